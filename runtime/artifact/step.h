@@ -1,0 +1,25 @@
+// The part of a step that changes from token to token. It lives in device memory, kernels read and advance it, and so a
+// captured step can be replayed without the host touching an argument. Compiler and runtime share this layout.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace ingot {
+
+struct Step {
+  int32_t tokens;        // number of tokens in this chunk
+  int32_t position;      // position in the sequence of the chunk's first token
+  int32_t generated;     // tokens the sampler has chosen so far: the next one goes to OUTPUT[generated]
+  int32_t capacity;      // number of elements of OUTPUT; the sampler never writes past it
+  uint32_t seed[2];      // sampling: the random number of token n is a pure function of (seed, position)
+  float temperature;     // sampling: > 0
+  int32_t top_k;         // sampling: 0 keeps all
+  float top_p;           // sampling: in (0, 1]; 1 keeps all
+  int32_t reserved[7];
+};
+static_assert(sizeof(Step) == 64 && offsetof(Step, position) == 4 && offsetof(Step, generated) == 8 &&
+              offsetof(Step, capacity) == 12 && offsetof(Step, seed) == 16 && offsetof(Step, temperature) == 24 &&
+              offsetof(Step, top_k) == 28 && offsetof(Step, top_p) == 32);
+
+} // namespace ingot
