@@ -1,0 +1,443 @@
+// Verifiers, type inference and the scheme's spelling of the `llm` dialect. Every check states the rule of
+// dialects/Llm.td that it enforces by saying what was expected and what is there.
+#include "dialects/Llm.h"
+
+#include <cmath>
+
+#include "mlir/IR/DialectImplementation.h"
+#include "llvm/ADT/TypeSwitch.h"
+
+#include "dialects/LlmDialect.cpp.inc"
+#include "dialects/LlmEnums.cpp.inc"
+
+#define GET_ATTRDEF_CLASSES
+#include "dialects/LlmAttributes.cpp.inc"
+
+#define GET_OP_CLASSES
+#include "dialects/LlmOps.cpp.inc"
+
+using namespace mlir;
+
+namespace ingot::llm {
+
+void LlmDialect::initialize() {
+  addAttributes<
+#define GET_ATTRDEF_LIST
+#include "dialects/LlmAttributes.cpp.inc"
+      >();
+  addOperations<
+#define GET_OP_LIST
+#include "dialects/LlmOps.cpp.inc"
+      >();
+}
+
+//===--------------------------------------------------------------------------------------------------------------===//
+// Facts
+//===--------------------------------------------------------------------------------------------------------------===//
+
+namespace {
+
+constexpr StringLiteral integerFacts[] = {"vocabulary", "context_length", "hidden_size", "layers", "prefill_chunk"};
+constexpr StringLiteral stringFacts[] = {"name", "architecture"};
+
+int64_t integerFact(DictionaryAttr facts, StringRef name) {
+  auto value = facts.getAs<IntegerAttr>(name);
+  return value ? value.getInt() : 0;
+}
+
+std::string stringFact(DictionaryAttr facts, StringRef name) {
+  auto value = facts.getAs<StringAttr>(name);
+  return value ? value.str() : std::string();
+}
+
+} // namespace
+
+Facts Facts::of(ModuleOp module) {
+  Facts facts;
+  auto dictionary = module->getAttrOfType<DictionaryAttr>(LlmDialect::factsName);
+  if (!dictionary)
+    return facts;
+  facts.name = stringFact(dictionary, "name");
+  facts.architecture = stringFact(dictionary, "architecture");
+  facts.vocabulary = integerFact(dictionary, "vocabulary");
+  facts.contextLength = integerFact(dictionary, "context_length");
+  facts.hiddenSize = integerFact(dictionary, "hidden_size");
+  facts.layers = integerFact(dictionary, "layers");
+  facts.prefillChunk = integerFact(dictionary, "prefill_chunk");
+  if (auto ids = dictionary.getAs<DenseI64ArrayAttr>("end_of_sequence"))
+    facts.endOfSequence.assign(ids.asArrayRef().begin(), ids.asArrayRef().end());
+  if (auto names = dictionary.getAs<ArrayAttr>("skipped_tensors"))
+    for (auto name : names.getAsRange<StringAttr>())
+      facts.skippedTensors.push_back(name.str());
+  return facts;
+}
+
+DictionaryAttr Facts::toAttribute(MLIRContext *context) const {
+  Builder builder(context);
+  SmallVector<StringRef> skipped(skippedTensors.begin(), skippedTensors.end());
+  return builder.getDictionaryAttr({
+      builder.getNamedAttr("name", builder.getStringAttr(name)),
+      builder.getNamedAttr("architecture", builder.getStringAttr(architecture)),
+      builder.getNamedAttr("vocabulary", builder.getI64IntegerAttr(vocabulary)),
+      builder.getNamedAttr("context_length", builder.getI64IntegerAttr(contextLength)),
+      builder.getNamedAttr("hidden_size", builder.getI64IntegerAttr(hiddenSize)),
+      builder.getNamedAttr("layers", builder.getI64IntegerAttr(layers)),
+      builder.getNamedAttr("prefill_chunk", builder.getI64IntegerAttr(prefillChunk)),
+      builder.getNamedAttr("end_of_sequence", builder.getDenseI64ArrayAttr(endOfSequence)),
+      builder.getNamedAttr("skipped_tensors", builder.getStrArrayAttr(skipped)),
+  });
+}
+
+LogicalResult LlmDialect::verifyOperationAttribute(Operation *op, NamedAttribute attribute) {
+  if (attribute.getName() != factsName)
+    return op->emitError() << "unknown attribute '" << attribute.getName().getValue() << "'; the dialect has only '"
+                           << factsName << "'";
+  if (!isa<ModuleOp>(op))
+    return op->emitError() << "'" << factsName << "' belongs to a builtin.module, got " << op->getName();
+  auto facts = dyn_cast<DictionaryAttr>(attribute.getValue());
+  if (!facts)
+    return op->emitError() << "'" << factsName << "' expected a dictionary, got " << attribute.getValue();
+  for (StringRef name : integerFacts) {
+    auto value = facts.getAs<IntegerAttr>(name);
+    if (!value || !value.getType().isInteger(64) || value.getInt() <= 0)
+      return op->emitError() << "'" << factsName << "' expected '" << name << "' to be an i64 greater than 0, got "
+                             << facts.get(name);
+  }
+  for (StringRef name : stringFacts)
+    if (!facts.getAs<StringAttr>(name))
+      return op->emitError() << "'" << factsName << "' expected '" << name << "' to be a string, got "
+                             << facts.get(name);
+  return success();
+}
+
+//===--------------------------------------------------------------------------------------------------------------===//
+// Scheme
+//===--------------------------------------------------------------------------------------------------------------===//
+
+Attribute SchemeAttr::parse(AsmParser &parser, Type) {
+  auto parseEnum = [&](auto symbolize, auto &out, StringRef what) -> ParseResult {
+    StringRef keyword;
+    SMLoc at = parser.getCurrentLocation();
+    if (parser.parseKeyword(&keyword))
+      return failure();
+    auto value = symbolize(keyword);
+    if (!value)
+      return parser.emitError(at) << "unknown " << what << " '" << keyword << "'";
+    out = *value;
+    return success();
+  };
+  auto storage = Storage::BF16;
+  auto activation = Activation::None;
+  int64_t group = 0;
+  SMLoc begin = parser.getCurrentLocation();
+  if (parser.parseLess() || parseEnum([](StringRef s) { return symbolizeStorage(s); }, storage, "storage"))
+    return {};
+  while (succeeded(parser.parseOptionalComma())) {
+    StringRef key;
+    SMLoc at = parser.getCurrentLocation();
+    if (parser.parseKeyword(&key) || parser.parseEqual())
+      return {};
+    if (key == "group") {
+      if (parser.parseInteger(group))
+        return {};
+    } else if (key == "activation") {
+      if (parseEnum([](StringRef s) { return symbolizeActivation(s); }, activation, "activation"))
+        return {};
+    } else {
+      parser.emitError(at) << "expected 'group' or 'activation', got '" << key << "'";
+      return {};
+    }
+  }
+  if (parser.parseGreater())
+    return {};
+  return parser.getChecked<SchemeAttr>(begin, parser.getContext(), storage, group, activation);
+}
+
+void SchemeAttr::print(AsmPrinter &printer) const {
+  printer << "<" << stringifyStorage(getStorage());
+  if (getGroup() != 0)
+    printer << ", group = " << getGroup();
+  if (getActivation() != Activation::None)
+    printer << ", activation = " << stringifyActivation(getActivation());
+  printer << ">";
+}
+
+LogicalResult SchemeAttr::verify(function_ref<InFlightDiagnostic()> emitError, Storage storage, int64_t group,
+                                 Activation activation) {
+  if (group != 0 && (storage != Storage::Int8 || group < 0 || group % 32 != 0))
+    return emitError() << "a group is a positive multiple of 32 elements of int8, got group = " << group << " of "
+                       << stringifyStorage(storage);
+  if (activation == Activation::Int8PerToken && (storage != Storage::Int8 || group != 0))
+    return emitError() << "int8_per_token activations need int8 storage with one scale a channel, got "
+                       << stringifyStorage(storage) << " with group = " << group;
+  return success();
+}
+
+std::string SchemeAttr::spelled() const {
+  if (quantizesActivations())
+    return "w8a8";
+  std::string text = stringifyStorage(getStorage()).str();
+  return getGroup() == 0 ? text : text + "_g" + std::to_string(getGroup());
+}
+
+SchemeAttr SchemeAttr::fromSpelling(MLIRContext *context, StringRef text) {
+  if (text == "w8a8")
+    return get(context, Storage::Int8, 0, Activation::Int8PerToken);
+  auto [stem, group] = text.split("_g");
+  auto storage = symbolizeStorage(stem);
+  if (!storage)
+    return {};
+  if (group.empty())
+    return stem == text ? get(context, *storage, 0, Activation::None) : SchemeAttr();
+  int64_t elements = 0;
+  if (*storage != Storage::Int8 || group.getAsInteger(10, elements) || elements <= 0 || elements % 32 != 0)
+    return {};
+  return get(context, *storage, elements, Activation::None);
+}
+
+//===--------------------------------------------------------------------------------------------------------------===//
+// Symbols
+//===--------------------------------------------------------------------------------------------------------------===//
+
+LogicalResult WeightOp::verify() {
+  auto type = getTensorType();
+  if (!type.hasStaticShape() || !type.getElementType().isF32() || type.getRank() < 1 || type.getRank() > 2)
+    return emitOpError() << "expected a static f32 tensor of rank 1 or 2, got " << type;
+  if (getSource().has_value() == getValue().has_value())
+    return emitOpError() << "expected either 'from' or 'value', got " << (getSource() ? "both" : "neither");
+  if (auto value = getValue(); value && value->getShapedType() != type)
+    return emitOpError() << "expected 'value' of type " << type << ", got " << value->getShapedType();
+  if (auto scheme = getScheme(); scheme && scheme->getStorage() == Storage::Int8 && type.getRank() != 2)
+    return emitOpError() << "expected a weight of rank 2 for scheme " << scheme->spelled() << ", got " << type;
+  return success();
+}
+
+LogicalResult StateOp::verify() {
+  if (getKvHeads() < 1)
+    return emitOpError() << "expected kv_heads of at least 1, got " << getKvHeads();
+  if (getHeadDim() < 16 || getHeadDim() % 16 != 0)
+    return emitOpError() << "expected head_dim to be a positive multiple of 16, got " << getHeadDim();
+  return success();
+}
+
+WeightOp lookupWeight(Operation *user, FlatSymbolRefAttr name) {
+  return SymbolTable::lookupNearestSymbolFrom<WeightOp>(user, name);
+}
+
+StateOp lookupState(Operation *user, FlatSymbolRefAttr name) {
+  return SymbolTable::lookupNearestSymbolFrom<StateOp>(user, name);
+}
+
+//===--------------------------------------------------------------------------------------------------------------===//
+// Checks that several ops share
+//===--------------------------------------------------------------------------------------------------------------===//
+
+namespace {
+
+int64_t rowsOf(Value value) { return cast<RankedTensorType>(value.getType()).getDimSize(0); }
+int64_t widthOf(Value value) { return cast<RankedTensorType>(value.getType()).getDimSize(1); }
+
+/// Whether `name` is a weight of `shape`.
+LogicalResult checkWeight(Operation *op, SymbolTableCollection &tables, FlatSymbolRefAttr name,
+                          ArrayRef<int64_t> shape) {
+  auto *symbol = tables.lookupNearestSymbolFrom(op, name);
+  auto weight = dyn_cast_or_null<WeightOp>(symbol);
+  if (!weight)
+    return op->emitOpError() << "expected " << name << " to be an llm.weight, got "
+                             << (symbol ? symbol->getName().getStringRef() : StringRef("no such symbol"));
+  if (weight.getTensorType().getShape() != shape) {
+    auto expected = RankedTensorType::get(shape, Float32Type::get(op->getContext()));
+    auto diagnostic = op->emitOpError() << "expected " << name << " to have type " << expected << ", got "
+                                        << weight.getTensorType();
+    diagnostic.attachNote(weight.getLoc()) << "declared here";
+    return diagnostic;
+  }
+  return success();
+}
+
+/// Whether `name` is a state of this kind and shape.
+LogicalResult checkState(Operation *op, SymbolTableCollection &tables, FlatSymbolRefAttr name, StateKind kind,
+                         int64_t heads, int64_t dim) {
+  auto *symbol = tables.lookupNearestSymbolFrom(op, name);
+  auto state = dyn_cast_or_null<StateOp>(symbol);
+  if (!state)
+    return op->emitOpError() << "expected " << name << " to be an llm.state, got "
+                             << (symbol ? symbol->getName().getStringRef() : StringRef("no such symbol"));
+  if (state.getKind() != kind || static_cast<int64_t>(state.getKvHeads()) != heads ||
+      static_cast<int64_t>(state.getHeadDim()) != dim) {
+    auto diagnostic = op->emitOpError() << "expected " << name << " to be a " << stringifyStateKind(kind)
+                                        << " state with kv_heads " << heads << " and head_dim " << dim << ", got "
+                                        << stringifyStateKind(state.getKind()) << ", " << state.getKvHeads() << " and "
+                                        << state.getHeadDim();
+    diagnostic.attachNote(state.getLoc()) << "declared here";
+    return diagnostic;
+  }
+  return success();
+}
+
+/// Whether rows of `value` are `heads` heads of `dim`, all positive. Division keeps huge attributes from overflowing.
+LogicalResult checkHeads(Operation *op, Value value, int64_t heads, int64_t dim) {
+  int64_t width = widthOf(value);
+  if (heads > 0 && dim > 0 && width >= 0 && width % dim == 0 && width / dim == heads)
+    return success();
+  return op->emitOpError() << "expected rows of " << heads << " heads of " << dim << " elements, got "
+                           << value.getType();
+}
+
+LogicalResult checkEps(Operation *op, const APFloat &eps) {
+  float value = eps.convertToFloat();
+  if (std::isfinite(value) && value >= 0)
+    return success();
+  return op->emitOpError() << "expected a finite eps that is not negative, got " << value;
+}
+
+/// int8 values of the operand's shape, and a scale a row.
+void inferQuantized(Value x, SmallVectorImpl<Type> &types) {
+  auto type = cast<RankedTensorType>(x.getType());
+  MLIRContext *context = x.getContext();
+  types.push_back(type.clone(IntegerType::get(context, 8)));
+  types.push_back(RankedTensorType::get({type.getDimSize(0)}, Float32Type::get(context)));
+}
+
+/// One token id a row.
+void inferTokens(Value logits, SmallVectorImpl<Type> &types) {
+  types.push_back(RankedTensorType::get({rowsOf(logits)}, IntegerType::get(logits.getContext(), 32)));
+}
+
+} // namespace
+
+//===--------------------------------------------------------------------------------------------------------------===//
+// Ops
+//===--------------------------------------------------------------------------------------------------------------===//
+
+LogicalResult EmbedOp::verify() {
+  if (rowsOf(getTokens()) != rowsOf(getResult()))
+    return emitOpError() << "expected tokens and result to have the same first dimension, got " << getTokens().getType()
+                         << " and " << getResult().getType();
+  return success();
+}
+
+LogicalResult EmbedOp::verifySymbolUses(SymbolTableCollection &tables) {
+  // The table's height is free: only its width is known here.
+  auto table = dyn_cast_or_null<WeightOp>(tables.lookupNearestSymbolFrom(*this, getTableAttr()));
+  if (table && table.getTensorType().getRank() == 2)
+    return checkWeight(*this, tables, getTableAttr(), {table.getTensorType().getDimSize(0), widthOf(getResult())});
+  return checkWeight(*this, tables, getTableAttr(), {1, widthOf(getResult())});
+}
+
+LogicalResult RmsNormOp::verify() { return checkEps(*this, getEps()); }
+
+LogicalResult RmsNormOp::verifySymbolUses(SymbolTableCollection &tables) {
+  return checkWeight(*this, tables, getWeightAttr(), {widthOf(getX())});
+}
+
+LogicalResult QuantizeOp::inferReturnTypes(MLIRContext *, std::optional<Location>, Adaptor adaptor,
+                                           SmallVectorImpl<Type> &types) {
+  inferQuantized(adaptor.getX(), types);
+  return success();
+}
+
+LogicalResult RmsNormQuantizeOp::verify() { return checkEps(*this, getEps()); }
+
+LogicalResult RmsNormQuantizeOp::verifySymbolUses(SymbolTableCollection &tables) {
+  return checkWeight(*this, tables, getWeightAttr(), {widthOf(getX())});
+}
+
+LogicalResult RmsNormQuantizeOp::inferReturnTypes(MLIRContext *, std::optional<Location>, Adaptor adaptor,
+                                                  SmallVectorImpl<Type> &types) {
+  inferQuantized(adaptor.getX(), types);
+  return success();
+}
+
+LogicalResult LinearOp::verify() {
+  if (rowsOf(getX()) != rowsOf(getResult()))
+    return emitOpError() << "expected operand and result to have the same first dimension, got " << getX().getType()
+                         << " and " << getResult().getType();
+  bool quantized = cast<RankedTensorType>(getX().getType()).getElementType().isInteger(8);
+  if (quantized != static_cast<bool>(getScales()))
+    return emitOpError() << (quantized ? "expected 'scales' for int8 rows" : "expected no 'scales' for bf16 rows");
+  if (quantized && cast<RankedTensorType>(getScales().getType()).getDimSize(0) != rowsOf(getX()))
+    return emitOpError() << "expected a scale a row of " << getX().getType() << ", got " << getScales().getType();
+  return success();
+}
+
+LogicalResult LinearOp::verifySymbolUses(SymbolTableCollection &tables) {
+  if (failed(checkWeight(*this, tables, getWeightAttr(), {widthOf(getResult()), widthOf(getX())})))
+    return failure();
+  auto weight = cast<WeightOp>(tables.lookupNearestSymbolFrom(*this, getWeightAttr()));
+  auto scheme = weight.getScheme();
+  if (getScales() && (!scheme || !scheme->quantizesActivations()))
+    return emitOpError() << "expected " << getWeightAttr()
+                         << " to have a scheme with activation = int8_per_token for int8 rows, got "
+                         << (scheme ? scheme->spelled() : "no scheme");
+  if (auto bias = getBiasAttr())
+    return checkWeight(*this, tables, bias, {widthOf(getResult())});
+  return success();
+}
+
+LogicalResult RopeOp::verify() {
+  int64_t rotated = getRotated();
+  if (rotated <= 0 || rotated % 2 != 0 || rotated > static_cast<int64_t>(getHeadDim()))
+    return emitOpError() << "expected rotary_dim to be even, positive and at most head_dim " << getHeadDim() << ", got "
+                         << rotated;
+  return checkHeads(*this, getX(), getHeads(), getHeadDim());
+}
+
+LogicalResult RopeOp::verifySymbolUses(SymbolTableCollection &tables) {
+  return checkWeight(*this, tables, getInvFreqAttr(), {getRotated() / 2});
+}
+
+LogicalResult AppendOp::verify() {
+  if (getK().getType() != getV().getType())
+    return emitOpError() << "expected keys and values of one type, got " << getK().getType() << " and "
+                         << getV().getType();
+  return checkHeads(*this, getK(), getKvHeads(), getHeadDim());
+}
+
+LogicalResult AppendOp::verifySymbolUses(SymbolTableCollection &tables) {
+  if (failed(checkState(*this, tables, getKStateAttr(), StateKind::Key, getKvHeads(), getHeadDim())))
+    return failure();
+  return checkState(*this, tables, getVStateAttr(), StateKind::Value, getKvHeads(), getHeadDim());
+}
+
+LogicalResult AttentionOp::verify() {
+  int64_t kvHeads = getKvHeads();
+  if (kvHeads < 1 || static_cast<int64_t>(getHeads()) % kvHeads != 0)
+    return emitOpError() << "expected kv_heads to divide heads " << getHeads() << ", got " << kvHeads;
+  if (auto window = getWindow(); window && static_cast<int64_t>(*window) < 1)
+    return emitOpError() << "expected a window of at least 1, got " << static_cast<int64_t>(*window);
+  return checkHeads(*this, getQ(), getHeads(), getHeadDim());
+}
+
+LogicalResult AttentionOp::verifySymbolUses(SymbolTableCollection &tables) {
+  if (failed(checkState(*this, tables, getKStateAttr(), StateKind::Key, getKvHeads(), getHeadDim())))
+    return failure();
+  return checkState(*this, tables, getVStateAttr(), StateKind::Value, getKvHeads(), getHeadDim());
+}
+
+LogicalResult LastTokenOp::inferReturnTypes(MLIRContext *, std::optional<Location>, Adaptor adaptor,
+                                            SmallVectorImpl<Type> &types) {
+  auto type = cast<RankedTensorType>(adaptor.getX().getType());
+  types.push_back(RankedTensorType::get({1, type.getDimSize(1)}, type.getElementType()));
+  return success();
+}
+
+LogicalResult ArgmaxOp::inferReturnTypes(MLIRContext *, std::optional<Location>, Adaptor adaptor,
+                                         SmallVectorImpl<Type> &types) {
+  inferTokens(adaptor.getLogits(), types);
+  return success();
+}
+
+LogicalResult SampleOp::inferReturnTypes(MLIRContext *, std::optional<Location>, Adaptor adaptor,
+                                         SmallVectorImpl<Type> &types) {
+  inferTokens(adaptor.getLogits(), types);
+  return success();
+}
+
+LogicalResult AdvanceOp::verify() {
+  if (rowsOf(getToken()) != 1)
+    return emitOpError() << "expected exactly one token, got " << getToken().getType();
+  return success();
+}
+
+} // namespace ingot::llm

@@ -1,0 +1,66 @@
+// The `llm` dialect in C++: dialects/Llm.td is its specification. Facts reads the module's `llm.facts`.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "mlir/Bytecode/BytecodeOpInterface.h"
+#include "mlir/IR/Attributes.h"
+#include "mlir/IR/Builders.h"
+#include "mlir/IR/BuiltinOps.h"
+#include "mlir/IR/BuiltinTypes.h"
+#include "mlir/IR/Dialect.h"
+#include "mlir/IR/OpDefinition.h"
+#include "mlir/IR/OpImplementation.h"
+#include "mlir/IR/SymbolTable.h"
+#include "mlir/Interfaces/InferTypeOpInterface.h"
+#include "mlir/Interfaces/SideEffectInterfaces.h"
+
+#include "dialects/LlmDialect.h.inc"
+#include "dialects/LlmEnums.h.inc"
+
+#define GET_ATTRDEF_CLASSES
+#include "dialects/LlmAttributes.h.inc"
+
+namespace ingot::llm {
+
+/// The KV caches, as a thing that ops read and write.
+struct CacheResource : mlir::SideEffects::Resource::Base<CacheResource> {
+  llvm::StringRef getName() final { return "llm.cache"; }
+};
+
+/// Step, TOKENS and OUTPUT, as a thing that ops read and write.
+struct StepResource : mlir::SideEffects::Resource::Base<StepResource> {
+  llvm::StringRef getName() final { return "llm.step"; }
+};
+
+} // namespace ingot::llm
+
+#define GET_OP_CLASSES
+#include "dialects/LlmOps.h.inc"
+
+namespace ingot::llm {
+
+/// The content of `llm.facts`. Missing entries of a hand-written module are 0 or empty; the dialect's verifier reports
+/// them.
+struct Facts {
+  std::string name;
+  std::string architecture;
+  int64_t vocabulary = 0;
+  int64_t contextLength = 0;
+  int64_t hiddenSize = 0;
+  int64_t layers = 0;
+  int64_t prefillChunk = 0;
+  std::vector<int64_t> endOfSequence;
+  std::vector<std::string> skippedTensors;
+
+  static Facts of(mlir::ModuleOp module);
+  mlir::DictionaryAttr toAttribute(mlir::MLIRContext *context) const;
+};
+
+/// The weight that `name` refers to as seen from `user`; null if there is none.
+WeightOp lookupWeight(mlir::Operation *user, mlir::FlatSymbolRefAttr name);
+/// The state that `name` refers to as seen from `user`; null if there is none.
+StateOp lookupState(mlir::Operation *user, mlir::FlatSymbolRefAttr name);
+
+} // namespace ingot::llm

@@ -1,0 +1,379 @@
+// The `llm` dialect: what a language model computes, before any chip is thought of. The prose here is the specification
+// that the interpreter, the kernels and the packer are held to; each op numbers the rules its verifier enforces.
+#ifndef INGOT_DIALECTS_LLM_TD
+#define INGOT_DIALECTS_LLM_TD
+
+include "dialects/LlmScheme.td"
+include "mlir/IR/CommonTypeConstraints.td"
+include "mlir/IR/SymbolInterfaces.td"
+include "mlir/Interfaces/InferTypeOpInterface.td"
+include "mlir/Interfaces/SideEffectInterfaces.td"
+
+//===--------------------------------------------------------------------------------------------------------------===//
+// Bases
+//===--------------------------------------------------------------------------------------------------------------===//
+
+def Llm_Rows : 2DTensorOf<[BF16]>;        // [tokens, columns]
+def Llm_QuantizedRows : 2DTensorOf<[I8]>; // [tokens, columns]
+def Llm_Scales : 1DTensorOf<[F32]>;       // [tokens]
+def Llm_Logits : 2DTensorOf<[F32]>;       // [tokens, vocabulary]
+def Llm_Tokens : 1DTensorOf<[I32]>;       // [tokens]
+
+def Llm_CacheResource : Resource<"::ingot::llm::CacheResource">; // the KV caches
+def Llm_StepResource : Resource<"::ingot::llm::StepResource">;   // Step, TOKENS and OUTPUT
+
+class Llm_Op<string mnemonic, list<Trait> traits = []> : Op<LlmDialect, mnemonic, traits> {
+  let hasVerifier = 1;
+}
+
+// An op that names weights or states: `verifySymbolUses` checks that they exist and fit.
+class Llm_SymbolUser<string mnemonic, list<Trait> traits = []>
+    : Op<LlmDialect, mnemonic, !listconcat(traits, [DeclareOpInterfaceMethods<SymbolUserOpInterface>])>;
+
+//===--------------------------------------------------------------------------------------------------------------===//
+// Symbols
+//===--------------------------------------------------------------------------------------------------------------===//
+
+def Llm_WeightOp : Llm_Op<"weight", [Symbol]> {
+  let summary = "a parameter of the model";
+  let description = [{
+    Declares a parameter by name. `from` is the tensor of the checkpoint that holds it; the names differ where two
+    weights share a tensor (a tied head). A parameter that the configuration determines (the inverse frequencies of
+    RoPE) has a `value` instead.
+
+    The type is the logical one: f32 and `[N, K]` for a linear, `[V, H]` for a table, `[N]` for a norm or bias.
+
+    ```mlir
+    llm.weight @model.norm.weight from "model.norm.weight" : tensor<576xf32> {scheme = #llm.scheme<f32>}
+    llm.weight @lm_head.weight from "model.embed_tokens.weight" : tensor<49152x576xf32>
+    llm.weight @inv_freq : tensor<2xf32> value dense<[1.0, 0.01]> : tensor<2xf32>
+    ```
+
+    Rules: R1, the type is a static f32 tensor of rank 1 or 2; R2, exactly one of `from` and `value` is there; R3, `value`
+    has the weight's type; R4, a scheme with groups or int8 belongs to a weight of rank 2.
+  }];
+  let arguments = (ins SymbolNameAttr:$sym_name, OptionalAttr<StrAttr>:$source,
+                       TypeAttrOf<AnyRankedTensor>:$type, OptionalAttr<ElementsAttr>:$value,
+                       OptionalAttr<Llm_SchemeAttr>:$scheme, OptionalAttr<StrAttr>:$sym_visibility);
+  let assemblyFormat = "$sym_name (`from` $source^)? `:` $type (`value` $value^)? attr-dict";
+  let extraClassDeclaration = [{
+    ::mlir::RankedTensorType getTensorType() { return ::llvm::cast<::mlir::RankedTensorType>(getType()); }
+  }];
+}
+
+def Llm_StateOp : Llm_Op<"state", [Symbol]> {
+  let summary = "half of a layer's KV cache";
+  let description = [{
+    Declares a cache that lives from step to step: bf16 `[position][kv_heads][head_dim]`, as the mathematics sees it.
+    It is zero when a sequence starts and grows to the context the runtime chose.
+
+    ```mlir
+    llm.state @layers.0.k key kv_heads 3 head_dim 64
+    ```
+
+    Rules: R1, `kv_heads` is at least 1; R2, `head_dim` is a positive multiple of 16.
+  }];
+  let arguments = (ins SymbolNameAttr:$sym_name, Llm_StateKind:$kind, I64Attr:$kv_heads, I64Attr:$head_dim,
+                       OptionalAttr<StrAttr>:$sym_visibility);
+  let assemblyFormat = "$sym_name $kind `kv_heads` $kv_heads `head_dim` $head_dim attr-dict";
+}
+
+//===--------------------------------------------------------------------------------------------------------------===//
+// Activations
+//===--------------------------------------------------------------------------------------------------------------===//
+
+def Llm_EmbedOp : Llm_SymbolUser<"embed", [Pure]> {
+  let summary = "rows of the embedding table";
+  let description = [{
+    `result[i] = bf16(scale * table[tokens[i]])`, the product in fp32. `scale` is 1 unless the model says otherwise.
+    A token id outside `[0, V)` reads row 0: the runtime refuses such ids before anything runs.
+
+    ```mlir
+    %x = llm.embed %tokens, @model.embed_tokens.weight : (tensor<?xi32>) -> tensor<?x576xbf16>
+    ```
+
+    Rules: R1, the table is a weight `[V, H]`, where H is the result's width; R2, tokens and result have the same first
+    dimension.
+  }];
+  let arguments = (ins Llm_Tokens:$tokens, FlatSymbolRefAttr:$table,
+                       DefaultValuedAttr<F32Attr, "1.0f">:$scale);
+  let results = (outs Llm_Rows:$result);
+  let assemblyFormat = "$tokens `,` $table (`scale` $scale^)? attr-dict `:` functional-type(operands, results)";
+  let hasVerifier = 1;
+}
+
+def Llm_RmsNormOp : Llm_SymbolUser<"rms_norm", [Pure, SameOperandsAndResultType]> {
+  let summary = "root mean square norm";
+  let description = [{
+    For each row: `y = bf16(x * r * w)` with `r = 1 / sqrt(mean(x^2) + eps)`, all in fp32 and in this order: no
+    rounding happens between the normalisation and the multiplication by `w`.
+
+    ```mlir
+    %y = llm.rms_norm %x, @model.norm.weight eps 9.99999974E-6 : tensor<?x576xbf16>
+    ```
+
+    Rules: R1, the weight is `[H]`, where H is the width of the rows; R2, eps is finite and not negative.
+  }];
+  let arguments = (ins Llm_Rows:$x, FlatSymbolRefAttr:$weight, F32Attr:$eps);
+  let results = (outs Llm_Rows:$result);
+  let assemblyFormat = "$x `,` $weight `eps` $eps attr-dict `:` type($x)";
+  let hasVerifier = 1;
+}
+
+def Llm_QuantizeOp : Op<LlmDialect, "quantize", [Pure, InferTypeOpAdaptor]> {
+  let summary = "int8 rows, each with a scale";
+  let description = [{
+    For each row, with `a = max |x|` in fp32:
+
+    * `values[k] = round(x[k] * (127 / a))`, half to even, where `127 / a` is one fp32 division and the product one
+      fp32 multiplication; so the values lie in [-127, 127],
+    * `scale = a / 127` in fp32,
+    * a row of zeros gets values 0 and scale 0.
+
+    ```mlir
+    %q, %s = llm.quantize %x : tensor<?x576xbf16> -> tensor<?x576xi8>, tensor<?xf32>
+    ```
+
+    Rules: R1, values have the operand's shape and scales its first dimension.
+  }];
+  let arguments = (ins Llm_Rows:$x);
+  let results = (outs Llm_QuantizedRows:$values, Llm_Scales:$scales);
+  let assemblyFormat = "$x attr-dict `:` type($x) `->` type($values) `,` type($scales)";
+}
+
+def Llm_RmsNormQuantizeOp : Llm_SymbolUser<"rms_norm_quantize", [Pure, InferTypeOpAdaptor]> {
+  let summary = "llm.rms_norm and llm.quantize in one";
+  let description = [{
+    Equals `llm.quantize(llm.rms_norm(x))` bit for bit: the normalised row is rounded to bf16 before its largest
+    magnitude is taken. The pass `fuse-norm-quantize` makes it.
+
+    ```mlir
+    %q, %s = llm.rms_norm_quantize %x, @model.norm.weight eps 9.99999974E-6
+        : tensor<?x576xbf16> -> tensor<?x576xi8>, tensor<?xf32>
+    ```
+
+    Rules: R1, R2 as `llm.rms_norm`; R3, values have the operand's shape and scales its first dimension.
+  }];
+  let arguments = (ins Llm_Rows:$x, FlatSymbolRefAttr:$weight, F32Attr:$eps);
+  let results = (outs Llm_QuantizedRows:$values, Llm_Scales:$scales);
+  let assemblyFormat = "$x `,` $weight `eps` $eps attr-dict `:` type($x) `->` type($values) `,` type($scales)";
+  let hasVerifier = 1;
+}
+
+def Llm_LinearOp : Llm_SymbolUser<"linear", [Pure]> {
+  let summary = "a matrix product with a weight";
+  let description = [{
+    `result[t, n] = sum_k x[t, k] * w[n, k] + bias[n]`, accumulated in fp32 and rounded once to the result's type: bf16,
+    or f32 (not rounded) for logits. The order of the sum is free.
+
+    With int8 operands and `scales`, the dot is exact in int32 and
+    `result[t, n] = fp32(dot) * w_scale[n] * scales[t] + bias[n]`, in this order.
+
+    ```mlir
+    %q = llm.linear %x, @q_proj.weight : (tensor<?x576xbf16>) -> tensor<?x576xbf16>
+    %k = llm.linear %v scales %s, @k_proj.weight bias @k_proj.bias : (tensor<?x576xi8>, tensor<?xf32>) -> tensor<?x192xbf16>
+    ```
+
+    Rules: R1, the weight is `[N, K]`, where K is the operand's width and N the result's; R2, operand and result have the
+    same first dimension; R3, int8 operands have scales, one a row, and bf16 operands have none; R4, int8 operands need a
+    weight whose scheme says `activation = int8_per_token`; R5, the bias is a weight `[N]`.
+  }];
+  let arguments = (ins TensorRankOf<[BF16, I8], [2]>:$x, Optional<Llm_Scales>:$scales, FlatSymbolRefAttr:$weight,
+                       OptionalAttr<FlatSymbolRefAttr>:$bias);
+  let results = (outs TensorRankOf<[BF16, F32], [2]>:$result);
+  let assemblyFormat = [{
+    $x (`scales` $scales^)? `,` $weight (`bias` $bias^)? attr-dict `:` functional-type(operands, results)
+  }];
+  let hasVerifier = 1;
+}
+
+def Llm_RopeOp : Llm_SymbolUser<"rope", [SameOperandsAndResultType, MemoryEffects<[MemRead<Llm_StepResource>]>]> {
+  let summary = "rotary position embedding";
+  let description = [{
+    Rotates each head of each row by its position. With `R = rotary_dim` (or `head_dim` where it is absent), element
+    `i < R/2` of a head pairs with element `i + R/2` ("rotate half"); elements from R on pass through.
+
+        angle = fp32(position) * inv_freq[i]              position = Step.position + row
+        y[i]       = bf16(x[i] * cos(angle) - x[i + R/2] * sin(angle))
+        y[i + R/2] = bf16(x[i + R/2] * cos(angle) + x[i] * sin(angle))
+
+    The angle is one fp32 product; cosine and sine are fp32 and not rounded to bf16.
+
+    ```mlir
+    %r = llm.rope %q, @inv_freq heads 9 head_dim 64 : tensor<?x576xbf16>
+    ```
+
+    Rules: R1, `heads * head_dim` is the width of the rows; R2, `rotary_dim` is even, positive and at most `head_dim`;
+    R3, the inverse frequencies are a weight `[R/2]`.
+  }];
+  let arguments = (ins Llm_Rows:$x, FlatSymbolRefAttr:$inv_freq, I64Attr:$heads, I64Attr:$head_dim,
+                       OptionalAttr<I64Attr>:$rotary_dim);
+  let results = (outs Llm_Rows:$result);
+  let assemblyFormat = [{
+    $x `,` $inv_freq `heads` $heads `head_dim` $head_dim (`rotary_dim` $rotary_dim^)? attr-dict `:` type($x)
+  }];
+  let hasVerifier = 1;
+  let extraClassDeclaration = [{
+    /// Number of leading elements of a head that rotate.
+    int64_t getRotated() { return getRotaryDim().value_or(getHeadDim()); }
+  }];
+}
+
+def Llm_AppendOp : Llm_SymbolUser<"append", [MemoryEffects<[MemWrite<Llm_CacheResource>, MemRead<Llm_StepResource>]>]> {
+  let summary = "write keys and values into a layer's cache";
+  let description = [{
+    Writes row `i` of `k` and of `v` to position `Step.position + i` of their states, unchanged.
+
+    ```mlir
+    llm.append %k, %v, @layers.0.k, @layers.0.v kv_heads 3 head_dim 64 : tensor<?x192xbf16>
+    ```
+
+    Rules: R1, `kv_heads * head_dim` is the width of the rows; R2, the first state is of kind key and the second of kind
+    value, both with these `kv_heads` and `head_dim`.
+  }];
+  let arguments = (ins Llm_Rows:$k, Llm_Rows:$v, FlatSymbolRefAttr:$k_state, FlatSymbolRefAttr:$v_state,
+                       I64Attr:$kv_heads, I64Attr:$head_dim);
+  let assemblyFormat = [{
+    $k `,` $v `,` $k_state `,` $v_state `kv_heads` $kv_heads `head_dim` $head_dim attr-dict `:` type($k) `,` type($v)
+  }];
+  let hasVerifier = 1;
+}
+
+def Llm_AttentionOp : Llm_SymbolUser<"attention", [SameOperandsAndResultType,
+    MemoryEffects<[MemRead<Llm_CacheResource>, MemRead<Llm_StepResource>]>]> {
+  let summary = "causal attention over a layer's cache";
+  let description = [{
+    For row `i` at position `p = Step.position + i` and query head `h`, with kv head `j = h / (heads / kv_heads)`:
+
+        score[n] = scale * sum_d q[i, h, d] * K[n, j, d]      for n in (p - window, p], or [0, p] without a window
+        prob = softmax(score)
+        result[i, h] = bf16(sum_n prob[n] * V[n, j])
+
+    Scores, probabilities and sums are fp32; only the result is rounded. A window of W holds W keys, the row's own
+    included. The cache already holds this chunk's keys and values: `llm.append` comes before.
+
+    ```mlir
+    %a = llm.attention %q, @layers.0.k, @layers.0.v heads 9 kv_heads 3 head_dim 64 scale 1.250000e-01 : tensor<?x576xbf16>
+    ```
+
+    Rules: R1, `heads * head_dim` is the width of the rows; R2, `kv_heads` divides `heads`; R3, the first state is of kind
+    key and the second of kind value, both with these `kv_heads` and `head_dim`; R4, `window`, where given, is at least 1.
+  }];
+  let arguments = (ins Llm_Rows:$q, FlatSymbolRefAttr:$k_state, FlatSymbolRefAttr:$v_state, I64Attr:$heads,
+                       I64Attr:$kv_heads, I64Attr:$head_dim, F32Attr:$scale, OptionalAttr<I64Attr>:$window);
+  let results = (outs Llm_Rows:$result);
+  let assemblyFormat = [{
+    $q `,` $k_state `,` $v_state `heads` $heads `kv_heads` $kv_heads `head_dim` $head_dim `scale` $scale
+    (`window` $window^)? attr-dict `:` type($q)
+  }];
+  let hasVerifier = 1;
+}
+
+def Llm_SiluMulOp : Op<LlmDialect, "silu_mul", [Pure, SameOperandsAndResultType]> {
+  let summary = "SwiGLU's product";
+  let description = [{
+    `result = bf16(gate / (1 + exp(-gate)) * up)`, in fp32 with one rounding.
+
+    ```mlir
+    %h = llm.silu_mul %gate, %up : tensor<?x1536xbf16>
+    ```
+  }];
+  let arguments = (ins Llm_Rows:$gate, Llm_Rows:$up);
+  let results = (outs Llm_Rows:$result);
+  let assemblyFormat = "$gate `,` $up attr-dict `:` type($gate)";
+}
+
+def Llm_AddOp : Op<LlmDialect, "add", [Pure, SameOperandsAndResultType]> {
+  let summary = "the residual's sum";
+  let description = [{
+    `result = bf16(a + b)`, in fp32 with one rounding.
+
+    ```mlir
+    %y = llm.add %x, %o : tensor<?x576xbf16>
+    ```
+  }];
+  let arguments = (ins Llm_Rows:$lhs, Llm_Rows:$rhs);
+  let results = (outs Llm_Rows:$result);
+  let assemblyFormat = "$lhs `,` $rhs attr-dict `:` type($lhs)";
+}
+
+def Llm_LastTokenOp : Op<LlmDialect, "last_token", [InferTypeOpAdaptor, MemoryEffects<[MemRead<Llm_StepResource>]>]> {
+  let summary = "the row of the chunk's last token";
+  let description = [{
+    Row `Step.tokens - 1` of the operand.
+
+    ```mlir
+    %l = llm.last_token %x : tensor<?x576xbf16> -> tensor<1x576xbf16>
+    ```
+
+    Rules: R1, the result is one row of the operand's width.
+  }];
+  let arguments = (ins Llm_Rows:$x);
+  let results = (outs Llm_Rows:$result);
+  let assemblyFormat = "$x attr-dict `:` type($x) `->` type($result)";
+}
+
+//===--------------------------------------------------------------------------------------------------------------===//
+// Choosing the next token
+//===--------------------------------------------------------------------------------------------------------------===//
+
+def Llm_ArgmaxOp : Op<LlmDialect, "argmax", [Pure, InferTypeOpAdaptor]> {
+  let summary = "the index of the largest logit";
+  let description = [{
+    Of equal logits the lowest index wins.
+
+    ```mlir
+    %t = llm.argmax %logits : tensor<1x49152xf32> -> tensor<1xi32>
+    ```
+
+    Rules: R1, the result has one element a row.
+  }];
+  let arguments = (ins Llm_Logits:$logits);
+  let results = (outs Llm_Tokens:$token);
+  let assemblyFormat = "$logits attr-dict `:` type($logits) `->` type($token)";
+}
+
+def Llm_SampleOp : Op<LlmDialect, "sample",
+                      [InferTypeOpAdaptor, MemoryEffects<[MemRead<Llm_StepResource>]>]> {
+  let summary = "a random token by temperature, top-k and top-p";
+  let description = [{
+    Takes its settings from `Step`. In fp32, on the one row:
+
+    1. `z = logits / temperature`.
+    2. top-k: keep the `top_k` largest `z`; of equal ones the lower index is kept first. 0, or at least V, keeps all.
+    3. `p = softmax(z)` over what is kept.
+    4. top-p: order by descending `p`, the lower index first where equal, and keep the shortest prefix whose sum is at
+       least `top_p`. 1 keeps all.
+    5. `u = (r >> 8) * 2^-24`, where `r` is the first word of Philox4x32-10 with key `Step.seed` and counter
+       `(position of the chosen token, 0, 0, 0)`. That position is `Step.position + Step.tokens`.
+    6. The token is the first kept index, in index order, at which the running sum of `p` exceeds `u` times the sum of all
+       kept `p`; the last kept index if rounding leaves none.
+
+    ```mlir
+    %t = llm.sample %logits : tensor<1x49152xf32> -> tensor<1xi32>
+    ```
+
+    Rules: R1, the result has one element a row.
+  }];
+  let arguments = (ins Llm_Logits:$logits);
+  let results = (outs Llm_Tokens:$token);
+  let assemblyFormat = "$logits attr-dict `:` type($logits) `->` type($token)";
+}
+
+def Llm_AdvanceOp : Llm_Op<"advance", [MemoryEffects<[MemWrite<Llm_StepResource>, MemRead<Llm_StepResource>]>]> {
+  let summary = "make the chosen token the next step's input";
+  let description = [{
+    In this order: `TOKENS[0] = token`; if `Step.generated < Step.capacity`, `OUTPUT[Step.generated] = token`;
+    `Step.position += Step.tokens`; `Step.tokens = 1`; `Step.generated += 1`.
+
+    ```mlir
+    llm.advance %t : tensor<1xi32>
+    ```
+
+    Rules: R1, there is exactly one token.
+  }];
+  let arguments = (ins Llm_Tokens:$token);
+  let assemblyFormat = "$token attr-dict `:` type($token)";
+}
+
+#endif // INGOT_DIALECTS_LLM_TD
