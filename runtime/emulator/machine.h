@@ -26,6 +26,11 @@ struct ChipInfo {
   int computeUnits;
   uint32_t ldsBytes;            // a workgroup may use
   uint64_t memoryBytes;         // reported, not enforced by the host
+  uint8_t elfMachine;           // low byte of e_flags in a code object for exactly this chip
+  uint8_t elfGenericMachine;    // the same for its family's generic code object
+  std::string_view genericName; // "gfx11-generic": bundle entry that this chip runs too
+  uint32_t l2Bytes;
+  uint32_t clockKHz, memoryClockKHz, memoryBusBits;
 };
 const ChipInfo *findChip(std::string_view name);
 std::span<const ChipInfo> allChips();

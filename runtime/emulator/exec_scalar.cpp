@@ -1,0 +1,1 @@
+// The executor's part of the machine below runtime/emulator/machine.h.
