@@ -1,0 +1,39 @@
+// A recipe says how each matrix of a model is stored: rules of name pattern and scheme, first match wins. Recipes are
+// text (models/recipe.proto); those of models/recipes/ are compiled in and known by name. No MLIR here.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/statusor.h"
+
+namespace ingot {
+
+struct Recipe {
+  struct Rule {
+    std::string pattern;
+    std::string scheme;
+    bool mayMatchNothing = false;
+    int line = 0; // of the rule in the recipe's text, from 1
+  };
+  std::string name;
+  std::string text;   // as written, for provenance
+  std::string origin; // what errors call it: a path, or "recipe w8a8"
+  std::vector<Rule> rules;
+
+  /// The first rule whose pattern matches `weight`; -1 if none does.
+  int ruleFor(std::string_view weight) const;
+};
+
+/// Reads the recipe that `nameOrPath` means: one that is compiled in, by name, or else a file. Errors name the file and
+/// line, and for an unknown name list those that exist.
+absl::StatusOr<Recipe> loadRecipe(const std::string &nameOrPath);
+
+/// Parses a recipe's text. `origin` is what errors call it.
+absl::StatusOr<Recipe> parseRecipe(std::string_view text, const std::string &origin);
+
+/// Whether `name` matches `pattern`, where each `*` stands for any run of characters.
+bool matchesPattern(std::string_view pattern, std::string_view name);
+
+} // namespace ingot

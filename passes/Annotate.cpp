@@ -1,0 +1,98 @@
+// Recipe -> scheme attributes. All complaints of a recipe are reported before the pass fails, so that a person who
+// edits one sees them at once.
+#include "models/recipe.h"
+#include "passes/Passes.h"
+
+#include "llvm/ADT/StringSet.h"
+
+using namespace mlir;
+
+namespace ingot {
+
+#define GEN_PASS_DEF_ANNOTATE
+#include "passes/Passes.h.inc"
+
+namespace {
+
+struct AnnotatePass : impl::AnnotateBase<AnnotatePass> {
+  using AnnotateBase::AnnotateBase;
+
+  void runOnOperation() override {
+    ModuleOp module = getOperation();
+    auto loaded = loadRecipe(recipe);
+    if (!loaded.ok()) {
+      module.emitError() << std::string(loaded.status().message());
+      return signalPassFailure();
+    }
+    const llvm::StringSet<> readByOthers = weightsReadByOthers(module);
+    auto vector = llm::SchemeAttr::get(&getContext(), llm::Storage::F32, 0, llm::Activation::None);
+    std::vector<bool> decided(loaded->rules.size());
+    bool failed = false;
+    for (auto weight : module.getOps<llm::WeightOp>()) {
+      bool matrix = weight.getTensorType().getRank() == 2;
+      int index = matrix ? loaded->ruleFor(weight.getSymName().str()) : -1;
+      if (index >= 0)
+        decided[index] = true;
+      if (weight.getScheme()) {
+        ++declined;
+        continue;
+      }
+      if (!matrix) {
+        weight.setSchemeAttr(vector);
+        ++annotated;
+        continue;
+      }
+      if (index < 0) {
+        weight.emitError() << loaded->origin << ": no rule matches weight @" << weight.getSymName()
+                           << "; add one, or a last rule with pattern \"*\"";
+        failed = true;
+        continue;
+      }
+      const Recipe::Rule &rule = loaded->rules[index];
+      auto scheme = llm::SchemeAttr::fromSpelling(&getContext(), rule.scheme);
+      if (!scheme) {
+        weight.emitError() << loaded->origin << ":" << rule.line << ": unknown scheme \"" << rule.scheme
+                           << "\"; expected f32, bf16, int8, int8_gN (N a multiple of 32) or w8a8";
+        failed = true;
+        continue;
+      }
+      if (scheme.quantizesActivations() && readByOthers.contains(weight.getSymName())) {
+        weight.emitError() << loaded->origin << ":" << rule.line << ": scheme " << rule.scheme
+                           << " quantises activations, and @" << weight.getSymName()
+                           << " is read by something other than llm.linear; give it a scheme for weights only";
+        failed = true;
+        continue;
+      }
+      weight.setSchemeAttr(scheme);
+      ++annotated;
+    }
+    for (auto [rule, used] : llvm::zip(loaded->rules, decided)) {
+      if (used || rule.mayMatchNothing)
+        continue;
+      module.emitError()
+          << loaded->origin << ":" << rule.line << ": the rule with pattern \"" << rule.pattern
+          << "\" decides no weight: no matrix has such a name, or earlier rules match them all; remove it, "
+             "or say may_match_nothing: true";
+      failed = true;
+    }
+    if (failed)
+      signalPassFailure();
+  }
+
+  /// Names of weights that an op other than a linear reads.
+  static llvm::StringSet<> weightsReadByOthers(ModuleOp module) {
+    llvm::StringSet<> names;
+    module.walk([&](Operation *op) {
+      if (isa<llm::LinearOp>(op))
+        return;
+      for (NamedAttribute attribute : op->getAttrs())
+        if (auto name = dyn_cast<FlatSymbolRefAttr>(attribute.getValue()))
+          names.insert(name.getValue());
+    });
+    return names;
+  }
+};
+
+} // namespace
+
+} // namespace ingot

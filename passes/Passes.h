@@ -1,0 +1,21 @@
+// The compiler's passes. passes/Passes.td says what each does; compiler/ decides their order.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "dialects/Exec.h"
+#include "dialects/Llm.h"
+#include "mlir/Pass/Pass.h"
+#include "mlir/Pass/PassRegistry.h"
+
+namespace ingot {
+
+#define GEN_PASS_DECL
+#include "passes/Passes.h.inc"
+
+/// Makes every pass of Passes.td known to pipelines given as text.
+#define GEN_PASS_REGISTRATION
+#include "passes/Passes.h.inc"
+
+} // namespace ingot
