@@ -8,14 +8,14 @@
 namespace ingot {
 
 struct Step {
-  int32_t tokens;        // number of tokens in this chunk
-  int32_t position;      // position in the sequence of the chunk's first token
-  int32_t generated;     // tokens the sampler has chosen so far: the next one goes to OUTPUT[generated]
-  int32_t capacity;      // number of elements of OUTPUT; the sampler never writes past it
-  uint32_t seed[2];      // sampling: the random number of token n is a pure function of (seed, position)
-  float temperature;     // sampling: > 0
-  int32_t top_k;         // sampling: 0 keeps all
-  float top_p;           // sampling: in (0, 1]; 1 keeps all
+  int32_t tokens;    // number of tokens in this chunk
+  int32_t position;  // position in the sequence of the chunk's first token
+  int32_t generated; // tokens the sampler has chosen so far: the next one goes to OUTPUT[generated]
+  int32_t capacity;  // number of elements of OUTPUT; the sampler never writes past it
+  uint32_t seed[2];  // sampling: the random number of token n is a pure function of (seed, position)
+  float temperature; // sampling: > 0
+  int32_t top_k;     // sampling: 0 keeps all
+  float top_p;       // sampling: in (0, 1]; 1 keeps all
   int32_t reserved[7];
 };
 static_assert(sizeof(Step) == 64 && offsetof(Step, position) == 4 && offsetof(Step, generated) == 8 &&
