@@ -53,7 +53,8 @@ def Exec_WeightOp : Op<ExecDialect, "weight", [Symbol]> {
     type is the logical one, `[N, K]` or `[N]`, before padding.
 
     ```mlir
-    exec.weight @layers.0.qkv offset 4096 bytes 552960 tile16 #llm.scheme<bf16> from ["q", "k", "v"] : tensor<960x576xf32>
+    exec.weight @layers.0.qkv offset 4096 bytes 1105920 tile16 : tensor<960x576xf32> from ["q", "k", "v"]
+        scheme #llm.scheme<bf16>
     ```
 
     Rules: R1, offset is not negative and bytes positive; R2, the offset is a multiple of 256; R3, there are sources or a
@@ -65,7 +66,8 @@ def Exec_WeightOp : Op<ExecDialect, "weight", [Symbol]> {
                        OptionalAttr<ElementsAttr>:$value, TypeAttrOf<AnyRankedTensor>:$type,
                        OptionalAttr<StrAttr>:$sym_visibility);
   let assemblyFormat = [{
-    $sym_name `offset` $offset `bytes` $bytes $layout $scheme (`from` $sources^)? (`value` $value^)? `:` $type attr-dict
+    $sym_name `offset` $offset `bytes` $bytes $layout `:` $type (`from` $sources^)? (`value` $value^)?
+    `scheme` qualified($scheme) attr-dict
   }];
   let hasVerifier = 1;
   let extraClassDeclaration = [{
@@ -142,8 +144,8 @@ def Exec_LaunchOp : Op<ExecDialect, "launch", [HasParent<"ProgramOp">]> {
                        I64Attr:$block, FlatSymbolRefArrayAttr:$buffers, DenseI64ArrayAttr:$offsets,
                        OptionalAttr<StrAttr>:$label);
   let assemblyFormat = [{
-    $kernel `grid` custom<Grid>($grid) (`tokens_per_workgroup` $tokens_per_workgroup^)? `block` $block
-    `args` custom<Arguments>($buffers, $offsets) (`label` $label^)? attr-dict
+    $kernel `grid` `` custom<Grid>($grid) (`tokens_per_workgroup` $tokens_per_workgroup^)? `block` $block
+    `args` `` custom<Arguments>($buffers, $offsets) (`label` $label^)? attr-dict
   }];
   let hasVerifier = 1;
   let extraClassDeclaration = [{

@@ -220,6 +220,18 @@ LogicalResult StateOp::verify() {
   return success();
 }
 
+std::string labelOf(Operation *op) {
+  std::string label;
+  op->getLoc()->walk([&](Location location) {
+    auto named = dyn_cast<NameLoc>(location);
+    if (!named)
+      return WalkResult::advance();
+    label = named.getName().str();
+    return WalkResult::interrupt();
+  });
+  return label.empty() ? op->getName().getStringRef().str() : label;
+}
+
 WeightOp lookupWeight(Operation *user, FlatSymbolRefAttr name) {
   return SymbolTable::lookupNearestSymbolFrom<WeightOp>(user, name);
 }

@@ -58,6 +58,10 @@ struct Facts {
   mlir::DictionaryAttr toAttribute(mlir::MLIRContext *context) const;
 };
 
+/// What reports call `op`: the name in its location ("layers.3.mlp.gate_proj"; of a fused location the first), or else
+/// the op's own name.
+std::string labelOf(mlir::Operation *op);
+
 /// The weight that `name` refers to as seen from `user`; null if there is none.
 WeightOp lookupWeight(mlir::Operation *user, mlir::FlatSymbolRefAttr name);
 /// The state that `name` refers to as seen from `user`; null if there is none.

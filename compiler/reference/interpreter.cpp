@@ -1,0 +1,504 @@
+// One method an op. Threads split the rows of weights or of tokens; each result element is computed by one thread in
+// one order, so results do not depend on their number.
+#include "compiler/reference/interpreter.h"
+
+#include <algorithm>
+#include <cmath>
+#include <map>
+#include <thread>
+
+#include "absl/strings/str_cat.h"
+#include "compiler/reference/numerics.h"
+#include "compiler/reference/sampler.h"
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "llvm/ADT/DenseMap.h"
+#include "llvm/ADT/TypeSwitch.h"
+
+namespace ingot {
+
+using namespace reference;
+
+namespace {
+
+/// A weight as ops read it.
+struct LoadedWeight {
+  int64_t rows = 0; // a vector is one row
+  int64_t columns = 0;
+  std::vector<float> values;
+  // int8_per_token in device numerics only:
+  std::vector<int8_t> int8s;
+  std::vector<float> scales;
+
+  const float *row(int64_t index) const { return values.data() + index * columns; }
+};
+
+/// Rows of `kv_heads * head_dim` elements, one a position; grown as positions are written.
+using Cache = std::vector<float>;
+
+} // namespace
+
+class Interpreter::Implementation {
+public:
+  Implementation(mlir::ModuleOp module, const Checkpoint &checkpoint, Options options)
+      : module_(module), symbols_(module), checkpoint_(checkpoint), options_(options) {
+    step.temperature = 1;
+    step.top_p = 1;
+    step.capacity = INT32_MAX;
+  }
+
+  absl::StatusOr<HostTensor> run(const std::string &name, const HostTensor &argument);
+  void reset() {
+    caches_.clear();
+    output.clear();
+    step.tokens = step.position = step.generated = 0;
+  }
+
+  Step step = {};
+  std::vector<int32_t> output;
+  Observer observer;
+
+private:
+  using Values = llvm::DenseMap<mlir::Value, HostTensor>;
+  using Results = std::vector<HostTensor>;
+
+  absl::StatusOr<Results> evaluate(mlir::Operation *op, const Values &values);
+  absl::StatusOr<HostTensor> embed(llm::EmbedOp op, const HostTensor &tokens);
+  absl::StatusOr<HostTensor> norm(llvm::StringRef weight, const llvm::APFloat &eps, const HostTensor &x);
+  Results quantize(const HostTensor &x);
+  absl::StatusOr<HostTensor> linear(llm::LinearOp op, const HostTensor &x, const HostTensor *scales);
+  absl::StatusOr<HostTensor> rope(llm::RopeOp op, const HostTensor &x);
+  absl::Status append(llm::AppendOp op, const HostTensor &k, const HostTensor &v);
+  absl::StatusOr<HostTensor> attention(llm::AttentionOp op, const HostTensor &q);
+  void advance(int32_t token);
+
+  absl::StatusOr<const LoadedWeight *> weight(llvm::StringRef name);
+  absl::StatusOr<LoadedWeight> load(llm::WeightOp op);
+
+  bool device() const { return options_.numerics == Numerics::Device; }
+  float rounded(float value) const { return device() ? roundBf16(value) : value; }
+  static HostTensor floats(int64_t rows, int64_t columns) {
+    HostTensor tensor;
+    tensor.rows = rows;
+    tensor.columns = columns;
+    tensor.floats.resize(static_cast<size_t>(rows * columns));
+    return tensor;
+  }
+
+  /// Calls `body(i)` for i in [0, count) on the threads.
+  template <typename Body> void parallel(int64_t count, Body body) {
+    int64_t threads = std::clamp<int64_t>(options_.threads, 1, std::max<int64_t>(count, 1));
+    auto work = [&](int64_t thread) {
+      for (int64_t i = count * thread / threads; i < count * (thread + 1) / threads; ++i)
+        body(i);
+    };
+    std::vector<std::thread> others;
+    for (int64_t thread = 1; thread < threads; ++thread)
+      others.emplace_back(work, thread);
+    work(0);
+    for (std::thread &other : others)
+      other.join();
+  }
+
+  mlir::ModuleOp module_;
+  mlir::SymbolTable symbols_;
+  const Checkpoint &checkpoint_;
+  Options options_;
+  std::map<std::string, LoadedWeight> weights_;
+  std::map<std::string, Cache> caches_;
+};
+
+//===--------------------------------------------------------------------------------------------------------------===//
+// Weights
+//===--------------------------------------------------------------------------------------------------------------===//
+
+absl::StatusOr<LoadedWeight> Interpreter::Implementation::load(llm::WeightOp op) {
+  mlir::RankedTensorType type = op.getTensorType();
+  LoadedWeight weight;
+  weight.rows = type.getRank() == 2 ? type.getDimSize(0) : 1;
+  weight.columns = type.getDimSize(type.getRank() - 1);
+  if (auto value = op.getValue()) {
+    for (float x : value->getValues<float>())
+      weight.values.push_back(x);
+    return weight;
+  }
+  const std::string source = op.getSource()->str();
+  const TensorInfo *tensor = checkpoint_.find(source);
+  std::vector<uint64_t> shape(type.getShape().begin(), type.getShape().end());
+  if (!tensor || tensor->shape != shape)
+    return absl::NotFoundError(absl::StrCat(checkpoint_.sourceName(), ": no tensor \"", source,
+                                            "\" of the shape that weight @", op.getSymName().str(),
+                                            " declares; was this module made from another checkpoint?"));
+  weight.values.resize(static_cast<size_t>(weight.rows * weight.columns));
+  if (auto status = checkpoint_.readRows(*tensor, 0, static_cast<uint64_t>(weight.rows), weight.values); !status.ok())
+    return status;
+  auto scheme = op.getScheme();
+  if (!device() || !scheme)
+    return weight;
+  if (scheme->quantizesActivations()) {
+    weight.int8s.resize(weight.values.size());
+    weight.scales.resize(static_cast<size_t>(weight.rows));
+  }
+  parallel(weight.rows, [&](int64_t r) {
+    std::span<float> row(weight.values.data() + r * weight.columns, static_cast<size_t>(weight.columns));
+    switch (scheme->getStorage()) {
+    case llm::Storage::F32:
+      return;
+    case llm::Storage::BF16:
+      for (float &x : row)
+        x = roundBf16(x);
+      return;
+    case llm::Storage::Int8:
+      if (scheme->getGroup() != 0)
+        return quantizeDequantizeGroups(row, scheme->getGroup());
+      std::vector<int8_t> quantized(row.size());
+      float scale = quantizeRow(row, quantized);
+      for (size_t k = 0; k < row.size(); ++k)
+        row[k] = scale * static_cast<float>(quantized[k]);
+      if (scheme->quantizesActivations()) {
+        std::copy(quantized.begin(), quantized.end(), weight.int8s.begin() + r * weight.columns);
+        weight.scales[r] = scale;
+      }
+      return;
+    }
+  });
+  return weight;
+}
+
+absl::StatusOr<const LoadedWeight *> Interpreter::Implementation::weight(llvm::StringRef name) {
+  auto found = weights_.find(name.str());
+  if (found == weights_.end()) {
+    auto op = symbols_.lookup<llm::WeightOp>(name);
+    if (!op)
+      return absl::NotFoundError(absl::StrCat("the module has no weight @", name.str()));
+    auto loaded = load(op);
+    if (!loaded.ok())
+      return loaded.status();
+    found = weights_.emplace(name.str(), std::move(*loaded)).first;
+  }
+  return &found->second;
+}
+
+//===--------------------------------------------------------------------------------------------------------------===//
+// Ops
+//===--------------------------------------------------------------------------------------------------------------===//
+
+absl::StatusOr<HostTensor> Interpreter::Implementation::embed(llm::EmbedOp op, const HostTensor &tokens) {
+  auto table = weight(op.getTable());
+  if (!table.ok())
+    return table.status();
+  const float scale = op.getScale().convertToFloat();
+  HostTensor result = floats(tokens.rows, (*table)->columns);
+  for (int64_t t = 0; t < tokens.rows; ++t) {
+    int32_t id = tokens.ids[t];
+    if (id < 0 || id >= (*table)->rows)
+      return absl::OutOfRangeError(
+          absl::StrCat("token ", id, " at index ", t, " is outside the vocabulary of ", (*table)->rows));
+    for (int64_t c = 0; c < result.columns; ++c)
+      result.floats[t * result.columns + c] = rounded(scale * (*table)->row(id)[c]);
+  }
+  return result;
+}
+
+absl::StatusOr<HostTensor> Interpreter::Implementation::norm(llvm::StringRef name, const llvm::APFloat &eps,
+                                                             const HostTensor &x) {
+  auto gain = weight(name);
+  if (!gain.ok())
+    return gain.status();
+  const float epsilon = eps.convertToFloat();
+  HostTensor result = floats(x.rows, x.columns);
+  for (int64_t t = 0; t < x.rows; ++t) {
+    const float *row = x.row(t).data();
+    float r = 1.0F / std::sqrt(dot(row, row, x.columns) / static_cast<float>(x.columns) + epsilon);
+    for (int64_t c = 0; c < x.columns; ++c)
+      result.floats[t * x.columns + c] = rounded(row[c] * r * (*gain)->values[c]);
+  }
+  return result;
+}
+
+Interpreter::Implementation::Results Interpreter::Implementation::quantize(const HostTensor &x) {
+  HostTensor scales = floats(x.rows, 1);
+  if (!device()) {
+    std::fill(scales.floats.begin(), scales.floats.end(), 1.0F);
+    return {x, scales};
+  }
+  HostTensor values;
+  values.rows = x.rows;
+  values.columns = x.columns;
+  values.int8s.resize(x.floats.size());
+  for (int64_t t = 0; t < x.rows; ++t)
+    scales.floats[t] = quantizeRow(x.row(t), std::span(values.int8s).subspan(t * x.columns, x.columns));
+  return {std::move(values), std::move(scales)};
+}
+
+absl::StatusOr<HostTensor> Interpreter::Implementation::linear(llm::LinearOp op, const HostTensor &x,
+                                                               const HostTensor *scales) {
+  auto loaded = weight(op.getWeight());
+  if (!loaded.ok())
+    return loaded.status();
+  const LoadedWeight &w = **loaded;
+  const float *bias = nullptr;
+  if (auto name = op.getBias()) {
+    auto vector = weight(*name);
+    if (!vector.ok())
+      return vector.status();
+    bias = (*vector)->values.data();
+  }
+  const bool wide = mlir::cast<mlir::RankedTensorType>(op.getResult().getType()).getElementType().isF32();
+  const bool int8 = !x.int8s.empty();
+  const int64_t columns = w.rows;
+  HostTensor result = floats(x.rows, columns);
+  // A row of weights stays in the cache while every token passes it.
+  parallel(columns, [&](int64_t n) {
+    for (int64_t t = 0; t < x.rows; ++t) {
+      float y = 0;
+      if (int8)
+        y = static_cast<float>(dot(x.int8s.data() + t * x.columns, w.int8s.data() + n * w.columns, w.columns)) *
+            w.scales[n] * scales->floats[t];
+      else
+        y = dot(x.row(t).data(), w.row(n), w.columns);
+      if (bias)
+        y += bias[n];
+      result.floats[t * columns + n] = wide ? y : rounded(y);
+    }
+  });
+  return result;
+}
+
+absl::StatusOr<HostTensor> Interpreter::Implementation::rope(llm::RopeOp op, const HostTensor &x) {
+  auto frequencies = weight(op.getInvFreq());
+  if (!frequencies.ok())
+    return frequencies.status();
+  const int64_t heads = op.getHeads();
+  const int64_t dim = op.getHeadDim();
+  const int64_t half = op.getRotated() / 2;
+  HostTensor result = x;
+  for (int64_t t = 0; t < x.rows; ++t) {
+    const auto position = static_cast<float>(step.position + t);
+    for (int64_t i = 0; i < half; ++i) {
+      const float angle = position * (*frequencies)->values[i];
+      const float cosine = std::cos(angle);
+      const float sine = std::sin(angle);
+      for (int64_t h = 0; h < heads; ++h) {
+        const int64_t first = t * x.columns + h * dim + i;
+        const int64_t second = first + half;
+        result.floats[first] = rounded(x.floats[first] * cosine - x.floats[second] * sine);
+        result.floats[second] = rounded(x.floats[second] * cosine + x.floats[first] * sine);
+      }
+    }
+  }
+  return result;
+}
+
+absl::Status Interpreter::Implementation::append(llm::AppendOp op, const HostTensor &k, const HostTensor &v) {
+  const std::pair<llvm::StringRef, const HostTensor *> writes[] = {{op.getKState(), &k}, {op.getVState(), &v}};
+  for (auto [name, tensor] : writes) {
+    Cache &cache = caches_[name.str()];
+    const auto begin = static_cast<size_t>(step.position * tensor->columns);
+    if (cache.size() < begin + tensor->floats.size())
+      cache.resize(begin + tensor->floats.size(), 0.0F);
+    std::copy(tensor->floats.begin(), tensor->floats.end(), cache.begin() + static_cast<int64_t>(begin));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<HostTensor> Interpreter::Implementation::attention(llm::AttentionOp op, const HostTensor &q) {
+  const Cache &keys = caches_[op.getKState().str()];
+  const Cache &valuesOfCache = caches_[op.getVState().str()];
+  const int64_t heads = op.getHeads();
+  const int64_t dim = op.getHeadDim();
+  const int64_t kvHeads = op.getKvHeads();
+  const int64_t width = kvHeads * dim;
+  const int64_t window = op.getWindow().value_or(INT64_MAX);
+  const float scale = op.getScale().convertToFloat();
+  const auto needed = static_cast<size_t>((step.position + q.rows) * width);
+  if (keys.size() < needed || valuesOfCache.size() < needed)
+    return absl::FailedPreconditionError(absl::StrCat(llm::labelOf(op), ": the cache holds ", keys.size() / width,
+                                                      " positions and ", step.position + q.rows,
+                                                      " are read; llm.append must come before llm.attention"));
+  HostTensor result = floats(q.rows, q.columns);
+  parallel(q.rows * heads, [&](int64_t index) {
+    const int64_t t = index / heads;
+    const int64_t h = index % heads;
+    const int64_t position = step.position + t;
+    const int64_t begin = position >= window ? position - window + 1 : 0;
+    const int64_t offset = h / (heads / kvHeads) * dim;
+    const float *query = q.row(t).data() + h * dim;
+    std::vector<float> scores;
+    for (int64_t n = begin; n <= position; ++n)
+      scores.push_back(scale * dot(query, keys.data() + n * width + offset, dim));
+    const float largest = *std::max_element(scores.begin(), scores.end());
+    float sum = 0;
+    for (float &score : scores) {
+      score = std::exp(score - largest);
+      sum += score;
+    }
+    std::vector<float> mixed(static_cast<size_t>(dim), 0.0F);
+    for (int64_t n = begin; n <= position; ++n)
+      for (int64_t d = 0; d < dim; ++d)
+        mixed[d] += scores[n - begin] / sum * valuesOfCache[n * width + offset + d];
+    for (int64_t d = 0; d < dim; ++d)
+      result.floats[t * q.columns + h * dim + d] = rounded(mixed[d]);
+  });
+  return result;
+}
+
+void Interpreter::Implementation::advance(int32_t token) {
+  if (step.generated < step.capacity)
+    output.push_back(token);
+  step.position += step.tokens;
+  step.tokens = 1;
+  step.generated += 1;
+}
+
+absl::StatusOr<Interpreter::Implementation::Results> Interpreter::Implementation::evaluate(mlir::Operation *op,
+                                                                                           const Values &values) {
+  const auto in = [&](mlir::Value value) -> const HostTensor & { return values.find(value)->second; };
+  const auto one = [](absl::StatusOr<HostTensor> tensor) -> absl::StatusOr<Results> {
+    if (!tensor.ok())
+      return tensor.status();
+    Results results;
+    results.push_back(std::move(*tensor));
+    return results;
+  };
+  const auto elementwise = [&](mlir::Value a, mlir::Value b, auto function) -> absl::StatusOr<Results> {
+    HostTensor result = in(a);
+    for (size_t i = 0; i < result.floats.size(); ++i)
+      result.floats[i] = rounded(function(result.floats[i], in(b).floats[i]));
+    return one(std::move(result));
+  };
+  const auto token = [&](int32_t id) {
+    HostTensor tensor;
+    tensor.rows = tensor.columns = 1;
+    tensor.ids = {id};
+    return one(std::move(tensor));
+  };
+  using Outcome = absl::StatusOr<Results>;
+  return llvm::TypeSwitch<mlir::Operation *, Outcome>(op)
+      .Case([&](llm::EmbedOp o) { return one(embed(o, in(o.getTokens()))); })
+      .Case([&](llm::RmsNormOp o) { return one(norm(o.getWeight(), o.getEps(), in(o.getX()))); })
+      .Case([&](llm::QuantizeOp o) -> Outcome { return quantize(in(o.getX())); })
+      .Case([&](llm::RmsNormQuantizeOp o) -> Outcome {
+        auto normalised = norm(o.getWeight(), o.getEps(), in(o.getX()));
+        if (!normalised.ok())
+          return normalised.status();
+        return quantize(*normalised);
+      })
+      .Case([&](llm::LinearOp o) { return one(linear(o, in(o.getX()), o.getScales() ? &in(o.getScales()) : nullptr)); })
+      .Case([&](llm::RopeOp o) { return one(rope(o, in(o.getX()))); })
+      .Case([&](llm::AppendOp o) -> Outcome {
+        if (auto status = append(o, in(o.getK()), in(o.getV())); !status.ok())
+          return status;
+        return Results();
+      })
+      .Case([&](llm::AttentionOp o) { return one(attention(o, in(o.getQ()))); })
+      .Case([&](llm::SiluMulOp o) {
+        return elementwise(o.getGate(), o.getUp(), [](float g, float u) { return g / (1.0F + std::exp(-g)) * u; });
+      })
+      .Case([&](llm::AddOp o) { return elementwise(o.getLhs(), o.getRhs(), [](float a, float b) { return a + b; }); })
+      .Case([&](llm::LastTokenOp o) {
+        const HostTensor &x = in(o.getX());
+        HostTensor result = floats(1, x.columns);
+        auto row = x.row(x.rows - 1);
+        std::copy(row.begin(), row.end(), result.floats.begin());
+        return one(std::move(result));
+      })
+      .Case([&](llm::ArgmaxOp o) { return token(argmax(in(o.getLogits()).row(0))); })
+      .Case([&](llm::SampleOp o) { return token(sample(in(o.getLogits()).row(0), step)); })
+      .Case([&](llm::AdvanceOp o) -> Outcome {
+        advance(in(o.getToken()).ids.front());
+        return Results();
+      })
+      .Default([](mlir::Operation *other) -> Outcome {
+        return absl::UnimplementedError(absl::StrCat("the interpreter has no op ",
+                                                     other->getName().getStringRef().str(),
+                                                     "; it executes `llm` modules before they are lowered"));
+      });
+}
+
+absl::StatusOr<HostTensor> Interpreter::Implementation::run(const std::string &name, const HostTensor &argument) {
+  auto function = symbols_.lookup<mlir::func::FuncOp>(name);
+  if (!function || function.isExternal() || function.getNumArguments() != 1)
+    return absl::NotFoundError(absl::StrCat("the module has no function @", name, " of one argument"));
+  auto type = mlir::cast<mlir::RankedTensorType>(function.getArgumentTypes().front());
+  const bool tokens = type.getElementType().isInteger(32);
+  const size_t elements = tokens ? argument.ids.size() : argument.floats.size();
+  const int64_t columns = type.getRank() == 2 ? type.getDimSize(1) : 1;
+  if (argument.rows < 1 || elements != static_cast<size_t>(argument.rows * argument.columns) ||
+      argument.columns != columns || (!type.isDynamicDim(0) && argument.rows != type.getDimSize(0)))
+    return absl::InvalidArgumentError(
+        absl::StrCat("@", name, " takes ", type.isDynamicDim(0) ? "n" : absl::StrCat(type.getDimSize(0)), " x ",
+                     columns, (tokens ? " token ids" : " floats"), ", got ", argument.rows, " x ", argument.columns));
+  if (tokens)
+    step.tokens = static_cast<int32_t>(argument.rows);
+  Values values;
+  values[function.getArgument(0)] = argument;
+  for (mlir::Operation &op : function.getBody().front()) {
+    if (auto end = mlir::dyn_cast<mlir::func::ReturnOp>(op))
+      return end.getNumOperands() == 0 ? HostTensor() : values.find(end.getOperand(0))->second;
+    auto results = evaluate(&op, values);
+    if (!results.ok())
+      return absl::Status(results.status().code(),
+                          absl::StrCat("@", name, ", ", llm::labelOf(&op), ": ", results.status().message()));
+    if (observer)
+      observer(&op, *results);
+    for (auto [value, tensor] : llvm::zip(op.getResults(), *results))
+      values[value] = std::move(tensor);
+    // What no later op reads is dropped: a prompt's activations are larger than the caches.
+    for (mlir::Value operand : op.getOperands())
+      if (llvm::all_of(operand.getUsers(), [&](mlir::Operation *user) { return !op.isBeforeInBlock(user); }))
+        values.erase(operand);
+  }
+  return absl::InternalError(absl::StrCat("@", name, " has no return"));
+}
+
+//===--------------------------------------------------------------------------------------------------------------===//
+// The interface
+//===--------------------------------------------------------------------------------------------------------------===//
+
+namespace {
+
+HostTensor asTensor(std::span<const int32_t> tokens) {
+  HostTensor tensor;
+  tensor.rows = static_cast<int64_t>(tokens.size());
+  tensor.columns = 1;
+  tensor.ids.assign(tokens.begin(), tokens.end());
+  return tensor;
+}
+
+} // namespace
+
+Interpreter::Interpreter(mlir::ModuleOp module, const Checkpoint &checkpoint, Options options)
+    : implementation_(std::make_unique<Implementation>(module, checkpoint, options)) {}
+Interpreter::~Interpreter() = default;
+
+Step &Interpreter::step() { return implementation_->step; }
+const std::vector<int32_t> &Interpreter::output() const { return implementation_->output; }
+void Interpreter::reset() { implementation_->reset(); }
+void Interpreter::observe(Observer observer) { implementation_->observer = std::move(observer); }
+
+absl::StatusOr<HostTensor> Interpreter::run(const std::string &name, const HostTensor &argument) {
+  return implementation_->run(name, argument);
+}
+
+absl::StatusOr<HostTensor> Interpreter::prefill(std::span<const int32_t> tokens) {
+  auto result = run("prefill", asTensor(tokens));
+  if (result.ok())
+    step().position += static_cast<int32_t>(tokens.size());
+  return result;
+}
+
+absl::StatusOr<HostTensor> Interpreter::logits(std::span<const int32_t> tokens) {
+  auto result = run("logits", asTensor(tokens));
+  if (result.ok())
+    step().position += static_cast<int32_t>(tokens.size());
+  return result;
+}
+
+absl::StatusOr<HostTensor> Interpreter::decode(int32_t token) {
+  auto result = run("decode", asTensor(std::span(&token, 1)));
+  if (result.ok())
+    step().position += 1;
+  return result;
+}
+
+} // namespace ingot

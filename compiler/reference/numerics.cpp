@@ -1,0 +1,94 @@
+// Dots are the interpreter's whole cost. Partial sums in arrays let the compiler use vector registers without
+// reordering what the source says; target_clones picks the widest that the host has.
+#include "compiler/reference/numerics.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+
+namespace ingot::reference {
+
+float roundBf16(float value) {
+  if (std::isnan(value))
+    return value;
+  auto bits = std::bit_cast<uint32_t>(value);
+  bits += 0x7FFFU + ((bits >> 16) & 1U);
+  return std::bit_cast<float>(bits & 0xFFFF0000U);
+}
+
+float roundF16(float value) {
+  if (!std::isfinite(value) || value == 0)
+    return value;
+  // The spacing of f16 numbers around `value`: 2^(exponent - 10), and 2^-24 for all subnormals.
+  int exponent = std::max(std::ilogb(value), -14);
+  float rounded = std::ldexp(std::nearbyint(std::ldexp(value, 10 - exponent)), exponent - 10);
+  constexpr float largest = 65504;
+  return std::abs(rounded) > largest ? std::copysign(INFINITY, value) : rounded;
+}
+
+float quantizeRow(std::span<const float> row, std::span<int8_t> values) {
+  float largest = 0;
+  for (float x : row)
+    largest = std::max(largest, std::abs(x));
+  if (largest == 0) {
+    std::fill(values.begin(), values.end(), int8_t(0));
+    return 0;
+  }
+  const float inverse = 127.0F / largest;
+  for (size_t k = 0; k < row.size(); ++k)
+    values[k] = static_cast<int8_t>(std::clamp(std::nearbyint(row[k] * inverse), -127.0F, 127.0F));
+  return largest / 127.0F;
+}
+
+void quantizeDequantizeGroups(std::span<float> row, int64_t group) {
+  for (size_t begin = 0; begin < row.size(); begin += static_cast<size_t>(group)) {
+    auto part = row.subspan(begin, std::min(static_cast<size_t>(group), row.size() - begin));
+    float largest = 0;
+    for (float x : part)
+      largest = std::max(largest, std::abs(x));
+    const float scale = roundF16(largest / 127.0F);
+    for (float &x : part)
+      x = scale == 0 ? 0.0F : scale * std::clamp(std::nearbyint(x / scale), -127.0F, 127.0F);
+  }
+}
+
+__attribute__((target_clones("avx512f", "avx2", "default"))) float dot(const float *a, const float *b, int64_t count) {
+  constexpr int64_t lanes = 16;
+  float sums[lanes] = {};
+  int64_t k = 0;
+  for (; k + lanes <= count; k += lanes)
+    for (int64_t l = 0; l < lanes; ++l)
+      sums[l] += a[k + l] * b[k + l];
+  float total = 0;
+  for (; k < count; ++k)
+    total += a[k] * b[k];
+  for (float sum : sums)
+    total += sum;
+  return total;
+}
+
+__attribute__((target_clones("avx512bw", "avx2", "default"))) int32_t dot(const int8_t *a, const int8_t *b,
+                                                                          int64_t count) {
+  int32_t total = 0;
+  for (int64_t k = 0; k < count; ++k)
+    total += static_cast<int32_t>(a[k]) * static_cast<int32_t>(b[k]);
+  return total;
+}
+
+uint32_t philox(uint32_t key0, uint32_t key1, uint32_t counter) {
+  constexpr uint64_t multiplier0 = 0xD2511F53, multiplier1 = 0xCD9E8D57;
+  constexpr uint32_t weyl0 = 0x9E3779B9, weyl1 = 0xBB67AE85;
+  uint32_t c[4] = {counter, 0, 0, 0};
+  for (int round = 0; round < 10; ++round) {
+    uint64_t product0 = multiplier0 * c[0];
+    uint64_t product1 = multiplier1 * c[2];
+    uint32_t next[4] = {static_cast<uint32_t>(product1 >> 32) ^ c[1] ^ key0, static_cast<uint32_t>(product1),
+                        static_cast<uint32_t>(product0 >> 32) ^ c[3] ^ key1, static_cast<uint32_t>(product0)};
+    std::copy(std::begin(next), std::end(next), std::begin(c));
+    key0 += weyl0;
+    key1 += weyl1;
+  }
+  return c[0];
+}
+
+} // namespace ingot::reference

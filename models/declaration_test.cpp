@@ -1,0 +1,192 @@
+// Declarations: the module that a configuration gives, and the errors that a wrong configuration or checkpoint gives.
+#include "models/declaration.h"
+
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/Parser/Parser.h"
+#include "models/config.h"
+#include "models/mistral/rope.h"
+#include "models/testing/fake_checkpoint.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace ingot {
+namespace {
+
+using testing::AllOf;
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+class DeclarationTest : public testing::Test {
+protected:
+  std::string errorOf(const FakeCheckpoint &checkpoint, const DeclareOptions &options = {}) {
+    auto module = declareModel(context_, checkpoint, options);
+    return module.ok() ? "" : std::string(module.status().message());
+  }
+  /// The error after one key of the small configuration is set.
+  std::string errorWith(const char *key, const nlohmann::json &value) {
+    FakeCheckpoint checkpoint = FakeCheckpoint::small();
+    checkpoint.editConfig()[key] = value;
+    return errorOf(checkpoint);
+  }
+  mlir::MLIRContext context_;
+};
+
+TEST_F(DeclarationTest, MakesEveryFunctionAndSymbol) {
+  FakeCheckpoint checkpoint = FakeCheckpoint::small();
+  auto module = declareModel(context_, checkpoint, {.name = "small", .prefillChunk = 64});
+  ASSERT_TRUE(module.ok()) << module.status();
+  for (const char *name : {"prefill", "decode", "logits", "greedy", "sample"})
+    EXPECT_TRUE((*module)->lookupSymbol<mlir::func::FuncOp>(name)) << name;
+  auto weights = (*module)->getOps<llm::WeightOp>();
+  // Every tensor once, and the inverse frequencies.
+  EXPECT_EQ(static_cast<size_t>(std::distance(weights.begin(), weights.end())), checkpoint.tensors().size() + 1);
+  auto states = (*module)->getOps<llm::StateOp>();
+  EXPECT_EQ(std::distance(states.begin(), states.end()), 4);
+  auto facts = llm::Facts::of(**module);
+  EXPECT_EQ(facts.name, "small");
+  EXPECT_EQ(facts.vocabulary, 40);
+  EXPECT_EQ(facts.contextLength, 128);
+  EXPECT_EQ(facts.prefillChunk, 64);
+  EXPECT_THAT(facts.endOfSequence, ElementsAre(2));
+}
+
+TEST_F(DeclarationTest, OpsCarryLabels) {
+  FakeCheckpoint checkpoint = FakeCheckpoint::small();
+  auto module = declareModel(context_, checkpoint);
+  ASSERT_TRUE(module.ok()) << module.status();
+  std::vector<std::string> labels;
+  (*module)->lookupSymbol<mlir::func::FuncOp>("decode").walk(
+      [&](llm::LinearOp op) { labels.push_back(llm::labelOf(op)); });
+  EXPECT_EQ(labels.size(), 15U);
+  EXPECT_EQ(labels.at(8), "layers.1.self_attn.k_proj");
+}
+
+TEST_F(DeclarationTest, TextRoundTrips) {
+  FakeCheckpoint checkpoint = FakeCheckpoint::small();
+  auto module = declareModel(context_, checkpoint);
+  ASSERT_TRUE(module.ok()) << module.status();
+  std::string text, again;
+  llvm::raw_string_ostream(text) << **module;
+  auto parsed = mlir::parseSourceString<mlir::ModuleOp>(text, &context_);
+  ASSERT_TRUE(parsed);
+  llvm::raw_string_ostream(again) << *parsed;
+  EXPECT_EQ(text, again);
+}
+
+TEST_F(DeclarationTest, TiedHeadReadsTheEmbedding) {
+  FakeCheckpoint checkpoint = FakeCheckpoint::small();
+  checkpoint.editConfig()["tie_word_embeddings"] = true;
+  auto module = declareModel(context_, checkpoint);
+  ASSERT_TRUE(module.ok()) << module.status();
+  auto head = (*module)->lookupSymbol<llm::WeightOp>("lm_head.weight");
+  EXPECT_EQ(head.getSource()->str(), "model.embed_tokens.weight");
+  EXPECT_THAT(llm::Facts::of(**module).skippedTensors, ElementsAre("lm_head.weight"));
+}
+
+TEST_F(DeclarationTest, BiasesAndWindowFollowTheConfiguration) {
+  FakeCheckpoint checkpoint = FakeCheckpoint::small();
+  checkpoint.editConfig()["attention_bias"] = true;
+  checkpoint.editConfig()["sliding_window"] = 5;
+  EXPECT_THAT(errorOf(checkpoint), HasSubstr("tensor \"model.layers.0.self_attn.q_proj.bias\" is missing"));
+  for (const char *layer : {"0", "1"})
+    for (auto [name, size] : {std::pair("q", 32), std::pair("k", 16), std::pair("v", 16), std::pair("o", 32)})
+      checkpoint.fill(std::string("model.layers.") + layer + ".self_attn." + name + "_proj.bias",
+                      {static_cast<uint64_t>(size)});
+  auto module = declareModel(context_, checkpoint);
+  ASSERT_TRUE(module.ok()) << module.status();
+  int biased = 0;
+  (*module)->lookupSymbol<mlir::func::FuncOp>("prefill").walk(
+      [&](llm::LinearOp op) { biased += op.getBias().has_value(); });
+  EXPECT_EQ(biased, 8);
+  (*module)->walk([&](llm::AttentionOp op) { EXPECT_EQ(op.getWindow(), 5U); });
+}
+
+TEST_F(DeclarationTest, TensorsMustFit) {
+  FakeCheckpoint missing = FakeCheckpoint::small();
+  missing.erase("model.layers.1.mlp.up_proj.weight");
+  EXPECT_THAT(errorOf(missing), HasSubstr("tensor \"model.layers.1.mlp.up_proj.weight\" is missing"));
+  FakeCheckpoint wrong = FakeCheckpoint::small();
+  wrong.fill("model.norm.weight", {33});
+  EXPECT_THAT(errorOf(wrong), AllOf(HasSubstr("\"model.norm.weight\" has shape [33]"), HasSubstr("expected [32]")));
+  FakeCheckpoint unknown = FakeCheckpoint::small();
+  unknown.fill("model.layers.0.self_attn.q_norm.weight", {16});
+  EXPECT_THAT(errorOf(unknown), HasSubstr("unknown tensor \"model.layers.0.self_attn.q_norm.weight\""));
+}
+
+TEST_F(DeclarationTest, FrequencyBuffersAreSkippedAndListed) {
+  FakeCheckpoint checkpoint = FakeCheckpoint::small();
+  checkpoint.fill("model.layers.0.self_attn.rotary_emb.inv_freq", {8});
+  auto module = declareModel(context_, checkpoint);
+  ASSERT_TRUE(module.ok()) << module.status();
+  EXPECT_THAT(llm::Facts::of(**module).skippedTensors, ElementsAre("model.layers.0.self_attn.rotary_emb.inv_freq"));
+}
+
+TEST_F(DeclarationTest, FrequencyDivisorsAreApplied) {
+  FakeCheckpoint checkpoint = FakeCheckpoint::small();
+  checkpoint.set("rope_freqs.weight", {8}, {1, 1, 1, 1, 2, 4, 8, 8});
+  auto module = declareModel(context_, checkpoint);
+  ASSERT_TRUE(module.ok()) << module.status();
+  auto values = (*module)->lookupSymbol<llm::WeightOp>("rope.inv_freq").getValue()->getValues<float>();
+  EXPECT_FLOAT_EQ(values[0], 1.0F);
+  EXPECT_FLOAT_EQ(values[4], 0.01F / 2);
+  checkpoint.set("rope_freqs.weight", {8}, {1, 1, 1, 1, 0, 4, 8, 8});
+  EXPECT_THAT(errorOf(checkpoint), HasSubstr("positive divisors"));
+  checkpoint.set("rope_freqs.weight", {2}, {1, 1});
+  EXPECT_THAT(errorOf(checkpoint), HasSubstr("8 divisors"));
+}
+
+TEST_F(DeclarationTest, WrongConfigurationsNameTheKey) {
+  EXPECT_THAT(errorWith("model_type", "qwen9"), AllOf(HasSubstr("unknown architecture \"qwen9\""), HasSubstr("llama")));
+  EXPECT_THAT(errorWith("model_type", 7), HasSubstr("`model_type` to be a string, got 7"));
+  EXPECT_THAT(errorWith("hidden_size", "32"), HasSubstr("`hidden_size` to be a whole number"));
+  EXPECT_THAT(errorWith("hidden_size", -1), HasSubstr("`hidden_size`"));
+  EXPECT_THAT(errorWith("hidden_size", 1e30), HasSubstr("`hidden_size`"));
+  EXPECT_THAT(errorWith("num_hidden_layers", nullptr), HasSubstr("`num_hidden_layers`"));
+  EXPECT_THAT(errorWith("num_attention_heads", 3), HasSubstr("`num_attention_heads` to divide `hidden_size`"));
+  EXPECT_THAT(errorWith("num_key_value_heads", 3), HasSubstr("`num_key_value_heads` to divide"));
+  EXPECT_THAT(errorWith("head_dim", 24), HasSubstr("multiple of 16, got 24"));
+  EXPECT_THAT(errorWith("hidden_act", "gelu"), HasSubstr("`hidden_act` silu"));
+  EXPECT_THAT(errorWith("quantization_config", {{"bits", 4}}), HasSubstr("quantised already"));
+  EXPECT_THAT(errorWith("eos_token_id", 40), HasSubstr("`eos_token_id`"));
+  EXPECT_THAT(errorWith("rope_scaling", {{"rope_type", "yarn"}}), HasSubstr("llama3, got \"yarn\""));
+  EXPECT_THAT(errorWith("rope_scaling", {{"type", "linear"}}), HasSubstr("`factor`"));
+  EXPECT_THAT(errorWith("rope_scaling", 3), HasSubstr("`rope_scaling` to be an object"));
+  EXPECT_THAT(errorWith("rope_theta", 0), HasSubstr("`rope_theta`"));
+  FakeCheckpoint array{nlohmann::json::array()};
+  EXPECT_THAT(errorOf(array), HasSubstr("unknown architecture \"\""));
+}
+
+TEST_F(DeclarationTest, OptionsAreChecked) {
+  FakeCheckpoint checkpoint = FakeCheckpoint::small();
+  EXPECT_THAT(errorOf(checkpoint, {.name = "", .contextLength = 129}), HasSubstr("was made for 128"));
+  EXPECT_THAT(errorOf(checkpoint, {.name = "", .prefillChunk = 0}), HasSubstr("at least 1"));
+}
+
+TEST(Frequencies, FollowTheirScaling) {
+  const nlohmann::json plain = {{"rope_theta", 10000.0}};
+  ConfigReader config(plain, "config");
+  auto frequencies = inverseFrequencies(config, 8);
+  EXPECT_THAT(frequencies, ElementsAre(1.0F, 0.1F, 0.01F, 0.001F));
+
+  const nlohmann::json linear = {{"rope_theta", 10000.0}, {"rope_scaling", {{"type", "linear"}, {"factor", 4.0}}}};
+  ConfigReader linearConfig(linear, "config");
+  EXPECT_FLOAT_EQ(inverseFrequencies(linearConfig, 8)[1], 0.025F);
+
+  // Wave lengths are 6.28, 62.8, 628 and 6283. Against 8192 / 4 = 2048 the first three stay; the last lies between 2048
+  // and 8192: smooth = (8192 / 6283.19 - 1) / 3 = 0.101266, so it is 0.001 * (0.898734 / 8 + 0.101266).
+  const nlohmann::json llama3 = {{"rope_parameters",
+                                  {{"rope_type", "llama3"},
+                                   {"rope_theta", 10000.0},
+                                   {"factor", 8.0},
+                                   {"low_freq_factor", 1.0},
+                                   {"high_freq_factor", 4.0},
+                                   {"original_max_position_embeddings", 8192}}}};
+  ConfigReader llama3Config(llama3, "config");
+  auto scaled = inverseFrequencies(llama3Config, 8);
+  ASSERT_TRUE(llama3Config.status().ok()) << llama3Config.status();
+  EXPECT_FLOAT_EQ(scaled[2], 0.01F);
+  EXPECT_NEAR(scaled[3], 0.000213608, 1e-8);
+}
+
+} // namespace
+} // namespace ingot

@@ -1,0 +1,80 @@
+// Every op of `llm`, parsed, printed and parsed again.
+// RUN: ingot-opt %s | ingot-opt | FileCheck %s
+// RUN: ingot-opt %s --mlir-print-op-generic | ingot-opt | FileCheck %s
+
+// CHECK: llm.facts = {
+module attributes {llm.facts = {architecture = "llama", context_length = 2048 : i64, end_of_sequence = array<i64: 2>,
+                                hidden_size = 32 : i64, layers = 1 : i64, name = "tiny", prefill_chunk = 64 : i64,
+                                skipped_tensors = [], vocabulary = 48 : i64}} {
+  // CHECK: llm.weight @embed from "model.embed" : tensor<48x32xf32> {scheme = #llm.scheme<bf16>}
+  llm.weight @embed from "model.embed" : tensor<48x32xf32> {scheme = #llm.scheme<bf16>}
+  // CHECK: llm.weight @head from "model.embed" : tensor<48x32xf32> {scheme = #llm.scheme<int8, group = 32>}
+  llm.weight @head from "model.embed" : tensor<48x32xf32> {scheme = #llm.scheme<int8, group = 32>}
+  // CHECK: llm.weight @norm from "model.norm" : tensor<32xf32> {scheme = #llm.scheme<f32>}
+  llm.weight @norm from "model.norm" : tensor<32xf32> {scheme = #llm.scheme<f32>}
+  // CHECK: llm.weight @freq : tensor<8xf32> value dense<{{.*}}> : tensor<8xf32>
+  llm.weight @freq : tensor<8xf32> value dense<[1.0, 0.5, 0.25, 0.125, 0.0625, 0.03125, 0.015625, 0.0078125]> : tensor<8xf32>
+  // CHECK: llm.weight @q from "q" : tensor<32x32xf32> {scheme = #llm.scheme<int8, activation = int8_per_token>}
+  llm.weight @q from "q" : tensor<32x32xf32> {scheme = #llm.scheme<int8, activation = int8_per_token>}
+  // CHECK: llm.weight @k from "k" : tensor<16x32xf32>
+  llm.weight @k from "k" : tensor<16x32xf32>
+  llm.weight @kb from "kb" : tensor<16xf32>
+  // CHECK: llm.state @k0 key kv_heads 1 head_dim 16
+  llm.state @k0 key kv_heads 1 head_dim 16
+  // CHECK: llm.state @v0 value kv_heads 1 head_dim 16
+  llm.state @v0 value kv_heads 1 head_dim 16
+
+  // CHECK-LABEL: func.func @prefill
+  func.func @prefill(%tokens: tensor<?xi32>) -> tensor<1x48xf32> {
+    // CHECK: llm.embed %{{.*}}, @embed : (tensor<?xi32>) -> tensor<?x32xbf16>
+    %x = llm.embed %tokens, @embed : (tensor<?xi32>) -> tensor<?x32xbf16>
+    // CHECK: llm.embed %{{.*}}, @embed scale 2.000000e+00 : (tensor<?xi32>) -> tensor<?x32xbf16>
+    %scaled = llm.embed %tokens, @embed scale 2.0 : (tensor<?xi32>) -> tensor<?x32xbf16>
+    // CHECK: llm.rms_norm %{{.*}}, @norm eps 9.99999974E-6 : tensor<?x32xbf16>
+    %n = llm.rms_norm %x, @norm eps 1.0e-5 : tensor<?x32xbf16>
+    // CHECK: llm.quantize %{{.*}} : tensor<?x32xbf16> -> tensor<?x32xi8>, tensor<?xf32>
+    %v, %s = llm.quantize %n : tensor<?x32xbf16> -> tensor<?x32xi8>, tensor<?xf32>
+    // CHECK: llm.rms_norm_quantize %{{.*}}, @norm eps 9.99999974E-6 : tensor<?x32xbf16> -> tensor<?x32xi8>, tensor<?xf32>
+    %fv, %fs = llm.rms_norm_quantize %x, @norm eps 1.0e-5 : tensor<?x32xbf16> -> tensor<?x32xi8>, tensor<?xf32>
+    // CHECK: llm.linear %{{.*}} scales %{{.*}}, @q : (tensor<?x32xi8>, tensor<?xf32>) -> tensor<?x32xbf16>
+    %q = llm.linear %v scales %s, @q : (tensor<?x32xi8>, tensor<?xf32>) -> tensor<?x32xbf16>
+    // CHECK: llm.linear %{{.*}}, @k bias @kb : (tensor<?x32xbf16>) -> tensor<?x16xbf16>
+    %k = llm.linear %n, @k bias @kb : (tensor<?x32xbf16>) -> tensor<?x16xbf16>
+    // CHECK: llm.rope %{{.*}}, @freq heads 2 head_dim 16 : tensor<?x32xbf16>
+    %qr = llm.rope %q, @freq heads 2 head_dim 16 : tensor<?x32xbf16>
+    // CHECK: llm.rope %{{.*}}, @freq heads 1 head_dim 32 rotary_dim 16 : tensor<?x32xbf16>
+    %partial = llm.rope %q, @freq heads 1 head_dim 32 rotary_dim 16 : tensor<?x32xbf16>
+    // CHECK: llm.append %{{.*}}, %{{.*}}, @k0, @v0 kv_heads 1 head_dim 16 : tensor<?x16xbf16>, tensor<?x16xbf16>
+    llm.append %k, %k, @k0, @v0 kv_heads 1 head_dim 16 : tensor<?x16xbf16>, tensor<?x16xbf16>
+    // CHECK: llm.attention %{{.*}}, @k0, @v0 heads 2 kv_heads 1 head_dim 16 scale 2.500000e-01 : tensor<?x32xbf16>
+    %a = llm.attention %qr, @k0, @v0 heads 2 kv_heads 1 head_dim 16 scale 0.25 : tensor<?x32xbf16>
+    // CHECK: llm.attention %{{.*}}, @k0, @v0 heads 2 kv_heads 1 head_dim 16 scale 2.500000e-01 window 5 : tensor<?x32xbf16>
+    %w = llm.attention %qr, @k0, @v0 heads 2 kv_heads 1 head_dim 16 scale 0.25 window 5 : tensor<?x32xbf16>
+    // CHECK: llm.silu_mul %{{.*}}, %{{.*}} : tensor<?x32xbf16>
+    %m = llm.silu_mul %a, %w : tensor<?x32xbf16>
+    // CHECK: llm.add %{{.*}}, %{{.*}} : tensor<?x32xbf16>
+    %y = llm.add %m, %x : tensor<?x32xbf16>
+    // CHECK: llm.last_token %{{.*}} : tensor<?x32xbf16> -> tensor<1x32xbf16>
+    %l = llm.last_token %y : tensor<?x32xbf16> -> tensor<1x32xbf16>
+    // CHECK: llm.linear %{{.*}}, @head : (tensor<1x32xbf16>) -> tensor<1x48xf32>
+    %logits = llm.linear %l, @head : (tensor<1x32xbf16>) -> tensor<1x48xf32>
+    return %logits : tensor<1x48xf32>
+  }
+
+  // CHECK-LABEL: func.func @greedy
+  func.func @greedy(%logits: tensor<1x48xf32>) {
+    // CHECK: llm.argmax %{{.*}} : tensor<1x48xf32> -> tensor<1xi32>
+    %t = llm.argmax %logits : tensor<1x48xf32> -> tensor<1xi32>
+    // CHECK: llm.advance %{{.*}} : tensor<1xi32>
+    llm.advance %t : tensor<1xi32>
+    return
+  }
+
+  // CHECK-LABEL: func.func @sample
+  func.func @sample(%logits: tensor<1x48xf32>) {
+    // CHECK: llm.sample %{{.*}} : tensor<1x48xf32> -> tensor<1xi32>
+    %t = llm.sample %logits : tensor<1x48xf32> -> tensor<1xi32>
+    llm.advance %t : tensor<1xi32>
+    return
+  }
+}
