@@ -1,0 +1,65 @@
+#include "codegen/target.h"
+
+#include <algorithm>
+
+#include "absl/status/status.h"
+#include "absl/strings/str_cat.h"
+
+namespace ingot {
+
+static constexpr TargetInfo kTargets[] = {
+    {.name = "gfx1151",
+     .bundleId = "hipv4-amdgcn-amd-amdhsa--gfx1151",
+     .marketing = "Radeon 8060S (Strix Halo)",
+     .waveSize = 32,
+     .matrix = MatrixLayout::Replicated,
+     .fp8Matrix = false,
+     .computeUnits = 40,
+     .simdsPerComputeUnit = 2,
+     .wavesPerSimd = 16,
+     .vgprsPerSimd = 1536,
+     .vgprGranule = 24,
+     .ldsPerWorkgroup = 64 << 10,
+     .lastLevelCache = 32u << 20,
+     .bandwidth = 256e9},
+    {.name = "gfx1201",
+     .bundleId = "hipv4-amdgcn-amd-amdhsa--gfx1201",
+     .marketing = "Radeon RX 9070 XT, R9700",
+     .waveSize = 32,
+     .matrix = MatrixLayout::Split,
+     .fp8Matrix = true,
+     .computeUnits = 64,
+     .simdsPerComputeUnit = 2,
+     .wavesPerSimd = 16,
+     .vgprsPerSimd = 1536,
+     .vgprGranule = 24,
+     .ldsPerWorkgroup = 64 << 10,
+     .lastLevelCache = 64u << 20,
+     .bandwidth = 640e9},
+};
+
+std::span<const TargetInfo> allTargets() { return kTargets; }
+
+absl::StatusOr<const TargetInfo *> findTarget(std::string_view name) {
+  std::string known;
+  for (const TargetInfo &target : kTargets) {
+    if (name == target.name)
+      return &target;
+    absl::StrAppend(&known, known.empty() ? "" : ", ", target.name);
+  }
+  return absl::InvalidArgumentError(absl::StrCat("unknown target '", std::string(name), "': expected one of ", known));
+}
+
+unsigned occupancy(const TargetInfo &target, unsigned vgprs, unsigned ldsBytes, unsigned waves) {
+  unsigned granules = (std::max(vgprs, 1u) + target.vgprGranule - 1) / target.vgprGranule;
+  unsigned byRegisters = target.vgprsPerSimd / (granules * target.vgprGranule);
+  unsigned result = std::min(target.wavesPerSimd, byRegisters);
+  if (ldsBytes > 0) {
+    // A workgroup processor has 128 KiB of LDS for the waves of its four SIMDs.
+    unsigned workgroups = 2 * target.ldsPerWorkgroup / ldsBytes;
+    result = std::min(result, std::max(1u, workgroups * waves / (2 * target.simdsPerComputeUnit)));
+  }
+  return result;
+}
+
+} // namespace ingot
