@@ -1,0 +1,185 @@
+// A Hugging Face folder: config.json, safetensors in one file or in shards with an index, and the tokenizer's files.
+#include <algorithm>
+#include <filesystem>
+#include <map>
+#include <unordered_map>
+
+#include <xxhash.h>
+
+#include "compiler/checkpoint/message.h"
+#include "compiler/checkpoint/readers.h"
+#include "compiler/checkpoint/safetensors_file.h"
+
+namespace ingot {
+namespace {
+
+constexpr uint64_t kMaxConfigBytes = 16 << 20;
+constexpr uint64_t kMaxIndexBytes = 100 << 20;
+
+class FolderCheckpoint final : public Checkpoint {
+public:
+  explicit FolderCheckpoint(std::string folder) : folder(std::move(folder)) {}
+
+  absl::Status load() {
+    if (absl::Status status = readConfig(); !status.ok())
+      return status;
+    if (absl::Status status = openFiles(); !status.ok())
+      return status;
+    absl::StatusOr<TokenizerData> read = readFolderTokenizer(folder, facts);
+    if (!read.ok())
+      return read.status();
+    tokenizerData = std::move(*read);
+    return absl::OkStatus();
+  }
+
+  const std::vector<TensorInfo> &tensors() const override { return infos; }
+  const nlohmann::json &config() const override { return facts; }
+  const TokenizerData &tokenizer() const override { return tokenizerData; }
+  uint64_t digest() const override { return headerDigest; }
+  std::string sourceName() const override {
+    const std::filesystem::path path = std::filesystem::path(folder).lexically_normal();
+    return (path.has_filename() ? path.filename() : path.parent_path().filename()).string();
+  }
+
+  absl::Status readRows(const TensorInfo &tensor, uint64_t first, uint64_t count, std::span<float> out) const override {
+    const auto found = places.find(tensor.name);
+    if (found == places.end())
+      return absl::NotFoundError(cat(folder, ": no tensor '", tensor.name, "'"));
+    const TensorInfo &info = infos[found->second.info];
+    const uint64_t rows = info.rows(), columns = info.columns();
+    if (first > rows || count > rows - first || out.size() != count * columns)
+      return absl::OutOfRangeError(cat(folder, ": rows ", first, " + ", count, " of '", tensor.name, "' into ",
+                                       out.size(), " floats: the tensor has ", rows, " rows of ", columns));
+    const SafetensorsFile &file = files[found->second.file];
+    const SafetensorsTensor &record = file.tensors()[found->second.record];
+    record.storage->decode(file.data(record) + first * columns * record.storage->blockBytes, count * columns,
+                           out.data());
+    return absl::OkStatus();
+  }
+
+  void release(const TensorInfo &tensor) const override {
+    if (const auto found = places.find(tensor.name); found != places.end()) {
+      const SafetensorsFile &file = files[found->second.file];
+      file.release(file.tensors()[found->second.record]);
+    }
+  }
+
+private:
+  struct Place {
+    size_t file, record, info;
+  };
+
+  absl::Status readConfig() {
+    const std::string path = cat(folder, "/config.json");
+    absl::StatusOr<std::string> text = readWholeFile(path, kMaxConfigBytes);
+    if (!text.ok())
+      return absl::Status(text.status().code(), cat(text.status().message(),
+                                                    "; a Hugging Face folder has a config.json (or give a GGUF file)"));
+    absl::StatusOr<nlohmann::json> parsed = parseJson(path, *text);
+    if (!parsed.ok())
+      return parsed.status();
+    if (!parsed->is_object())
+      return absl::InvalidArgumentError(cat(path, ": expected a JSON object"));
+    facts = std::move(*parsed);
+    // Newer files keep all RoPE facts in one object; the keys that every older file has are filled from it.
+    if (const auto rope = facts.find("rope_parameters"); rope != facts.end() && rope->is_object()) {
+      const nlohmann::json parameters = *rope;
+      if (parameters.contains("rope_theta") && !facts.contains("rope_theta"))
+        facts["rope_theta"] = parameters["rope_theta"];
+      if (parameters.contains("rope_type") && parameters["rope_type"] != "default" && !facts.contains("rope_scaling"))
+        facts["rope_scaling"] = parameters;
+    }
+    headers = std::move(*text);
+    return absl::OkStatus();
+  }
+
+  absl::Status openFiles() {
+    const std::string single = cat(folder, "/model.safetensors");
+    const std::string index = cat(folder, "/model.safetensors.index.json");
+    std::error_code error;
+    if (std::filesystem::exists(single, error)) {
+      if (absl::Status status = addFile(single); !status.ok())
+        return status;
+    } else if (std::filesystem::exists(index, error)) {
+      if (absl::Status status = openShards(index); !status.ok())
+        return status;
+    } else {
+      return absl::NotFoundError(cat(folder, ": expected model.safetensors or model.safetensors.index.json"));
+    }
+    headerDigest = XXH3_64bits(headers.data(), headers.size());
+    headers = {};
+    return absl::OkStatus();
+  }
+
+  absl::Status openShards(const std::string &index) {
+    absl::StatusOr<std::string> text = readWholeFile(index, kMaxIndexBytes);
+    if (!text.ok())
+      return text.status();
+    absl::StatusOr<nlohmann::json> parsed = parseJson(index, *text);
+    if (!parsed.ok())
+      return parsed.status();
+    const auto map = parsed->is_object() ? parsed->find("weight_map") : parsed->end();
+    if (!parsed->is_object() || map == parsed->end() || !map->is_object() || map->empty())
+      return absl::InvalidArgumentError(cat(index, ": expected an object 'weight_map' from tensor to file"));
+    std::map<std::string, std::vector<std::string>> shards; // by file name, so that the order is the same every time
+    for (const auto &[tensor, file] : map->items()) {
+      if (!file.is_string())
+        return absl::InvalidArgumentError(cat(index, ": the file of tensor '", printable(tensor), "' is not a name"));
+      const std::string &name = file.get_ref<const std::string &>();
+      if (name.empty() || name == ".." || name.find_first_of(std::string("/\\\0", 3)) != std::string::npos)
+        return absl::InvalidArgumentError(cat(index, ": tensor '", printable(tensor), "' is said to be in '",
+                                              printable(name), "', expected a file name in the same folder"));
+      shards[name].push_back(tensor);
+    }
+    for (const auto &[name, expected] : shards) {
+      if (absl::Status status = addFile(cat(folder, "/", name)); !status.ok())
+        return status;
+      for (const std::string &tensor : expected) {
+        const auto found = places.find(tensor);
+        if (found == places.end() || found->second.file != files.size() - 1)
+          return absl::InvalidArgumentError(
+              cat(index, ": tensor '", printable(tensor), "' should be in ", name, ", it is not there"));
+      }
+      if (files.back().tensors().size() != expected.size())
+        return absl::InvalidArgumentError(cat(index, ": ", name, " has ", files.back().tensors().size(),
+                                              " tensors, the index knows ", expected.size(), " of them"));
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status addFile(const std::string &path) {
+    absl::StatusOr<SafetensorsFile> opened = SafetensorsFile::open(path);
+    if (!opened.ok())
+      return opened.status();
+    headers.append(reinterpret_cast<const char *>(opened->header().data()), opened->header().size());
+    files.push_back(std::move(*opened));
+    const std::vector<SafetensorsTensor> &records = files.back().tensors();
+    for (size_t i = 0; i < records.size(); ++i) {
+      if (!places.emplace(records[i].name, Place{files.size() - 1, i, infos.size()}).second)
+        return absl::InvalidArgumentError(
+            cat(path, ": tensor '", printable(records[i].name), "' is in another file of the folder too"));
+      infos.push_back({records[i].name, records[i].shape, std::string(records[i].storage->name)});
+    }
+    return absl::OkStatus();
+  }
+
+  std::string folder;
+  std::string headers; // what the digest is made of: config.json and each file's header
+  std::vector<SafetensorsFile> files;
+  std::vector<TensorInfo> infos;
+  std::unordered_map<std::string, Place> places;
+  nlohmann::json facts;
+  TokenizerData tokenizerData;
+  uint64_t headerDigest = 0;
+};
+
+} // namespace
+
+absl::StatusOr<std::unique_ptr<Checkpoint>> openFolderCheckpoint(const std::string &folder) {
+  auto checkpoint = std::make_unique<FolderCheckpoint>(folder);
+  if (absl::Status status = checkpoint->load(); !status.ok())
+    return status;
+  return checkpoint;
+}
+
+} // namespace ingot

@@ -1,0 +1,42 @@
+// What the parts of this library say to each other: one function that opens each kind of checkpoint and those that make
+// its tokenizer. Users of the library include checkpoint.h only.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "nlohmann/json.hpp"
+
+#include "compiler/checkpoint/checkpoint.h"
+#include "compiler/checkpoint/gguf_file.h"
+
+namespace ingot {
+
+absl::StatusOr<std::unique_ptr<Checkpoint>> openGgufCheckpoint(const std::string &path);
+absl::StatusOr<std::unique_ptr<Checkpoint>> openFolderCheckpoint(const std::string &folder);
+
+// Kind NONE when the file has no vocabulary.
+absl::StatusOr<TokenizerData> readGgufTokenizer(const GgufFile &file);
+
+// From tokenizer.json, tokenizer.model, tokenizer_config.json, chat_template.jinja, generation_config.json of `folder`;
+// `config` is the model's, whose token ids count where the others are silent. Kind NONE when there is neither a
+// tokenizer.json nor a tokenizer.model.
+absl::StatusOr<TokenizerData> readFolderTokenizer(const std::string &folder, const nlohmann::json &config);
+
+// Fills pieces, special ids and the model's bytes from a serialised SentencePiece model. `where` begins the messages.
+absl::Status readSentencePieceModel(const std::string &where, std::string bytes, TokenizerData &tokenizer);
+
+// Parses `text`; errors begin with `where`. Refuses nesting deeper than any real file has.
+absl::StatusOr<nlohmann::json> parseJson(const std::string &where, std::string_view text);
+
+// Adds an id to end_of_sequence once.
+void addEndOfSequence(TokenizerData &tokenizer, int64_t id);
+
+// The last checks that hold for every tokenizer: ids inside the vocabulary, merges and patterns valid UTF-8.
+absl::Status checkTokenizer(const std::string &where, const TokenizerData &tokenizer);
+
+inline constexpr uint64_t kMaxVocabulary = 1 << 21;
+
+} // namespace ingot
