@@ -7,6 +7,10 @@
 
 namespace ingot {
 
+// A sampler (programs `greedy` and `sample`) chooses `next` from LOGITS and does, in this order of meaning:
+//   OUTPUT[generated] = next if generated < capacity; TOKENS[0] = next;
+//   position += tokens; tokens = 1; generated += 1.
+// So after a prefill and one sampler, and after every decode and sampler, the step describes the next decode.
 struct Step {
   int32_t tokens;    // number of tokens in this chunk
   int32_t position;  // position in the sequence of the chunk's first token

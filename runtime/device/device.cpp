@@ -250,16 +250,17 @@ void Stream::release() {
     (void)device->hip().table().hipStreamDestroy(static_cast<hipStream_t>(handle));
 }
 
-absl::Status Stream::launch(const PreparedLaunch &launch) {
+absl::Status Stream::launch(const PreparedLaunch &launch, uint32_t gridY) {
+  uint32_t y = gridY ? gridY : launch.grid[1];
   const Hip &hip = device->hip();
   size_t bytes = launch.arguments.size() * sizeof(uint64_t);
   // In exactly this order: HIP's graph code copies the entries by position.
   void *extra[] = {HIP_LAUNCH_PARAM_BUFFER_POINTER, const_cast<uint64_t *>(launch.arguments.data()),
                    HIP_LAUNCH_PARAM_BUFFER_SIZE, &bytes, HIP_LAUNCH_PARAM_END};
   hipError_t error = hip.table().hipModuleLaunchKernel(
-      static_cast<hipFunction_t>(launch.function.handle), launch.grid[0], launch.grid[1], launch.grid[2],
-      launch.workgroup, 1, 1, 0, static_cast<hipStream_t>(handle), nullptr, launch.arguments.empty() ? nullptr : extra);
-  return hip.check(error, "launching kernel ", launch.function.name, " with ", launch.grid[0], "x", launch.grid[1], "x",
+      static_cast<hipFunction_t>(launch.function.handle), launch.grid[0], y, launch.grid[2], launch.workgroup, 1, 1, 0,
+      static_cast<hipStream_t>(handle), nullptr, launch.arguments.empty() ? nullptr : extra);
+  return hip.check(error, "launching kernel ", launch.function.name, " with ", launch.grid[0], "x", y, "x",
                    launch.grid[2], " workgroups of ", launch.workgroup, " lanes");
 }
 

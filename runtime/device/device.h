@@ -148,7 +148,8 @@ public:
   Stream &operator=(Stream &&other) noexcept;
   ~Stream();
 
-  absl::Status launch(const PreparedLaunch &launch);
+  // `gridY` replaces the launch's own where it is not 0.
+  absl::Status launch(const PreparedLaunch &launch, uint32_t gridY = 0);
   // Host bytes must stay until synchronize(). OutOfRange outside the buffer.
   absl::Status upload(const DeviceBuffer &to, uint64_t offset, std::span<const std::byte> bytes);
   absl::Status download(const DeviceBuffer &from, uint64_t offset, std::span<std::byte> bytes);

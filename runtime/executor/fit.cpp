@@ -1,0 +1,59 @@
+// The answer to "will it fit" comes from the manifest alone, before anything is allocated, and names the context that
+// would.
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+
+#include "runtime/artifact/manifest_check.h"
+#include "runtime/executor/session.h"
+
+namespace ingot {
+namespace {
+
+std::string mebibytes(uint64_t bytes) { return absl::StrFormat("%.1f MiB", static_cast<double>(bytes) / (1 << 20)); }
+
+} // namespace
+
+absl::StatusOr<Fit> computeFit(const Manifest &manifest, const Device &device, uint32_t context, bool allLogits) {
+  const ModelFacts &facts = manifest.facts();
+  if (context > facts.context_length())
+    return absl::InvalidArgumentError(absl::StrCat("expected a context of at most the ", facts.context_length(),
+                                                   " positions this model was made for, got ", context,
+                                                   "; give a smaller --context"));
+  auto memory = device.memory();
+  if (!memory.ok())
+    return memory.status();
+  Fit fit = {};
+  fit.free = memory->free;
+  fit.context = static_cast<uint32_t>(roundContext(facts, context ? context : facts.context_length()));
+  uint64_t fixed = 0;
+  for (const Buffer &buffer : manifest.buffers()) {
+    if (buffer.role() == Buffer::ALL_LOGITS && !allLogits)
+      continue;
+    uint64_t bytes = bufferBytes(buffer, fit.context);
+    (buffer.role() == Buffer::WEIGHTS ? fit.weights
+     : buffer.role() == Buffer::STATE ? fit.states
+                                      : fit.scratch) += bytes;
+    fit.perPosition += buffer.bytes_per_position();
+    fixed += buffer.bytes();
+  }
+  uint64_t most = roundContext(facts, facts.context_length());
+  uint64_t positions = fixed > fit.free ? 0 : fit.perPosition == 0 ? most : (fit.free - fixed) / fit.perPosition;
+  fit.largestContext = static_cast<uint32_t>(std::min(most, positions / facts.state_block() * facts.state_block()));
+  return fit;
+}
+
+absl::Status checkFit(const Fit &fit) {
+  if (fit.needed() <= fit.free)
+    return absl::OkStatus();
+  std::string advice = fit.largestContext > 0
+                           ? absl::StrCat("--context ", fit.largestContext, " would fit")
+                           : "no context fits: free memory, or compile with a recipe of smaller weights";
+  return absl::ResourceExhaustedError(
+      absl::StrCat("expected ", mebibytes(fit.needed()), " of free device memory (weights ", mebibytes(fit.weights),
+                   ", states ", mebibytes(fit.states), " for ", fit.context, " positions, scratch ",
+                   mebibytes(fit.scratch), "), got ", mebibytes(fit.free), "; ", advice));
+}
+
+} // namespace ingot

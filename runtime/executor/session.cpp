@@ -1,0 +1,408 @@
+#include "runtime/executor/session.h"
+
+#include <algorithm>
+#include <cstring>
+#include <thread>
+
+#include "absl/strings/str_cat.h"
+
+#include "runtime/artifact/manifest_check.h"
+
+namespace ingot {
+namespace {
+
+absl::Status annotate(const absl::Status &status, const std::string &where) {
+  return {status.code(), absl::StrCat(where, ": ", std::string(status.message()))};
+}
+
+absl::Status stopped() { return absl::CancelledError("stopped on request"); }
+
+} // namespace
+
+Session::~Session() {
+  // Nothing may be freed under a step that still runs.
+  if (gpu)
+    (void)stream.synchronize();
+}
+
+absl::StatusOr<std::unique_ptr<Session>> Session::load(std::shared_ptr<const Artifact> artifact,
+                                                       std::shared_ptr<const Device> device, const std::string &target,
+                                                       const SessionOptions &options) {
+  auto code = artifact->code(target);
+  if (!code.ok())
+    return code.status();
+  auto fit = computeFit(artifact->manifest(), *device, options.context, options.allLogits);
+  if (!fit.ok())
+    return annotate(fit.status(), artifact->path());
+  if (absl::Status status = checkFit(*fit); !status.ok())
+    return annotate(status, artifact->path());
+  auto stream = Stream::create(device);
+  if (!stream.ok())
+    return stream.status();
+
+  std::unique_ptr<Session> session(new Session());
+  session->artifact = std::move(artifact);
+  session->gpu = std::move(device);
+  session->target = *code;
+  session->options = options;
+  session->needs = *fit;
+  session->stream = *std::move(stream);
+  for (auto step : {&Session::loadModule, &Session::allocate, &Session::prepare, &Session::reset})
+    if (absl::Status status = (session.get()->*step)(); !status.ok())
+      return annotate(status, session->artifact->path());
+  return session;
+}
+
+absl::Status Session::loadModule() {
+  auto code = artifact->codeObject(target->target());
+  if (!code.ok())
+    return code.status();
+  auto loaded = Module::load(gpu, *code);
+  if (!loaded.ok())
+    return loaded.status();
+  module = *std::move(loaded);
+  return absl::OkStatus();
+}
+
+absl::Status Session::allocate() {
+  const Manifest &manifest = artifact->manifest();
+  uint64_t chunk = manifest.facts().prefill_chunk();
+  auto host = HostBuffer::allocate(gpu, sizeof(Step) + 4 * chunk + 4);
+  if (!host.ok())
+    return host.status();
+  staging = *std::move(host);
+  for (int index = 0; index < manifest.buffers_size(); ++index) {
+    const Buffer &plan = manifest.buffers(index);
+    roles[plan.role()] = static_cast<size_t>(index);
+    if (plan.role() == Buffer::WEIGHTS) {
+      if (absl::Status status = loadWeights(plan); !status.ok())
+        return status;
+      continue;
+    }
+    // Large, and of no use to generation.
+    bool skipped = plan.role() == Buffer::ALL_LOGITS && !options.allLogits;
+    auto memory = DeviceBuffer::allocate(gpu, skipped ? 0 : bufferBytes(plan, needs.context), plan.name());
+    if (!memory.ok())
+      return memory.status();
+    buffers.push_back(*std::move(memory));
+  }
+  capacity = static_cast<uint32_t>(std::min<uint64_t>(buffer(Buffer::OUTPUT).bytes() / 4, INT32_MAX));
+  return absl::OkStatus();
+}
+
+absl::Status Session::loadWeights(const Buffer &plan) {
+  std::span<const std::byte> weights = artifact->weights();
+  if (options.mapWeights && gpu->info().integrated && !weights.empty()) {
+    if (auto memory = DeviceBuffer::map(gpu, weights, plan.name()); memory.ok()) {
+      buffers.push_back(*std::move(memory));
+      mapped = true;
+      return options.verify ? artifact->verifyWeights() : absl::OkStatus();
+    }
+    // Not every driver maps the pages of a file; a copy always works.
+  }
+  auto memory = DeviceBuffer::allocate(gpu, plan.bytes(), plan.name());
+  if (!memory.ok())
+    return memory.status();
+  buffers.push_back(*std::move(memory));
+  return copyWeights(buffers.back());
+}
+
+absl::Status Session::copyWeights(const DeviceBuffer &to) {
+  std::span<const std::byte> weights = artifact->weights();
+  std::vector<uint64_t> digests((weights.size() + kWeightsChunk - 1) / kWeightsChunk);
+  for (size_t chunk = 0; chunk < digests.size(); ++chunk) {
+    if (cancelled())
+      return stopped();
+    uint64_t begin = chunk * kWeightsChunk;
+    std::span<const std::byte> bytes = weights.subspan(begin, std::min(kWeightsChunk, weights.size() - begin));
+    // Hashed while the copy runs, so that the file's pages are read once.
+    std::jthread hash;
+    if (options.verify)
+      hash = std::jthread([&digests, chunk, bytes] { digests[chunk] = weightsChunkDigest(bytes); });
+    if (absl::Status status = stream.upload(to, begin, bytes); !status.ok())
+      return status;
+    if (absl::Status status = stream.synchronize(); !status.ok())
+      return status;
+  }
+  return options.verify ? artifact->checkWeightDigests(digests) : absl::OkStatus();
+}
+
+absl::Status Session::prepare() {
+  std::vector<KernelFunction> kernels;
+  for (const Kernel &kernel : target->kernels()) {
+    auto function = module.function(kernel.name());
+    if (!function.ok())
+      return function.status();
+    kernels.push_back(*std::move(function));
+  }
+  for (const Program &program : target->programs()) {
+    if (program.name() == "logits" && !options.allLogits)
+      continue;
+    Prepared &prepared = programs[program.name()];
+    for (int index = 0; index < program.launches_size(); ++index) {
+      const Launch &launch = program.launches(index);
+      PreparedLaunch ready = {
+          kernels[launch.kernel()], {launch.grid_x(), launch.grid_y(), launch.grid_z()}, launch.workgroup_size(), {}};
+      for (const Argument &argument : launch.arguments()) {
+        const DeviceBuffer &memory = buffers[argument.buffer()];
+        // The file was checked at its longest context; a shorter one has smaller buffers.
+        if (argument.offset() >= memory.bytes())
+          return absl::InvalidArgumentError(
+              absl::StrCat("program ", program.name(), ", launch ", index, ": expected an offset under the ",
+                           memory.bytes(), " bytes that buffer ", memory.label(), " has at a context of ",
+                           needs.context, ", got ", argument.offset(), "; give a larger --context"));
+        ready.arguments.push_back(memory.address() + argument.offset());
+      }
+      prepared.launches.push_back(std::move(ready));
+      prepared.tokensPerWorkgroup.push_back(launch.tokens_per_workgroup());
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<const Session::Prepared *> Session::program(const std::string &name) const {
+  auto found = programs.find(name);
+  if (found == programs.end())
+    return absl::FailedPreconditionError(absl::StrCat(artifact->path(), ": expected a program `", name, "` for ",
+                                                      target->target(), ", got none; compile the model again"));
+  return &found->second;
+}
+
+absl::Status Session::reset() {
+  for (int index = 0; index < manifest().buffers_size(); ++index)
+    if (manifest().buffers(index).role() == Buffer::STATE)
+      if (absl::Status status = stream.zero(buffers[static_cast<size_t>(index)]); !status.ok())
+        return status;
+  length = generated = 0;
+  logitsReady = false;
+  return stream.synchronize();
+}
+
+absl::Status Session::setSampling(const Sampling &chosen) {
+  // The negated comparisons refuse NaN too.
+  if (!(chosen.temperature >= 0 && chosen.temperature <= 1000))
+    return absl::InvalidArgumentError(absl::StrCat("expected a temperature from 0 to 1000, got ", chosen.temperature));
+  if (chosen.topK < 0)
+    return absl::InvalidArgumentError(absl::StrCat("expected top-k of 0 (all) or more, got ", chosen.topK));
+  if (!(chosen.topP > 0 && chosen.topP <= 1))
+    return absl::InvalidArgumentError(absl::StrCat("expected top-p above 0 and at most 1, got ", chosen.topP));
+  sampling = chosen;
+  return absl::OkStatus();
+}
+
+absl::Status Session::checkTokens(std::span<const int32_t> tokens) const {
+  if (tokens.empty())
+    return absl::InvalidArgumentError("expected at least one token, got none");
+  if (tokens.size() > needs.context - length)
+    return absl::InvalidArgumentError(absl::StrCat("expected at most ", needs.context - length,
+                                                   " more tokens for a context of ", needs.context, ", got ",
+                                                   tokens.size(), "; shorten the prompt or give a larger --context"));
+  auto vocabulary = static_cast<int32_t>(manifest().facts().vocabulary());
+  for (size_t index = 0; index < tokens.size(); ++index)
+    if (tokens[index] < 0 || tokens[index] >= vocabulary)
+      return absl::InvalidArgumentError(
+          absl::StrCat("token ", index, ": expected an id from 0 to ", vocabulary - 1, ", got ", tokens[index]));
+  return absl::OkStatus();
+}
+
+absl::Status Session::uploadChunk(std::span<const int32_t> tokens) {
+  Step step = {};
+  step.tokens = static_cast<int32_t>(tokens.size());
+  step.position = static_cast<int32_t>(length);
+  step.generated = static_cast<int32_t>(generated);
+  step.capacity = static_cast<int32_t>(capacity);
+  step.seed[0] = static_cast<uint32_t>(sampling.seed);
+  step.seed[1] = static_cast<uint32_t>(sampling.seed >> 32);
+  step.temperature = sampling.temperature;
+  step.top_k = sampling.topK;
+  step.top_p = sampling.topP;
+  std::span<std::byte> bytes = staging.bytes();
+  std::memcpy(bytes.data(), &step, sizeof step);
+  std::memcpy(bytes.data() + sizeof step, tokens.data(), tokens.size_bytes());
+  if (absl::Status status = stream.upload(buffer(Buffer::STEP), 0, bytes.first(sizeof step)); !status.ok())
+    return status;
+  return stream.upload(buffer(Buffer::TOKENS), 0, bytes.subspan(sizeof step, tokens.size_bytes()));
+}
+
+absl::Status Session::launchAll(const Prepared &prepared, uint32_t tokens) {
+  for (size_t index = 0; index < prepared.launches.size(); ++index) {
+    uint32_t each = prepared.tokensPerWorkgroup[index];
+    uint32_t gridY = each == 0 ? 0 : (tokens + each - 1) / each;
+    if (absl::Status status = stream.launch(prepared.launches[index], gridY); !status.ok())
+      return status;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Session::run(const std::string &name, uint32_t tokens) {
+  auto prepared = program(name);
+  if (!prepared.ok())
+    return prepared.status();
+  absl::Status status = launchAll(**prepared, tokens);
+  return status.ok() ? status : annotate(status, absl::StrCat("program ", name));
+}
+
+absl::Status Session::prefill(std::span<const int32_t> tokens) {
+  if (absl::Status status = checkTokens(tokens); !status.ok())
+    return status;
+  size_t chunk = manifest().facts().prefill_chunk();
+  while (!tokens.empty()) {
+    if (cancelled())
+      return stopped();
+    std::span<const int32_t> part = tokens.first(std::min(chunk, tokens.size()));
+    if (absl::Status status = uploadChunk(part); !status.ok())
+      return status;
+    if (absl::Status status = run("prefill", static_cast<uint32_t>(part.size())); !status.ok())
+      return status;
+    // The next chunk reuses the staging memory.
+    if (absl::Status status = stream.synchronize(); !status.ok())
+      return annotate(status, "program prefill");
+    length += static_cast<uint32_t>(part.size());
+    tokens = tokens.subspan(part.size());
+  }
+  logitsReady = true;
+  return absl::OkStatus();
+}
+
+absl::Status Session::decode(int32_t token) {
+  if (absl::Status status = checkTokens({&token, 1}); !status.ok())
+    return status;
+  if (absl::Status status = uploadChunk({&token, 1}); !status.ok())
+    return status;
+  if (absl::Status status = run("decode", 1); !status.ok())
+    return status;
+  if (absl::Status status = stream.synchronize(); !status.ok())
+    return annotate(status, "program decode");
+  ++length;
+  logitsReady = true;
+  return absl::OkStatus();
+}
+
+absl::StatusOr<int32_t> Session::readNewest() {
+  std::span<std::byte> newest = staging.bytes().last(sizeof(int32_t));
+  if (absl::Status status = stream.download(buffer(Buffer::OUTPUT), 4 * uint64_t(generated), newest); !status.ok())
+    return status;
+  if (absl::Status status = stream.synchronize(); !status.ok())
+    return status;
+  int32_t token = 0;
+  std::memcpy(&token, newest.data(), sizeof token);
+  if (token < 0 || token >= static_cast<int32_t>(manifest().facts().vocabulary()))
+    return absl::InternalError(absl::StrCat("expected the sampler to choose an id from 0 to ",
+                                            manifest().facts().vocabulary() - 1, ", got ", token,
+                                            "; the logits may be NaN: run `ingot doctor` on this file"));
+  ++generated;
+  return token;
+}
+
+absl::StatusOr<int32_t> Session::first() {
+  if (!logitsReady)
+    return absl::FailedPreconditionError("expected a prefill before the first token is chosen");
+  if (generated >= capacity)
+    return absl::OutOfRangeError(
+        absl::StrCat("expected fewer than ", capacity, " chosen tokens; give a larger --context"));
+  if (absl::Status status = run(sampler(), 1); !status.ok())
+    return status;
+  logitsReady = false;
+  return readNewest();
+}
+
+absl::Status Session::captureStep() {
+  if (absl::Status status = stream.beginCapture(); !status.ok())
+    return status;
+  absl::Status recorded = run("decode", 1);
+  if (recorded.ok())
+    recorded = run(sampler(), 1);
+  auto graph = stream.endCapture();
+  if (!recorded.ok())
+    return recorded;
+  if (!graph.ok())
+    return graph.status();
+  steps[sampler()] = *std::move(graph);
+  return absl::OkStatus();
+}
+
+absl::StatusOr<int32_t> Session::next() {
+  if (logitsReady)
+    return first();
+  if (generated == 0)
+    return absl::FailedPreconditionError("expected a prefill before the next token is chosen");
+  if (length >= needs.context || generated >= capacity)
+    return absl::OutOfRangeError(
+        absl::StrCat("the context of ", needs.context, " positions is full; give a larger --context"));
+  if (!options.graph) {
+    if (absl::Status status = run("decode", 1); !status.ok())
+      return status;
+    if (absl::Status status = run(sampler(), 1); !status.ok())
+      return status;
+  } else {
+    auto graph = steps.find(sampler());
+    if (graph == steps.end()) {
+      if (absl::Status status = captureStep(); !status.ok())
+        return status;
+      graph = steps.find(sampler());
+    }
+    if (absl::Status status = stream.launch(graph->second); !status.ok())
+      return status;
+  }
+  ++length;
+  return readNewest();
+}
+
+absl::StatusOr<std::vector<float>> Session::logits() {
+  if (length == 0)
+    return absl::FailedPreconditionError("expected a token before its logits are read");
+  std::vector<float> row(manifest().facts().vocabulary());
+  if (absl::Status status = stream.download(buffer(Buffer::LOGITS), 0, std::as_writable_bytes(std::span(row)));
+      !status.ok())
+    return status;
+  if (absl::Status status = stream.synchronize(); !status.ok())
+    return status;
+  return row;
+}
+
+absl::Status Session::allLogits(std::span<const int32_t> tokens, bool steps,
+                                const std::function<absl::Status(std::span<const float>)> &consume) {
+  if (!steps && !options.allLogits)
+    return absl::FailedPreconditionError("expected a session loaded with room for all logits");
+  if (absl::Status status = reset(); !status.ok())
+    return status;
+  if (absl::Status status = checkTokens(tokens); !status.ok())
+    return status;
+  size_t vocabulary = manifest().facts().vocabulary();
+  size_t chunk = steps ? 1 : manifest().facts().prefill_chunk();
+  std::vector<float> rows(std::min(chunk, tokens.size()) * vocabulary);
+  while (!tokens.empty()) {
+    if (cancelled())
+      return stopped();
+    std::span<const int32_t> part = tokens.first(std::min(chunk, tokens.size()));
+    if (absl::Status status = uploadChunk(part); !status.ok())
+      return status;
+    if (absl::Status status = run(steps ? "decode" : "logits", static_cast<uint32_t>(part.size())); !status.ok())
+      return status;
+    std::span<float> filled = std::span(rows).first(part.size() * vocabulary);
+    if (absl::Status status =
+            stream.download(buffer(steps ? Buffer::LOGITS : Buffer::ALL_LOGITS), 0, std::as_writable_bytes(filled));
+        !status.ok())
+      return status;
+    if (absl::Status status = stream.synchronize(); !status.ok())
+      return status;
+    length += static_cast<uint32_t>(part.size());
+    for (size_t row = 0; row < part.size(); ++row)
+      if (absl::Status status = consume(filled.subspan(row * vocabulary, vocabulary)); !status.ok())
+        return status;
+    tokens = tokens.subspan(part.size());
+  }
+  // Only `decode` leaves the last row in LOGITS, where a sampler looks.
+  logitsReady = steps;
+  return absl::OkStatus();
+}
+
+size_t Session::launchesPerToken() const {
+  size_t count = 0;
+  for (const char *name : {"decode", "greedy"})
+    if (auto found = programs.find(name); found != programs.end())
+      count += found->second.launches.size();
+  return count;
+}
+
+} // namespace ingot

@@ -1,0 +1,147 @@
+// Every HIP call fails once: each failure must come back as a status that names it, leak nothing, and leave the session
+// able to begin again.
+#include <dlfcn.h>
+#include <filesystem>
+#include <unistd.h>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "runtime/executor/session.h"
+#include "runtime/executor/testing/fake_hip.h"
+#include "runtime/executor/testing/toy_device.h"
+#include "runtime/executor/testing/toy_model.h"
+
+namespace ingot::testing {
+namespace {
+
+using ::testing::HasSubstr;
+
+struct Switches {
+  void *library = ::dlopen(INGOT_FAKE_HIP, RTLD_NOW | RTLD_LOCAL);
+  template <typename Function> Function *find(const char *name) {
+    return reinterpret_cast<Function *>(::dlsym(library, name));
+  }
+  decltype(&fakeHipFailAt) failAt = find<decltype(fakeHipFailAt)>("fakeHipFailAt");
+  decltype(&fakeHipCalls) calls = find<decltype(fakeHipCalls)>("fakeHipCalls");
+  decltype(&fakeHipLive) live = find<decltype(fakeHipLive)>("fakeHipLive");
+  decltype(&fakeHipSetFreeBytes) setFreeBytes = find<decltype(fakeHipSetFreeBytes)>("fakeHipSetFreeBytes");
+  decltype(&fakeHipSetIntegrated) setIntegrated = find<decltype(fakeHipSetIntegrated)>("fakeHipSetIntegrated");
+};
+
+const std::vector<int32_t> kPrompt = {3, 1, 4, 1, 5, 9};
+
+class SessionFailureTest : public ::testing::Test {
+protected:
+  void SetUp() override {
+    path = std::filesystem::temp_directory_path() / absl::StrCat("ingot-failure-", ::getpid(), ".ingot");
+    fake.failAt(0);
+    auto opened = openToyDevice();
+    ASSERT_TRUE(opened.ok()) << opened.status();
+    ASSERT_TRUE(writeToyModel(path, opened->code).ok());
+  }
+  void TearDown() override {
+    std::filesystem::remove(path);
+    fake.failAt(0);
+    fake.setIntegrated(0);
+    fake.setFreeBytes(uint64_t(1) << 30);
+  }
+  // Opens the device, loads, generates and reads logits.
+  absl::StatusOr<std::vector<int32_t>> everything() {
+    auto toy = openToyDevice();
+    if (!toy.ok())
+      return toy.status();
+    auto artifact = Artifact::open(path);
+    if (!artifact.ok())
+      return artifact.status();
+    auto session = Session::load(*std::move(artifact), toy->device, toy->target, {});
+    if (!session.ok())
+      return session.status();
+    if (absl::Status status = (*session)->prefill(kPrompt); !status.ok())
+      return status;
+    std::vector<int32_t> reply;
+    for (int count = 0; count < 3; ++count) {
+      auto token = (*session)->next();
+      if (!token.ok())
+        return token.status();
+      reply.push_back(*token);
+    }
+    if (auto row = (*session)->logits(); !row.ok())
+      return row.status();
+    return reply;
+  }
+  Switches fake;
+  std::string path;
+};
+
+TEST_F(SessionFailureTest, EachCallFailsOnce) {
+  for (int integrated : {0, 1}) {
+    fake.setIntegrated(integrated);
+    fake.failAt(0);
+    auto reply = everything();
+    ASSERT_TRUE(reply.ok()) << reply.status();
+    EXPECT_EQ(*reply, toyReply(kPrompt, 3));
+    int calls = fake.calls();
+    EXPECT_GT(calls, 40);
+    EXPECT_EQ(fake.live(), 0);
+    int survived = 0;
+    for (int call = 1; call <= calls; ++call) {
+      fake.failAt(call);
+      auto result = everything();
+      EXPECT_EQ(fake.live(), 0) << "leak after the failure of call " << call;
+      if (result.ok())
+        ++survived;
+      else
+        EXPECT_THAT(std::string(result.status().message()), HasSubstr("hipErrorUnknown")) << call;
+    }
+    // The last synchronisation before a session ends is of no consequence; a failed mapping falls back to a copy.
+    EXPECT_LE(survived, integrated ? 3 : 1);
+  }
+}
+
+TEST_F(SessionFailureTest, ASessionSurvivesAFailedCapture) {
+  auto toy = openToyDevice();
+  auto artifact = Artifact::open(path);
+  ASSERT_TRUE(toy.ok() && artifact.ok());
+  auto session = Session::load(*std::move(artifact), toy->device, toy->target, {});
+  ASSERT_TRUE(session.ok());
+  ASSERT_TRUE((*session)->prefill(kPrompt).ok());
+  ASSERT_TRUE((*session)->next().ok());
+  fake.failAt(3);
+  EXPECT_FALSE((*session)->next().ok());
+  fake.failAt(0);
+  ASSERT_TRUE((*session)->reset().ok());
+  ASSERT_TRUE((*session)->prefill(kPrompt).ok());
+  for (int32_t expected : toyReply(kPrompt, 4))
+    EXPECT_EQ(*(*session)->next(), expected);
+}
+
+TEST_F(SessionFailureTest, TooLittleMemoryIsRefusedWithTheNumbers) {
+  auto toy = openToyDevice();
+  ASSERT_TRUE(toy.ok());
+  auto load = [&]() -> absl::Status {
+    auto artifact = Artifact::open(path);
+    return artifact.ok() ? Session::load(*std::move(artifact), toy->device, toy->target, {}).status()
+                         : artifact.status();
+  };
+  // 32 weights + 64 step + 16 tokens + 128 logits + 16 arena = 256, and 8 a position.
+  fake.setFreeBytes(256 + 8 * 64);
+  EXPECT_TRUE(load().ok());
+  fake.setFreeBytes(256 + 8 * 64 - 1);
+  absl::Status status = load();
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("--context 48 would fit"));
+  fake.setFreeBytes(255);
+  EXPECT_THAT(std::string(load().message()), HasSubstr("no context fits"));
+}
+
+TEST_F(SessionFailureTest, AChipWithoutANameIsFoundByTrying) {
+  auto toy = openToyDevice();
+  ASSERT_TRUE(toy.ok());
+  std::string right = "toy code for gfx1151", wrong = "toy code for gfx1201";
+  EXPECT_TRUE(*toy->device->accepts(std::as_bytes(std::span(right))));
+  EXPECT_FALSE(*toy->device->accepts(std::as_bytes(std::span(wrong))));
+}
+
+} // namespace
+} // namespace ingot::testing

@@ -1,0 +1,203 @@
+// What a session does is the same on every device: these tests run on the fake HIP library and on both emulated chips,
+// depending on which toy device is linked in.
+#include "runtime/executor/session.h"
+
+#include <atomic>
+#include <filesystem>
+#include <fstream>
+#include <unistd.h>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "absl/strings/str_cat.h"
+
+#include "runtime/executor/testing/toy_device.h"
+#include "runtime/executor/testing/toy_model.h"
+
+namespace ingot::testing {
+namespace {
+
+using ::testing::HasSubstr;
+
+class SessionTest : public ::testing::Test {
+protected:
+  void SetUp() override {
+    path = std::filesystem::temp_directory_path() / absl::StrCat("ingot-session-", ::getpid(), ".ingot");
+    auto opened = openToyDevice();
+    ASSERT_TRUE(opened.ok()) << opened.status();
+    toy = *std::move(opened);
+    absl::Status status = writeToyModel(path, toy.code);
+    ASSERT_TRUE(status.ok()) << status;
+  }
+  void TearDown() override { std::filesystem::remove(path); }
+  absl::StatusOr<std::unique_ptr<Session>> load(const SessionOptions &options = {}) {
+    auto artifact = Artifact::open(path);
+    if (!artifact.ok())
+      return artifact.status();
+    return Session::load(*std::move(artifact), toy.device, toy.target, options);
+  }
+  std::vector<int32_t> generate(Session &session, const std::vector<int32_t> &prompt, size_t count) {
+    std::vector<int32_t> reply;
+    EXPECT_TRUE(session.reset().ok());
+    absl::Status status = session.prefill(prompt);
+    EXPECT_TRUE(status.ok()) << status;
+    while (status.ok() && reply.size() < count) {
+      auto token = session.next();
+      EXPECT_TRUE(token.ok()) << token.status();
+      if (!token.ok())
+        break;
+      reply.push_back(*token);
+    }
+    return reply;
+  }
+
+  std::string path;
+  ToyDevice toy;
+};
+
+const std::vector<int32_t> kPrompt = {3, 1, 4, 1, 5, 9, 2, 6, 5};
+
+TEST_F(SessionTest, GeneratesWhatTheModelSays) {
+  auto session = load();
+  ASSERT_TRUE(session.ok()) << session.status();
+  for (size_t length : {1u, 3u, 4u, 5u, 8u, 9u}) {
+    std::vector<int32_t> prompt(kPrompt.begin(), kPrompt.begin() + static_cast<ptrdiff_t>(length));
+    EXPECT_EQ(generate(**session, prompt, 12), toyReply(prompt, 12)) << length;
+    EXPECT_EQ((*session)->position(), length + 11);
+  }
+}
+
+TEST_F(SessionTest, ReplayGivesWhatPlainLaunchesGive) {
+  SessionOptions plain;
+  plain.graph = false;
+  auto graph = load(), launches = load(plain);
+  ASSERT_TRUE(graph.ok() && launches.ok());
+  EXPECT_EQ(generate(**graph, kPrompt, 20), generate(**launches, kPrompt, 20));
+  EXPECT_EQ(*(*graph)->logits(), *(*launches)->logits());
+}
+
+TEST_F(SessionTest, SamplingDependsOnTheSeedAlone) {
+  auto session = load();
+  ASSERT_TRUE(session.ok()) << session.status();
+  Sampling sampling = {1.0F, 0, 1.0F, 5};
+  ASSERT_TRUE((*session)->setSampling(sampling).ok());
+  std::vector<int32_t> five = generate(**session, kPrompt, 10);
+  EXPECT_EQ(five, toySampledReply(kPrompt, 10, 5));
+  EXPECT_EQ(five, generate(**session, kPrompt, 10));
+  sampling.seed = 6;
+  ASSERT_TRUE((*session)->setSampling(sampling).ok());
+  EXPECT_EQ(generate(**session, kPrompt, 10), toySampledReply(kPrompt, 10, 6));
+  // Back to greedy: the graph of the other sampler is still there.
+  ASSERT_TRUE((*session)->setSampling({}).ok());
+  EXPECT_EQ(generate(**session, kPrompt, 10), toyReply(kPrompt, 10));
+  EXPECT_FALSE((*session)->setSampling({-1.0F, 0, 1.0F, 0}).ok());
+  EXPECT_FALSE((*session)->setSampling({1.0F, -1, 1.0F, 0}).ok());
+  EXPECT_FALSE((*session)->setSampling({1.0F, 0, 0.0F, 0}).ok());
+}
+
+TEST_F(SessionTest, AllLogitsByChunksAndBySteps) {
+  SessionOptions options;
+  options.allLogits = true;
+  auto session = load(options);
+  ASSERT_TRUE(session.ok()) << session.status();
+  for (bool steps : {false, true}) {
+    std::vector<std::vector<float>> rows;
+    absl::Status status = (*session)->allLogits(kPrompt, steps, [&](std::span<const float> row) {
+      rows.emplace_back(row.begin(), row.end());
+      return absl::OkStatus();
+    });
+    EXPECT_TRUE(status.ok()) << status;
+    EXPECT_EQ(rows, toyLogitsOf(kPrompt));
+  }
+  auto bare = load();
+  ASSERT_TRUE(bare.ok());
+  EXPECT_FALSE((*bare)->allLogits(kPrompt, false, [](auto) { return absl::OkStatus(); }).ok());
+}
+
+TEST_F(SessionTest, DecodeOfGivenTokensThenGeneration) {
+  auto session = load();
+  ASSERT_TRUE(session.ok()) << session.status();
+  for (int32_t token : kPrompt)
+    ASSERT_TRUE((*session)->decode(token).ok());
+  EXPECT_EQ(*(*session)->logits(), toyLogitsOf(kPrompt).back());
+  EXPECT_EQ(*(*session)->next(), toyReply(kPrompt, 1)[0]);
+}
+
+TEST_F(SessionTest, TheContextIsABorder) {
+  SessionOptions options;
+  options.context = 10; // rounded up to 16
+  auto session = load(options);
+  ASSERT_TRUE(session.ok()) << session.status();
+  EXPECT_EQ((*session)->context(), 16u);
+  std::vector<int32_t> tooLong(17, 1);
+  absl::Status status = (*session)->prefill(tooLong);
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("at most 16 more tokens for a context of 16, got 17"));
+  EXPECT_EQ((*session)->position(), 0u);
+  ASSERT_TRUE((*session)->prefill(std::vector<int32_t>(15, 1)).ok());
+  EXPECT_TRUE((*session)->next().ok());
+  EXPECT_TRUE((*session)->next().ok());
+  EXPECT_EQ((*session)->next().status().code(), absl::StatusCode::kOutOfRange);
+  options.context = kToyContext + 1;
+  EXPECT_THAT(std::string(load(options).status().message()), HasSubstr("at most the 64 positions"));
+}
+
+TEST_F(SessionTest, TokensOutsideTheVocabularyAreRefused) {
+  auto session = load();
+  ASSERT_TRUE(session.ok()) << session.status();
+  EXPECT_THAT(std::string((*session)->prefill(std::vector<int32_t>{1, 32}).message()),
+              HasSubstr("token 1: expected an id from 0 to 31, got 32"));
+  EXPECT_FALSE((*session)->prefill(std::vector<int32_t>{-1}).ok());
+  EXPECT_FALSE((*session)->prefill({}).ok());
+  EXPECT_FALSE((*session)->next().ok());
+  EXPECT_FALSE((*session)->logits().ok());
+}
+
+TEST_F(SessionTest, OtherChipsAndDamagedWeightsAreRefused) {
+  auto artifact = Artifact::open(path);
+  ASSERT_TRUE(artifact.ok());
+  EXPECT_EQ(Session::load(*std::move(artifact), toy.device, "gfx90a", {}).status().code(),
+            absl::StatusCode::kFailedPrecondition);
+  std::string bytes;
+  {
+    std::ifstream in(path, std::ios::binary);
+    bytes.assign(std::istreambuf_iterator<char>(in), {});
+  }
+  auto opened = Artifact::open(path);
+  ASSERT_TRUE(opened.ok());
+  for (const ArtifactSection &section : (*opened)->sections())
+    if (section.name == "weights")
+      bytes[section.offset + 5] ^= 1;
+  std::ofstream(path, std::ios::binary) << bytes;
+  for (bool map : {false, true}) {
+    SessionOptions options;
+    options.mapWeights = map;
+    EXPECT_EQ(load(options).status().code(), absl::StatusCode::kDataLoss);
+  }
+}
+
+TEST_F(SessionTest, MappedAndCopiedWeightsGiveTheSame) {
+  SessionOptions copy;
+  copy.mapWeights = false;
+  auto mapped = load(), copied = load(copy);
+  ASSERT_TRUE(mapped.ok() && copied.ok());
+  EXPECT_FALSE((*copied)->weightsMapped());
+  EXPECT_EQ((*mapped)->weightsMapped(), toy.device->info().integrated);
+  EXPECT_EQ(generate(**mapped, kPrompt, 5), generate(**copied, kPrompt, 5));
+}
+
+TEST_F(SessionTest, CancelStops) {
+  std::atomic<bool> cancel = false;
+  SessionOptions options;
+  options.cancel = &cancel;
+  auto session = load(options);
+  ASSERT_TRUE(session.ok()) << session.status();
+  cancel = true;
+  EXPECT_EQ((*session)->prefill(kPrompt).code(), absl::StatusCode::kCancelled);
+  cancel = false;
+  EXPECT_EQ(generate(**session, kPrompt, 4), toyReply(kPrompt, 4));
+}
+
+} // namespace
+} // namespace ingot::testing

@@ -1,0 +1,146 @@
+#include "runtime/executor/testing/toy_model.h"
+
+#include <algorithm>
+
+#include "runtime/artifact/bundle.h"
+#include "runtime/artifact/step.h"
+#include "runtime/executor/testing/toy_kernels.h"
+
+namespace ingot::testing {
+namespace {
+
+enum BufferIndex { kWeights, kStep, kTokens, kLogits, kAllLogits, kOutput, kArena, kState };
+
+uint8_t weightOf(int32_t token) { return static_cast<uint8_t>((7 * token + 3) % 29); }
+
+struct LaunchPlan {
+  const char *kernel;
+  uint32_t tokensPerWorkgroup;
+  std::vector<uint32_t> buffers;
+};
+
+const LaunchPlan kEmbed = {"toy_embed", kToyTokensPerWorkgroup, {kWeights, kStep, kTokens, kArena}};
+const LaunchPlan kScan = {"toy_scan", 0, {kStep, kArena, kState}};
+const LaunchPlan kLast = {"toy_logits", 0, {kStep, kState, kLogits}};
+const LaunchPlan kAll = {"toy_all_logits", 1, {kStep, kState, kAllLogits}};
+const LaunchPlan kGreedy = {"toy_greedy", 0, {kStep, kTokens, kLogits, kOutput}};
+const LaunchPlan kSample = {"toy_sample", 0, {kStep, kTokens, kLogits, kOutput}};
+
+void addProgram(TargetCode &code, const char *name, const std::vector<LaunchPlan> &plans) {
+  Program &program = *code.add_programs();
+  program.set_name(name);
+  program.set_weight_bytes(1);
+  for (const LaunchPlan &plan : plans) {
+    Launch &launch = *program.add_launches();
+    for (int index = 0; index < code.kernels_size(); ++index)
+      if (code.kernels(index).name() == plan.kernel)
+        launch.set_kernel(static_cast<uint32_t>(index));
+    launch.set_grid_x(1);
+    launch.set_grid_y(plan.tokensPerWorkgroup ? 0 : 1);
+    launch.set_tokens_per_workgroup(plan.tokensPerWorkgroup);
+    launch.set_grid_z(1);
+    launch.set_workgroup_size(32);
+    launch.set_label(plan.kernel);
+    for (uint32_t buffer : plan.buffers)
+      launch.add_arguments()->set_buffer(buffer);
+  }
+}
+
+std::vector<int32_t> reply(std::vector<int32_t> tokens, size_t count, const uint32_t *seed) {
+  std::vector<int32_t> chosen;
+  // The sampler sees the position of the first token of the chunk it follows: the prompt's last chunk, then each token.
+  size_t position = (tokens.size() - 1) / kToyChunk * kToyChunk;
+  while (chosen.size() < count) {
+    std::vector<float> row = toyLogitsOf(tokens).back();
+    auto best = static_cast<uint32_t>(std::ranges::max_element(row) - row.begin());
+    if (seed)
+      best = (best + ((*seed ^ static_cast<uint32_t>(position)) & 7)) % kToyVocabulary;
+    position = tokens.size();
+    tokens.push_back(static_cast<int32_t>(best));
+    chosen.push_back(static_cast<int32_t>(best));
+  }
+  return chosen;
+}
+
+} // namespace
+
+Manifest toyManifest(std::span<const ToyCode> code) {
+  Manifest manifest;
+  manifest.set_model_name("toy");
+  manifest.set_architecture("toy");
+  ModelFacts &facts = *manifest.mutable_facts();
+  facts.set_vocabulary(kToyVocabulary);
+  facts.set_context_length(kToyContext);
+  facts.set_prefill_chunk(kToyChunk);
+  facts.set_hidden_size(1);
+  facts.set_layers(1);
+  facts.set_state_block(16);
+  auto add = [&](const char *name, Buffer::Role role, uint64_t bytes, uint64_t perPosition) {
+    Buffer &buffer = *manifest.add_buffers();
+    buffer.set_name(name);
+    buffer.set_role(role);
+    buffer.set_bytes(bytes);
+    buffer.set_bytes_per_position(perPosition);
+  };
+  add("weights", Buffer::WEIGHTS, kToyVocabulary, 0);
+  add("step", Buffer::STEP, sizeof(Step), 0);
+  add("tokens", Buffer::TOKENS, 4 * kToyChunk, 0);
+  add("logits", Buffer::LOGITS, 4 * kToyVocabulary, 0);
+  add("all_logits", Buffer::ALL_LOGITS, 4 * kToyVocabulary * kToyChunk, 0);
+  add("output", Buffer::OUTPUT, 0, 4);
+  add("arena", Buffer::SCRATCH, 4 * kToyChunk, 0);
+  add("state", Buffer::STATE, 0, 4);
+  for (const ToyCode &each : code) {
+    TargetCode &target = *manifest.add_targets();
+    target.set_target(each.target);
+    for (const LaunchPlan *plan : {&kEmbed, &kScan, &kLast, &kAll, &kGreedy, &kSample})
+      target.add_kernels()->set_name(plan->kernel);
+    addProgram(target, "prefill", {kEmbed, kScan, kLast});
+    addProgram(target, "decode", {kEmbed, kScan, kLast});
+    addProgram(target, "logits", {kEmbed, kScan, kAll});
+    addProgram(target, "greedy", {kGreedy});
+    addProgram(target, "sample", {kSample});
+  }
+  Weight &weight = *manifest.add_weights();
+  weight.set_name("embedding");
+  weight.set_scheme("u8");
+  weight.add_shape(kToyVocabulary);
+  weight.set_bytes(kToyVocabulary);
+  return manifest;
+}
+
+absl::Status writeToyModel(const std::string &path, std::span<const ToyCode> code, const TokenizerData &tokenizer) {
+  std::vector<std::pair<std::string, std::string>> objects;
+  for (const ToyCode &each : code)
+    objects.emplace_back(each.target, each.codeObject);
+  std::string bundle = makeBundle(objects);
+  return writeArtifact(path, toyManifest(code), tokenizer, std::as_bytes(std::span(bundle)), [](WeightSink &sink) {
+    std::vector<uint8_t> weights;
+    for (int32_t token = 0; token < kToyVocabulary; ++token)
+      weights.push_back(weightOf(token));
+    return sink.append(std::as_bytes(std::span(weights)));
+  });
+}
+
+std::vector<std::vector<float>> toyLogitsOf(std::span<const int32_t> tokens) {
+  std::vector<std::vector<float>> rows;
+  uint32_t value = 0;
+  for (int32_t token : tokens) {
+    value = value * 5 + weightOf(token) + 1;
+    std::vector<float> row;
+    for (uint32_t index = 1; index <= kToyVocabulary; ++index)
+      row.push_back(static_cast<float>(static_cast<uint16_t>(value * index * 2654435761u >> 16)));
+    rows.push_back(std::move(row));
+  }
+  return rows;
+}
+
+std::vector<int32_t> toyReply(std::vector<int32_t> prompt, size_t count) {
+  return reply(std::move(prompt), count, nullptr);
+}
+
+std::vector<int32_t> toySampledReply(std::vector<int32_t> prompt, size_t count, uint32_t seed) {
+  return reply(std::move(prompt), count, &seed);
+}
+
+} // namespace ingot::testing

@@ -1,0 +1,33 @@
+// A toy model as an artifact, and what it must answer, worked out apart from its kernels.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+
+#include "runtime/artifact/artifact.h"
+
+namespace ingot::testing {
+
+inline constexpr uint32_t kToyContext = 64;
+inline constexpr uint32_t kToyChunk = 4;
+
+struct ToyCode {
+  std::string target, codeObject;
+};
+
+// Programs prefill, decode, logits, greedy and sample over the kernels of toy_kernels.h.
+Manifest toyManifest(std::span<const ToyCode> code);
+// Writes the toy model; `tokenizer` may be empty.
+absl::Status writeToyModel(const std::string &path, std::span<const ToyCode> code, const TokenizerData &tokenizer = {});
+
+// The logits after each of `tokens`.
+std::vector<std::vector<float>> toyLogitsOf(std::span<const int32_t> tokens);
+// The `count` tokens that follow `prompt`: greedy, or by the toy's sampling with `seed`.
+std::vector<int32_t> toyReply(std::vector<int32_t> prompt, size_t count);
+std::vector<int32_t> toySampledReply(std::vector<int32_t> prompt, size_t count, uint32_t seed);
+
+} // namespace ingot::testing
