@@ -1,5 +1,5 @@
-// The border inside the emulator: above it the HIP API, the loader and memory management; below it the machine that decodes
-// and executes waves. Both sides include this header and nothing else of each other.
+// The border inside the emulator: above it the HIP API, the loader and memory management; below it the machine that
+// decodes and executes waves. Both sides include this header and nothing else of each other.
 #pragma once
 
 #include <array>
@@ -35,8 +35,8 @@ struct ChipInfo {
 const ChipInfo *findChip(std::string_view name);
 std::span<const ChipInfo> allChips();
 
-// Why a launch, or loading a code object, failed. `code` is a hipError_t; `report` is several lines for a person, naming
-// kernel, instruction (text and pc), workgroup, wave, lane and address as far as they apply.
+// Why a launch, or loading a code object, failed. `code` is a hipError_t; `report` is several lines for a person,
+// naming kernel, instruction (text and pc), workgroup, wave, lane and address as far as they apply.
 struct Fault {
   int code;
   std::string report;
@@ -67,14 +67,14 @@ private:
 
 struct KernelArgument {
   uint32_t offset, size;
-  std::string kind;   // "by_value", "global_buffer", "hidden_block_count_x", ...
-  bool readOnly;      // metadata's .actual_access == read_only
+  std::string kind; // "by_value", "global_buffer", "hidden_block_count_x", ...
+  bool readOnly;    // metadata's .actual_access == read_only
 };
 
 struct KernelInfo {
   std::string name;
-  uint64_t entry;               // host address of the first instruction in the loaded image
-  uint64_t codeBytes;           // of the function symbol
+  uint64_t entry;     // host address of the first instruction in the loaded image
+  uint64_t codeBytes; // of the function symbol
   std::array<uint8_t, 64> descriptor;
   uint32_t kernargBytes, ldsBytes, scratchBytes, maxWorkgroupSize, vgprs, sgprs;
   std::vector<KernelArgument> arguments;
@@ -86,8 +86,8 @@ struct Counters {
   uint64_t launches = 0, waves = 0;
   uint64_t scalar = 0, vector = 0, dot = 0, wmma = 0, crossLane = 0, lds = 0, global = 0, scratch = 0, branch = 0,
            wait = 0, barrier = 0;
-  uint64_t bytesRead = 0, bytesWritten = 0;   // global memory, per active lane, scalar loads included
-  uint64_t ldsConflictCycles = 0;             // extra cycles by the 32-bank model, modelled
+  uint64_t bytesRead = 0, bytesWritten = 0; // global memory, per active lane, scalar loads included
+  uint64_t ldsConflictCycles = 0;           // extra cycles by the 32-bank model, modelled
   uint64_t instructions() const {
     return scalar + vector + dot + wmma + crossLane + lds + global + scratch + branch + wait + barrier;
   }
@@ -95,18 +95,18 @@ struct Counters {
 };
 
 struct Options {
-  unsigned threads = 0;                          // 0: all cores
-  uint64_t budget = 4'000'000'000;               // wave-instructions a workgroup before it is "a kernel that never ends"
-  bool poison = false;                           // fill and track undefined registers and LDS; reading one is a fault
-  bool deterministic = false;                    // one thread, workgroups in order
+  unsigned threads = 0;            // 0: all cores
+  uint64_t budget = 4'000'000'000; // wave-instructions a workgroup before it is "a kernel that never ends"
+  bool poison = false;             // fill and track undefined registers and LDS; reading one is a fault
+  bool deterministic = false;      // one thread, workgroups in order
 };
 
 // A kernel decoded for one chip. Decoding fails with the list of all instructions that the machine does not know.
 class Program;
 struct Launch {
   const Program *program;
-  std::array<uint32_t, 3> grid;    // workgroups
-  std::array<uint32_t, 3> block;   // lanes
+  std::array<uint32_t, 3> grid;  // workgroups
+  std::array<uint32_t, 3> block; // lanes
   uint32_t dynamicLds;
   std::span<const uint8_t> kernarg; // complete, hidden arguments filled in; registered in Memory by the caller
 };
