@@ -117,20 +117,20 @@ absl::StatusOr<LoadedWeight> Interpreter::Implementation::load(llm::WeightOp op)
   weight.rows = type.getRank() == 2 ? type.getDimSize(0) : 1;
   weight.columns = type.getDimSize(type.getRank() - 1);
   if (auto value = op.getValue()) {
-    for (float x : value->getValues<float>())
-      weight.values.push_back(x);
-    return weight;
+    auto range = value->getValues<float>();
+    weight.values.assign(range.begin(), range.end());
+  } else {
+    const std::string source = op.getSource()->str();
+    const TensorInfo *tensor = checkpoint_.find(source);
+    std::vector<uint64_t> shape(type.getShape().begin(), type.getShape().end());
+    if (!tensor || tensor->shape != shape)
+      return absl::NotFoundError(absl::StrCat(checkpoint_.sourceName(), ": no tensor \"", source,
+                                              "\" of the shape that weight @", op.getSymName().str(),
+                                              " declares; was this module made from another checkpoint?"));
+    weight.values.resize(static_cast<size_t>(weight.rows * weight.columns));
+    if (auto status = checkpoint_.readRows(*tensor, 0, static_cast<uint64_t>(weight.rows), weight.values); !status.ok())
+      return status;
   }
-  const std::string source = op.getSource()->str();
-  const TensorInfo *tensor = checkpoint_.find(source);
-  std::vector<uint64_t> shape(type.getShape().begin(), type.getShape().end());
-  if (!tensor || tensor->shape != shape)
-    return absl::NotFoundError(absl::StrCat(checkpoint_.sourceName(), ": no tensor \"", source,
-                                            "\" of the shape that weight @", op.getSymName().str(),
-                                            " declares; was this module made from another checkpoint?"));
-  weight.values.resize(static_cast<size_t>(weight.rows * weight.columns));
-  if (auto status = checkpoint_.readRows(*tensor, 0, static_cast<uint64_t>(weight.rows), weight.values); !status.ok())
-    return status;
   auto scheme = op.getScheme();
   if (!device() || !scheme)
     return weight;

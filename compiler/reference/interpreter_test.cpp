@@ -1,0 +1,544 @@
+// Each op of the interpreter against values worked by hand, in both numerics; then whole models: prefill equals decode,
+// and golden logits made with another framework.
+#include "compiler/reference/interpreter.h"
+
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <numeric>
+
+#include "compiler/reference/numerics.h"
+#include "compiler/reference/sampler.h"
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "mlir/Parser/Parser.h"
+#include "models/declaration.h"
+#include "models/testing/fake_checkpoint.h"
+#include "gmock/gmock.h"
+#include "gtest/gtest.h"
+
+namespace ingot {
+namespace {
+
+using reference::philox;
+using reference::quantizeRow;
+using reference::roundBf16;
+using reference::roundF16;
+using testing::ElementsAre;
+using testing::FloatEq;
+using testing::FloatNear;
+using testing::HasSubstr;
+using testing::Pointwise;
+
+constexpr auto fp32 = Interpreter::Numerics::Fp32;
+constexpr auto device = Interpreter::Numerics::Device;
+
+//===--------------------------------------------------------------------------------------------------------------===//
+// Numerics
+//===--------------------------------------------------------------------------------------------------------------===//
+
+TEST(Numerics, RoundsToBf16HalfToEven) {
+  EXPECT_EQ(roundBf16(1.0F), 1.0F);
+  EXPECT_EQ(roundBf16(1.0F + 0x1p-8F), 1.0F);                     // a tie goes to the even neighbour below
+  EXPECT_EQ(roundBf16(1.0F + 0x1p-7F + 0x1p-8F), 1.0F + 0x1p-6F); // and above
+  EXPECT_EQ(roundBf16(1.0F + 0x1p-8F + 0x1p-20F), 1.0F + 0x1p-7F);
+  EXPECT_EQ(roundBf16(-3.4e38F), -INFINITY); // above the largest bf16 by more than half a step
+  EXPECT_TRUE(std::isnan(roundBf16(NAN)));
+}
+
+TEST(Numerics, RoundsToF16) {
+  EXPECT_EQ(roundF16(1.0F + 0x1p-11F), 1.0F);
+  EXPECT_EQ(roundF16(1.0F + 0x1p-10F + 0x1p-11F), 1.0F + 0x1p-9F);
+  EXPECT_EQ(roundF16(65504.0F), 65504.0F);
+  EXPECT_EQ(roundF16(65520.0F), INFINITY);
+  EXPECT_EQ(roundF16(0x1p-24F), 0x1p-24F);
+  EXPECT_EQ(roundF16(0x1p-25F), 0.0F);
+  EXPECT_EQ(roundF16(-0x1.8p-24F), -0x1p-23F);
+}
+
+TEST(Numerics, QuantisesRows) {
+  const float row[] = {-127, 63.5F, 64.5F, 1, 0};
+  int8_t values[5];
+  EXPECT_EQ(quantizeRow(row, values), 1.0F);
+  EXPECT_THAT(values, ElementsAre(-127, 64, 64, 1, 0));
+  const float zeros[] = {0, -0.0F};
+  int8_t none[2] = {5, 5};
+  EXPECT_EQ(quantizeRow(zeros, none), 0.0F);
+  EXPECT_THAT(none, ElementsAre(0, 0));
+}
+
+// The first word of the published known answers for Philox4x32-10: all zeros. The counter's other words are always 0
+// here.
+TEST(Numerics, PhiloxGivesItsKnownAnswer) { EXPECT_EQ(philox(0, 0, 0), 0x6627E8D5U); }
+
+//===--------------------------------------------------------------------------------------------------------------===//
+// Sampling
+//===--------------------------------------------------------------------------------------------------------------===//
+
+TEST(Sampler, ArgmaxTakesTheLowestOfEqual) {
+  const float logits[] = {1, 3, 3, 2};
+  EXPECT_EQ(reference::argmax(logits), 1);
+}
+
+class SamplerTest : public testing::Test {
+protected:
+  SamplerTest() {
+    step.tokens = 1;
+    step.temperature = 1;
+    step.top_p = 1;
+  }
+  /// How often each of `logits` is chosen over many positions.
+  std::vector<int> histogram(std::vector<float> logits, int draws = 4000) {
+    std::vector<int> counts(logits.size());
+    for (int position = 0; position < draws; ++position) {
+      step.position = position;
+      ++counts.at(reference::sample(logits, step));
+    }
+    return counts;
+  }
+  Step step = {};
+};
+
+TEST_F(SamplerTest, FollowsTheProbabilities) {
+  // ln 1, ln 2, ln 5: probabilities 1/8, 2/8, 5/8; three standard deviations of 4000 draws are 92.
+  auto counts = histogram({0, std::log(2.0F), std::log(5.0F)});
+  EXPECT_NEAR(counts[0], 500, 92);
+  EXPECT_NEAR(counts[1], 1000, 92);
+  EXPECT_NEAR(counts[2], 2500, 92);
+}
+
+TEST_F(SamplerTest, TopKKeepsTheLowerIndexOfEqualLogits) {
+  step.top_k = 2;
+  auto counts = histogram({1, 5, 5, 5}, 200);
+  EXPECT_EQ(counts[0] + counts[3], 0);
+  EXPECT_GT(counts[1], 0);
+  EXPECT_GT(counts[2], 0);
+}
+
+TEST_F(SamplerTest, TopPKeepsTheShortestPrefix) {
+  // Probabilities 5/8, 2/8, 1/8: 0.6 needs one, 0.7 needs two.
+  step.top_p = 0.6F;
+  EXPECT_THAT(histogram({0, std::log(2.0F), std::log(5.0F)}, 200), ElementsAre(0, 0, 200));
+  step.top_p = 0.7F;
+  auto counts = histogram({0, std::log(2.0F), std::log(5.0F)}, 200);
+  EXPECT_EQ(counts[0], 0);
+  EXPECT_GT(counts[1], 20);
+}
+
+TEST_F(SamplerTest, LowTemperatureIsGreedy) {
+  step.temperature = 1e-3F;
+  EXPECT_THAT(histogram({0, 1, 0.5F}, 100), ElementsAre(0, 100, 0));
+}
+
+TEST_F(SamplerTest, SeedAndPositionDecide) {
+  const std::vector<float> logits(64, 0.0F);
+  step.position = 7;
+  int32_t first = reference::sample(logits, step);
+  EXPECT_EQ(reference::sample(logits, step), first);
+  std::vector<int> seen(64);
+  for (uint32_t seed = 0; seed < 64; ++seed) {
+    step.seed[0] = seed;
+    ++seen.at(reference::sample(logits, step));
+  }
+  EXPECT_LT(*std::max_element(seen.begin(), seen.end()), 10);
+}
+
+//===--------------------------------------------------------------------------------------------------------------===//
+// Ops
+//===--------------------------------------------------------------------------------------------------------------===//
+
+class OpTest : public testing::Test {
+protected:
+  OpTest() { context_.loadDialect<llm::LlmDialect, mlir::func::FuncDialect>(); }
+
+  /// An interpreter of this text. Weights have their values in the text.
+  Interpreter &load(const std::string &text, Interpreter::Numerics numerics) {
+    module_ = mlir::parseSourceString<mlir::ModuleOp>(text, &context_);
+    EXPECT_TRUE(module_);
+    interpreter_ = std::make_unique<Interpreter>(*module_, empty_, Interpreter::Options{.numerics = numerics});
+    return *interpreter_;
+  }
+  static HostTensor tensor(int64_t rows, std::vector<float> values) {
+    HostTensor tensor;
+    tensor.rows = rows;
+    tensor.columns = static_cast<int64_t>(values.size()) / rows;
+    tensor.floats = std::move(values);
+    return tensor;
+  }
+  static HostTensor ids(std::vector<int32_t> values) {
+    HostTensor tensor;
+    tensor.rows = static_cast<int64_t>(values.size());
+    tensor.columns = 1;
+    tensor.ids = std::move(values);
+    return tensor;
+  }
+  static std::vector<float> floatsOf(const absl::StatusOr<HostTensor> &result) {
+    EXPECT_TRUE(result.ok()) << result.status();
+    return result.ok() ? result->floats : std::vector<float>();
+  }
+
+  mlir::MLIRContext context_;
+  FakeCheckpoint empty_{nlohmann::json::object()};
+  mlir::OwningOpRef<mlir::ModuleOp> module_;
+  std::unique_ptr<Interpreter> interpreter_;
+};
+
+TEST_F(OpTest, EmbedScalesRows) {
+  const char *text = R"(
+    llm.weight @t : tensor<2x2xf32> value dense<[[1.0, 2.0], [3.0, 1.00390625]]> : tensor<2x2xf32>
+    func.func @f(%t: tensor<?xi32>) -> tensor<?x2xbf16> {
+      %x = llm.embed %t, @t scale 2.0 : (tensor<?xi32>) -> tensor<?x2xbf16>
+      return %x : tensor<?x2xbf16>
+    })";
+  EXPECT_THAT(floatsOf(load(text, fp32).run("f", ids({1, 0}))), ElementsAre(6, 2.0078125F, 2, 4));
+  EXPECT_THAT(floatsOf(load(text, device).run("f", ids({1, 0}))), ElementsAre(6, 2, 2, 4));
+  EXPECT_THAT(interpreter_->run("f", ids({2})).status().message(), HasSubstr("token 2 at index 0"));
+  EXPECT_THAT(interpreter_->run("f", ids({-1})).status().message(), HasSubstr("outside the vocabulary of 2"));
+  EXPECT_THAT(interpreter_->run("g", ids({0})).status().message(), HasSubstr("no function @g"));
+  EXPECT_THAT(interpreter_->run("f", tensor(1, {0})).status().message(), HasSubstr("token ids"));
+}
+
+TEST_F(OpTest, NormRoundsOnce) {
+  const char *text = R"(
+    llm.weight @w : tensor<2xf32> value dense<[2.0, 0.5]> : tensor<2xf32>
+    func.func @f(%x: tensor<?x2xbf16>) -> tensor<?x2xbf16> {
+      %y = llm.rms_norm %x, @w eps 0.5 : tensor<?x2xbf16>
+      return %y : tensor<?x2xbf16>
+    })";
+  // mean of squares 12.5, plus 0.5: 3 / sqrt(13) * 2 and 4 / sqrt(13) / 2.
+  EXPECT_THAT(floatsOf(load(text, fp32).run("f", tensor(1, {3, 4}))),
+              ElementsAre(FloatNear(1.66410059F, 1e-6F), FloatNear(0.55470020F, 1e-6F)));
+  EXPECT_THAT(floatsOf(load(text, device).run("f", tensor(1, {3, 4}))), ElementsAre(1.6640625F, 0.5546875F));
+}
+
+TEST_F(OpTest, QuantiseAndItsFusionAgree) {
+  const char *text = R"(
+    llm.weight @w : tensor<4xf32> value dense<[1.5, 0.75, 1.25, 2.0]> : tensor<4xf32>
+    func.func @chain(%x: tensor<?x4xbf16>) -> tensor<?x4xi8> {
+      %n = llm.rms_norm %x, @w eps 1.0e-5 : tensor<?x4xbf16>
+      %v, %s = llm.quantize %n : tensor<?x4xbf16> -> tensor<?x4xi8>, tensor<?xf32>
+      return %v : tensor<?x4xi8>
+    }
+    func.func @fused(%x: tensor<?x4xbf16>) -> tensor<?x4xi8> {
+      %v, %s = llm.rms_norm_quantize %x, @w eps 1.0e-5 : tensor<?x4xbf16> -> tensor<?x4xi8>, tensor<?xf32>
+      return %v : tensor<?x4xi8>
+    }
+    func.func @plain(%x: tensor<?x4xbf16>) -> tensor<?xf32> {
+      %v, %s = llm.quantize %x : tensor<?x4xbf16> -> tensor<?x4xi8>, tensor<?xf32>
+      return %s : tensor<?xf32>
+    })";
+  HostTensor x = tensor(2, {1, -2, 0.5F, 3, 0.25F, 0.125F, -1, 0.75F});
+  load(text, device);
+  auto chain = interpreter_->run("chain", x);
+  auto fused = interpreter_->run("fused", x);
+  ASSERT_TRUE(chain.ok() && fused.ok());
+  EXPECT_EQ(chain->int8s, fused->int8s);
+  EXPECT_EQ(chain->int8s.at(3), 127);
+  EXPECT_THAT(floatsOf(interpreter_->run("plain", x)), ElementsAre(3.0F / 127, 1.0F / 127));
+}
+
+TEST_F(OpTest, LinearAddsBiasAndRoundsToItsType) {
+  const char *text = R"(
+    llm.weight @w : tensor<2x3xf32> value dense<[[1.0, 2.0, 3.0], [0.5, 0.0, 0.0078125]]> : tensor<2x3xf32>
+    llm.weight @b : tensor<2xf32> value dense<[10.0, 1.0]> : tensor<2xf32>
+    func.func @wide(%x: tensor<?x3xbf16>) -> tensor<?x2xf32> {
+      %y = llm.linear %x, @w : (tensor<?x3xbf16>) -> tensor<?x2xf32>
+      return %y : tensor<?x2xf32>
+    }
+    func.func @biased(%x: tensor<?x3xbf16>) -> tensor<?x2xbf16> {
+      %y = llm.linear %x, @w bias @b : (tensor<?x3xbf16>) -> tensor<?x2xbf16>
+      return %y : tensor<?x2xbf16>
+    })";
+  HostTensor x = tensor(2, {1, 1, 1, 2, 0, 0.5F});
+  for (auto numerics : {fp32, device}) {
+    load(text, numerics);
+    EXPECT_THAT(floatsOf(interpreter_->run("wide", x)), ElementsAre(6, 0.5078125F, 3.5F, 1.00390625F));
+  }
+  // 2.00390625 lies halfway between two bf16 numbers; the rest are exact.
+  EXPECT_THAT(floatsOf(interpreter_->run("biased", x)), ElementsAre(16, 1.5078125F, 13.5F, 2));
+}
+
+TEST_F(OpTest, LinearInInt8) {
+  const char *text = R"(
+    llm.weight @w : tensor<1x2xf32> value dense<[[1.27, 0.333]]> : tensor<1x2xf32>
+        {scheme = #llm.scheme<int8, activation = int8_per_token>}
+    func.func @f(%x: tensor<?x2xbf16>) -> tensor<?x1xf32> {
+      %v, %s = llm.quantize %x : tensor<?x2xbf16> -> tensor<?x2xi8>, tensor<?xf32>
+      %y = llm.linear %v scales %s, @w : (tensor<?x2xi8>, tensor<?xf32>) -> tensor<?x1xf32>
+      return %y : tensor<?x1xf32>
+    })";
+  // Weight: scale 0.01, values 127 and 33. Rows: scale 2/127, values 127 and 64 (63.5 to even).
+  HostTensor x = tensor(1, {2, 1});
+  auto result = floatsOf(load(text, device).run("f", x));
+  ASSERT_EQ(result.size(), 1U);
+  EXPECT_FLOAT_EQ(result[0], (127 * 127 + 64 * 33) * 0.01F * (2.0F / 127));
+  EXPECT_FLOAT_EQ(floatsOf(load(text, fp32).run("f", x))[0], 2.54F + 0.333F);
+}
+
+TEST_F(OpTest, GroupsHaveF16Scales) {
+  // One group of 32 whose largest magnitude is 1: scale f16(1/127) = 0.00787353515625.
+  std::string values = "1.0, 0.5";
+  for (int i = 2; i < 32; ++i)
+    values += ", 0.0";
+  const std::string text = R"(
+    llm.weight @w : tensor<1x32xf32> value dense<[[)" +
+                           values + R"(]]> : tensor<1x32xf32> {scheme = #llm.scheme<int8, group = 32>}
+    func.func @f(%x: tensor<?x32xbf16>) -> tensor<?x1xf32> {
+      %y = llm.linear %x, @w : (tensor<?x32xbf16>) -> tensor<?x1xf32>
+      return %y : tensor<?x1xf32>
+    })";
+  std::vector<float> first(32, 0.0F), second(32, 0.0F);
+  first[0] = second[1] = 1;
+  load(text, device);
+  const float scale = 0.00787353515625F;
+  EXPECT_FLOAT_EQ(floatsOf(interpreter_->run("f", tensor(1, first)))[0], 127 * scale);
+  EXPECT_FLOAT_EQ(floatsOf(interpreter_->run("f", tensor(1, second)))[0], 64 * scale);
+}
+
+TEST_F(OpTest, RopePairsHalves) {
+  const char *text = R"(
+    llm.weight @f : tensor<2xf32> value dense<[1.0, 0.0]> : tensor<2xf32>
+    func.func @whole(%x: tensor<?x4xbf16>) -> tensor<?x4xbf16> {
+      %y = llm.rope %x, @f heads 1 head_dim 4 : tensor<?x4xbf16>
+      return %y : tensor<?x4xbf16>
+    }
+    func.func @part(%x: tensor<?x6xbf16>) -> tensor<?x6xbf16> {
+      %y = llm.rope %x, @f heads 1 head_dim 6 rotary_dim 4 : tensor<?x6xbf16>
+      return %y : tensor<?x6xbf16>
+    })";
+  load(text, fp32);
+  interpreter_->step().position = 1;
+  // Rows stand at positions 1 and 2. Element 0 pairs with 2 by the angle; element 1 with 3 by none.
+  const float c1 = std::cos(1.0F), s1 = std::sin(1.0F), c2 = std::cos(2.0F), s2 = std::sin(2.0F);
+  EXPECT_THAT(floatsOf(interpreter_->run("whole", tensor(2, {1, 2, 3, 4, 1, 2, 3, 4}))),
+              Pointwise(FloatEq(), {c1 - 3 * s1, 2.0F, 3 * c1 + s1, 4.0F, c2 - 3 * s2, 2.0F, 3 * c2 + s2, 4.0F}));
+  EXPECT_THAT(floatsOf(interpreter_->run("part", tensor(1, {1, 2, 3, 4, 5, 6}))),
+              Pointwise(FloatEq(), {c1 - 3 * s1, 2.0F, 3 * c1 + s1, 4.0F, 5.0F, 6.0F}));
+}
+
+/// A function that appends its rows as keys and values of `kvHeads` heads and attends with them as queries.
+std::string attentionText(const std::string &window) {
+  return R"(
+    llm.state @k key kv_heads 1 head_dim 16
+    llm.state @v value kv_heads 1 head_dim 16
+    func.func @f(%x: tensor<?x16xbf16>) -> tensor<?x16xbf16> {
+      llm.append %x, %x, @k, @v kv_heads 1 head_dim 16 : tensor<?x16xbf16>, tensor<?x16xbf16>
+      %y = llm.attention %x, @k, @v heads 1 kv_heads 1 head_dim 16 scale 1.0 )" +
+         window + R"( : tensor<?x16xbf16>
+      return %y : tensor<?x16xbf16>
+    })";
+}
+
+std::vector<float> unitRow(int64_t index, float value) {
+  std::vector<float> row(16, 0.0F);
+  row.at(index) = value;
+  return row;
+}
+
+TEST_F(OpTest, AttentionIsCausal) {
+  load(attentionText(""), fp32);
+  HostTensor x = tensor(1, unitRow(0, 1));
+  x.rows = 2;
+  auto second = unitRow(1, 2);
+  x.floats.insert(x.floats.end(), second.begin(), second.end());
+  auto y = floatsOf(interpreter_->run("f", x));
+  ASSERT_EQ(y.size(), 32U);
+  // The first row sees only itself; the second has scores 0 and 4.
+  EXPECT_FLOAT_EQ(y[0], 1);
+  const float p = 1 / (1 + std::exp(-4.0F));
+  EXPECT_NEAR(y[16], 1 - p, 1e-6);
+  EXPECT_NEAR(y[17], 2 * p, 1e-6);
+}
+
+TEST_F(OpTest, AttentionKeepsItsCacheAndWindow) {
+  load(attentionText("window 2"), fp32);
+  for (int64_t position = 0; position < 3; ++position) {
+    interpreter_->step().position = static_cast<int32_t>(position);
+    auto y = floatsOf(interpreter_->run("f", tensor(1, unitRow(position, 1))));
+    ASSERT_EQ(y.size(), 16U);
+    // Its own key scores 1 and the one before 0; what is older than the window does not count.
+    const float own = position == 0 ? 1 : 1 / (1 + std::exp(-1.0F));
+    EXPECT_NEAR(y[position], own, 1e-6);
+    EXPECT_NEAR(std::accumulate(y.begin(), y.end(), 0.0F), 1, 1e-6);
+    if (position == 2)
+      EXPECT_EQ(y[0], 0);
+  }
+}
+
+TEST_F(OpTest, AttentionSharesKvHeadsAmongNeighbours) {
+  load(R"(
+    llm.state @k key kv_heads 2 head_dim 16
+    llm.state @v value kv_heads 2 head_dim 16
+    llm.weight @id : tensor<64x32xf32> value dense<0.0> : tensor<64x32xf32>
+    func.func @f(%x: tensor<?x32xbf16>) -> tensor<?x64xbf16> {
+      llm.append %x, %x, @k, @v kv_heads 2 head_dim 16 : tensor<?x32xbf16>, tensor<?x32xbf16>
+      %q = llm.linear %x, @id : (tensor<?x32xbf16>) -> tensor<?x64xbf16>
+      %y = llm.attention %q, @k, @v heads 4 kv_heads 2 head_dim 16 scale 1.0 : tensor<?x64xbf16>
+      return %y : tensor<?x64xbf16>
+    })",
+       fp32);
+  std::vector<float> row(32, 0.0F);
+  row[0] = 3;  // kv head 0
+  row[16] = 7; // kv head 1
+  auto y = floatsOf(interpreter_->run("f", tensor(1, row)));
+  ASSERT_EQ(y.size(), 64U);
+  EXPECT_THAT((std::vector<float>{y[0], y[16], y[32], y[48]}), ElementsAre(3, 3, 7, 7));
+}
+
+TEST_F(OpTest, AttentionWithoutKeysIsAnError) {
+  load(R"(
+    llm.state @k key kv_heads 1 head_dim 16
+    llm.state @v value kv_heads 1 head_dim 16
+    func.func @f(%x: tensor<?x16xbf16>) -> tensor<?x16xbf16> {
+      %y = llm.attention %x, @k, @v heads 1 kv_heads 1 head_dim 16 scale 1.0 : tensor<?x16xbf16>
+      return %y : tensor<?x16xbf16>
+    })",
+       fp32);
+  EXPECT_THAT(interpreter_->run("f", tensor(1, unitRow(0, 1))).status().message(), HasSubstr("llm.append must come"));
+}
+
+TEST_F(OpTest, ElementwiseOps) {
+  const char *text = R"(
+    func.func @silu(%x: tensor<?x2xbf16>) -> tensor<?x2xbf16> {
+      %s = llm.add %x, %x : tensor<?x2xbf16>
+      %y = llm.silu_mul %x, %s : tensor<?x2xbf16>
+      return %y : tensor<?x2xbf16>
+    }
+    func.func @last(%x: tensor<?x2xbf16>) -> tensor<1x2xbf16> {
+      %y = llm.last_token %x : tensor<?x2xbf16> -> tensor<1x2xbf16>
+      return %y : tensor<1x2xbf16>
+    })";
+  load(text, fp32);
+  EXPECT_THAT(floatsOf(interpreter_->run("silu", tensor(1, {1, -2}))),
+              ElementsAre(FloatNear(2 / (1 + std::exp(-1.0F)), 1e-6F), FloatNear(8 / (1 + std::exp(2.0F)), 1e-6F)));
+  EXPECT_THAT(floatsOf(interpreter_->run("last", tensor(2, {1, 2, 3, 4}))), ElementsAre(3, 4));
+}
+
+TEST_F(OpTest, OtherDialectsAreRefusedByName) {
+  context_.allowUnregisteredDialects();
+  load("func.func @f(%x: tensor<?x2xbf16>) -> tensor<?x2xbf16> {\n"
+       "%y = \"other.op\"(%x) : (tensor<?x2xbf16>) -> tensor<?x2xbf16>\nreturn %y : tensor<?x2xbf16> }",
+       fp32);
+  EXPECT_THAT(interpreter_->run("f", tensor(1, {1, 2})).status().message(), HasSubstr("no op other.op"));
+}
+
+//===--------------------------------------------------------------------------------------------------------------===//
+// Models
+//===--------------------------------------------------------------------------------------------------------------===//
+
+double relativeError(std::span<const float> got, std::span<const float> expected) {
+  double difference = 0, size = 0;
+  for (size_t i = 0; i < expected.size(); ++i) {
+    difference += (got[i] - expected[i]) * (got[i] - expected[i]);
+    size += expected[i] * expected[i];
+  }
+  return std::sqrt(difference / size);
+}
+
+TEST(Model, PrefillDecodeAndLogitsAgree) {
+  mlir::MLIRContext context;
+  FakeCheckpoint checkpoint = FakeCheckpoint::small();
+  auto module = declareModel(context, checkpoint);
+  ASSERT_TRUE(module.ok()) << module.status();
+  const std::vector<int32_t> tokens = {1, 7, 39, 0, 12, 12, 5};
+  for (auto numerics : {fp32, device}) {
+    Interpreter interpreter(**module, checkpoint, {.numerics = numerics});
+    auto all = interpreter.logits(tokens);
+    ASSERT_TRUE(all.ok()) << all.status();
+    interpreter.reset();
+    auto last = interpreter.prefill(tokens);
+    ASSERT_TRUE(last.ok()) << last.status();
+    EXPECT_EQ(interpreter.step().position, 7);
+    EXPECT_LT(relativeError(last->floats, all->row(6)), 1e-6);
+    interpreter.reset();
+    for (size_t i = 0; i < tokens.size(); ++i) {
+      auto one = interpreter.decode(tokens[i]);
+      ASSERT_TRUE(one.ok()) << one.status();
+      EXPECT_LT(relativeError(one->floats, all->row(static_cast<int64_t>(i))), 1e-6) << i;
+    }
+    // In chunks.
+    interpreter.reset();
+    ASSERT_TRUE(interpreter.prefill(std::span(tokens).first(4)).ok());
+    auto rest = interpreter.prefill(std::span(tokens).subspan(4));
+    ASSERT_TRUE(rest.ok());
+    EXPECT_LT(relativeError(rest->floats, last->floats), 1e-6);
+  }
+}
+
+TEST(Model, GreedyAdvancesTheStep) {
+  mlir::MLIRContext context;
+  FakeCheckpoint checkpoint = FakeCheckpoint::small();
+  auto module = declareModel(context, checkpoint);
+  ASSERT_TRUE(module.ok()) << module.status();
+  Interpreter interpreter(**module, checkpoint, {});
+  HostTensor tokens;
+  tokens.rows = 3;
+  tokens.columns = 1;
+  tokens.ids = {4, 5, 6};
+  int observed = 0;
+  interpreter.observe([&](mlir::Operation *, std::span<const HostTensor>) { ++observed; });
+  auto logits = interpreter.run("prefill", tokens);
+  ASSERT_TRUE(logits.ok()) << logits.status();
+  EXPECT_EQ(observed, 36); // embed, 16 a layer, last_token, norm, head
+  ASSERT_TRUE(interpreter.run("greedy", *logits).ok());
+  EXPECT_THAT(interpreter.output(), ElementsAre(reference::argmax(logits->floats)));
+  EXPECT_EQ(interpreter.step().position, 3);
+  EXPECT_EQ(interpreter.step().tokens, 1);
+  EXPECT_EQ(interpreter.step().generated, 1);
+}
+
+struct Golden {
+  std::vector<int32_t> tokens;
+  std::vector<float> logits;
+};
+
+/// Reads `tokens` (I64 [n]) and `logits` (F32 [n, V]). The file is the repository's own.
+Golden readGolden(const std::filesystem::path &path) {
+  std::ifstream file(path, std::ios::binary);
+  uint64_t headerBytes = 0;
+  file.read(reinterpret_cast<char *>(&headerBytes), sizeof(headerBytes));
+  std::string header(headerBytes, ' ');
+  file.read(header.data(), static_cast<std::streamsize>(headerBytes));
+  auto json = nlohmann::json::parse(header);
+  auto read = [&](const char *name, auto &values) {
+    uint64_t begin = json.at(name).at("data_offsets").at(0), end = json.at(name).at("data_offsets").at(1);
+    values.resize((end - begin) / sizeof(values[0]));
+    file.seekg(static_cast<std::streamoff>(sizeof(headerBytes) + headerBytes + begin));
+    file.read(reinterpret_cast<char *>(values.data()), static_cast<std::streamsize>(end - begin));
+  };
+  Golden golden;
+  std::vector<int64_t> tokens;
+  read("tokens", tokens);
+  read("logits", golden.logits);
+  golden.tokens.assign(tokens.begin(), tokens.end());
+  EXPECT_TRUE(file.good()) << path;
+  return golden;
+}
+
+// Every case folder of tests/goldens: logits of the same checkpoint by another framework in fp32.
+TEST(Model, GoldenLogits) {
+  namespace fs = std::filesystem;
+  const fs::path folder = INGOT_SOURCE_DIR "/tests/goldens";
+  int cases = 0;
+  for (const auto &entry : fs::directory_iterator(folder)) {
+    const fs::path golden = entry.path() / "golden.safetensors";
+    if (!fs::exists(golden) || !fs::exists(entry.path() / "config.json"))
+      continue;
+    SCOPED_TRACE(entry.path().filename().string());
+    ++cases;
+    auto checkpoint = Checkpoint::open(entry.path().string());
+    ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+    mlir::MLIRContext context;
+    auto module = declareModel(context, **checkpoint);
+    ASSERT_TRUE(module.ok()) << module.status();
+    const Golden expected = readGolden(golden);
+    Interpreter interpreter(**module, **checkpoint, {.numerics = fp32});
+    auto logits = interpreter.logits(expected.tokens);
+    ASSERT_TRUE(logits.ok()) << logits.status();
+    ASSERT_EQ(logits->floats.size(), expected.logits.size());
+    EXPECT_LT(relativeError(logits->floats, expected.logits), 1e-4);
+  }
+  EXPECT_GE(cases, 6) << "golden cases are missing from " << folder;
+}
+
+} // namespace
+} // namespace ingot
