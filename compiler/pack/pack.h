@@ -1,0 +1,55 @@
+// Turns checkpoint tensors into the bytes that kernels read (docs/design/layouts.md), streamed: at any time there are a
+// few bands of 16 rows in memory, plus the scales of the weight at hand.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+
+#include "compiler/checkpoint/checkpoint.h"
+#include "compiler/pack/quantize.h"
+#include "runtime/artifact/artifact.h"
+
+namespace ingot {
+
+// One weight of the model, as the device will see it.
+struct PackedWeight {
+  enum class Layout : uint8_t {
+    Tile16,       // a linear [rows, columns]: rows padded to 16, columns to 64
+    RowMajorBf16, // a table [rows, columns]: columns padded to 64
+    RowMajorF32,  // norms and biases, rows = 1, or a small matrix: columns padded to 64
+  };
+  using Scheme = WeightScheme;
+
+  Layout layout = Layout::Tile16;
+  Scheme scheme = Scheme::Bf16; // for Tile16
+  // Names in the checkpoint. Their rows are concatenated in this order; 1-D tensors (rows = 1) are joined end to end.
+  std::vector<std::string> sources;
+  uint64_t rows = 0, columns = 0; // of the whole, unpadded
+};
+
+// All bytes of the weight: values, padding before the scales, scales.
+uint64_t packedBytes(const PackedWeight &weight);
+// Where the scales begin: the end of the values at the next multiple of 256. packedBytes(weight) when there are none.
+uint64_t scalesOffset(const PackedWeight &weight);
+
+// Called with the number of bytes appended since the last call, on the calling thread.
+using PackProgress = std::function<void(uint64_t bytes)>;
+
+// Appends exactly packedBytes(weight) bytes to `sink`, the same bytes for any number of threads (0: all cores).
+// InvalidArgument when a source is missing, its shape does not fit, or a weight is not finite or cannot be stored: the
+// message names tensor and row.
+absl::Status packWeight(const PackedWeight &weight, const Checkpoint &checkpoint, WeightSink &sink,
+                        const PackProgress &progress = {}, unsigned threads = 0);
+
+// The inverse: rows [first, first + count) of a packed weight as fp32 [count, columns], the values that the device
+// sees.
+absl::Status dequantizeRows(const PackedWeight &weight, std::span<const std::byte> packed, uint64_t first,
+                            uint64_t count, std::span<float> out);
+
+} // namespace ingot
