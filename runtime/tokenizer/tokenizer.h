@@ -60,6 +60,13 @@ public:
   bool addsBos() const { return wantsBos && bosId >= 0; }
 
 protected:
+  // How SentencePiece text differs from its bytes when decoded; neutral for byte-level BPE.
+  struct DecodeRules {
+    bool replaceEachByte = false;   // a broken sequence gives one U+FFFD a byte
+    bool dropLeadingSpace = false;  // the dummy prefix
+    bool dropLeadingSpaces = false; // all of them
+  };
+
   // `text` is well-formed, holds no added token and is not empty.
   virtual void encodePlain(std::string_view text, std::vector<int32_t> &ids) const = 0;
 
@@ -69,12 +76,6 @@ private:
     std::string text;
     std::string bytes;
     Piece::Type type = Piece::NORMAL;
-  };
-  // How SentencePiece text differs from its bytes when decoded; neutral for byte-level BPE.
-  struct DecodeRules {
-    bool replaceEachByte = false;   // a broken sequence gives one U+FFFD a byte
-    bool dropLeadingSpace = false;  // the dummy prefix
-    bool dropLeadingSpaces = false; // all of them
   };
   absl::Status fill(const TokenizerData &data, std::span<const Piece> known);
   virtual DecodeRules decodeRules() const { return {}; }
