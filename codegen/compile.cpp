@@ -7,6 +7,15 @@
 #include "absl/status/status.h"
 #include "absl/strings/str_cat.h"
 #include "lld/Common/Driver.h"
+#include "mlir/Conversion/Passes.h"
+#include "mlir/Dialect/LLVMIR/ROCDLDialect.h"
+#include "mlir/Dialect/SCF/IR/SCF.h"
+#include "mlir/Dialect/Vector/IR/VectorOps.h"
+#include "mlir/IR/BuiltinOps.h"
+#include "mlir/Pass/PassManager.h"
+#include "mlir/Target/LLVMIR/Dialect/All.h"
+#include "mlir/Target/LLVMIR/Export.h"
+#include "mlir/Transforms/Passes.h"
 #include "llvm/Analysis/CGSCCPassManager.h"
 #include "llvm/Analysis/LoopAnalysisManager.h"
 #include "llvm/BinaryFormat/MsgPackDocument.h"
@@ -20,15 +29,6 @@
 #include "llvm/Support/Path.h"
 #include "llvm/Support/TargetSelect.h"
 #include "llvm/Target/TargetMachine.h"
-#include "mlir/Conversion/Passes.h"
-#include "mlir/Dialect/LLVMIR/ROCDLDialect.h"
-#include "mlir/Dialect/SCF/IR/SCF.h"
-#include "mlir/Dialect/Vector/IR/VectorOps.h"
-#include "mlir/IR/BuiltinOps.h"
-#include "mlir/Pass/PassManager.h"
-#include "mlir/Target/LLVMIR/Dialect/All.h"
-#include "mlir/Target/LLVMIR/Export.h"
-#include "mlir/Transforms/Passes.h"
 
 LLD_HAS_DRIVER(elf)
 
@@ -69,8 +69,9 @@ static absl::StatusOr<std::unique_ptr<llvm::TargetMachine>> makeTargetMachine(co
   if (!backend)
     return absl::InternalError(absl::StrCat("this LLVM has no AMDGPU backend: ", error));
   llvm::TargetOptions options;
-  std::unique_ptr<llvm::TargetMachine> machine(backend->createTargetMachine(
-      triple, std::string(target.name), "", options, llvm::Reloc::PIC_, std::nullopt, llvm::CodeGenOptLevel::Aggressive));
+  std::unique_ptr<llvm::TargetMachine> machine(backend->createTargetMachine(triple, std::string(target.name), "",
+                                                                            options, llvm::Reloc::PIC_, std::nullopt,
+                                                                            llvm::CodeGenOptLevel::Aggressive));
   if (!machine)
     return absl::InternalError(absl::StrCat("LLVM cannot make a target machine for ", target.name));
   return machine;
@@ -254,7 +255,8 @@ absl::StatusOr<CodeObject> compileKernels(gpu::GPUModuleOp module, const TargetI
   if (absl::Status s = dump(options, target, "ll", print(*ir)); !s.ok())
     return s;
   if (!options.dumpDirectory.empty()) {
-    // Emitting changes the module, so the assembly comes from a copy of the machine's work on a clone read back from text.
+    // Emitting changes the module, so the assembly comes from a copy of the machine's work on a clone read back from
+    // text.
     std::unique_ptr<llvm::Module> copy = translateModuleToLLVMIR(kernels, context, target.name);
     copy->setTargetTriple(ir->getTargetTriple());
     copy->setDataLayout(ir->getDataLayout());
@@ -264,7 +266,8 @@ absl::StatusOr<CodeObject> compileKernels(gpu::GPUModuleOp module, const TargetI
       if (!function.isDeclaration())
         function.addFnAttr("uniform-work-group-size", "true");
     optimise(*copy, **machine);
-    if (absl::Status s = dump(options, target, "s", emit(*copy, **machine, llvm::CodeGenFileType::AssemblyFile)); !s.ok())
+    if (absl::Status s = dump(options, target, "s", emit(*copy, **machine, llvm::CodeGenFileType::AssemblyFile));
+        !s.ok())
       return s;
   }
   auto elf = link(emit(*ir, **machine, llvm::CodeGenFileType::ObjectFile));
@@ -295,7 +298,8 @@ std::string bundleCodeObjects(const std::vector<std::pair<const TargetInfo *, st
   uint64_t offset = align(headerBytes);
   header += number(codeObjects.size() + 1) + number(offset) + number(0) + number(kHost.size()) + std::string(kHost);
   for (const auto &[target, elf] : codeObjects) {
-    header += number(offset) + number(elf.size()) + number(std::string_view(target->bundleId).size()) + target->bundleId;
+    header +=
+        number(offset) + number(elf.size()) + number(std::string_view(target->bundleId).size()) + target->bundleId;
     body.resize(offset - align(headerBytes));
     body += elf;
     offset = align(offset + elf.size());

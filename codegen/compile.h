@@ -34,8 +34,8 @@ void registerCodegenDialects(mlir::DialectRegistry &registry);
 absl::StatusOr<CodeObject> compileKernels(mlir::gpu::GPUModuleOp module, const TargetInfo &target,
                                           const CompileOptions &options = {});
 
-// The offload bundle of one entry a target, as clang-offload-bundler writes it uncompressed: a host entry of no bytes first,
-// code objects at multiples of 4096.
+// The offload bundle of one entry a target, as clang-offload-bundler writes it uncompressed: a host entry of no bytes
+// first, code objects at multiples of 4096.
 std::string bundleCodeObjects(const std::vector<std::pair<const TargetInfo *, std::string>> &codeObjects);
 
 } // namespace ingot

@@ -58,8 +58,9 @@ Val KernelBuilder::constantOf(Type type, double value) {
   Type element = getElementTypeOrSelf(type);
   TypedAttr attr;
   if (auto integer = dyn_cast<IntegerType>(element))
-    attr = b.getIntegerAttr(element, APInt(integer.getWidth(), static_cast<uint64_t>(static_cast<int64_t>(value)), false,
-                                           /*implicitTrunc=*/true));
+    attr =
+        b.getIntegerAttr(element, APInt(integer.getWidth(), static_cast<uint64_t>(static_cast<int64_t>(value)), false,
+                                        /*implicitTrunc=*/true));
   else
     attr = b.getFloatAttr(element, value);
   if (auto vector = dyn_cast<VectorType>(type))
@@ -178,12 +179,8 @@ Val KernelBuilder::select(Val condition, Val then, Val otherwise) {
 
 // Conversions.
 
-Val KernelBuilder::zext(Val value, Type type) {
-  return wrap(arith::ExtUIOp::create(b, location, type, value.value()));
-}
-Val KernelBuilder::sext(Val value, Type type) {
-  return wrap(arith::ExtSIOp::create(b, location, type, value.value()));
-}
+Val KernelBuilder::zext(Val value, Type type) { return wrap(arith::ExtUIOp::create(b, location, type, value.value())); }
+Val KernelBuilder::sext(Val value, Type type) { return wrap(arith::ExtSIOp::create(b, location, type, value.value())); }
 Val KernelBuilder::trunc(Val value, Type type) {
   return wrap(arith::TruncIOp::create(b, location, type, value.value()));
 }
@@ -216,8 +213,8 @@ Val KernelBuilder::round(Val v, Type to) {
 // Float functions.
 
 Val KernelBuilder::call(llvm::StringRef intrinsic, Type result, llvm::ArrayRef<Value> arguments) {
-  return wrap(
-      LLVM::CallIntrinsicOp::create(b, location, result, b.getStringAttr(intrinsic), ValueRange(arguments)).getResults());
+  return wrap(LLVM::CallIntrinsicOp::create(b, location, result, b.getStringAttr(intrinsic), ValueRange(arguments))
+                  .getResults());
 }
 
 Val KernelBuilder::perElement(Val x, const std::function<Val(Val)> &body) {
@@ -410,7 +407,8 @@ Val KernelBuilder::matrixBf16(Val a, Val x, Val c) {
 Val KernelBuilder::matrixInt8(Val a, Val x, Val c) {
   unsigned half = lanes(a) / 2;
   for (unsigned i = 0; i < 2; ++i)
-    c = wrap(ROCDL::wmma_i32_16x16x16_iu8::create(b, location, c.type(), /*signA=*/true, slice(a, i * half, half).value(),
+    c = wrap(ROCDL::wmma_i32_16x16x16_iu8::create(b, location, c.type(), /*signA=*/true,
+                                                  slice(a, i * half, half).value(),
                                                   /*signB=*/true, slice(x, i * half, half).value(), c.value(),
                                                   /*clamp=*/false));
   return c;

@@ -1,6 +1,6 @@
-// The vocabulary that kernel emitters are written in: lanes and waves, 16-byte loads, dots, wave reductions, matrix fragments.
-// Each word becomes gpu, vector, arith, scf, LLVM or ROCDL ops; which instruction stands behind a dot or a fragment is decided
-// here, from the target table, and nowhere else.
+// The vocabulary that kernel emitters are written in: lanes and waves, 16-byte loads, dots, wave reductions, matrix
+// fragments. Each word becomes gpu, vector, arith, scf, LLVM or ROCDL ops; which instruction stands behind a dot or a
+// fragment is decided here, from the target table, and nowhere else.
 #pragma once
 
 #include <functional>
@@ -19,8 +19,8 @@ namespace ingot {
 
 class KernelBuilder;
 
-// An SSA value with the arithmetic a kernel needs. Integers are i32 unless a cast says otherwise; comparisons are signed.
-// Vectors work lane by lane; a scalar beside a vector is broadcast.
+// An SSA value with the arithmetic a kernel needs. Integers are i32 unless a cast says otherwise; comparisons are
+// signed. Vectors work lane by lane; a scalar beside a vector is broadcast.
 class Val {
 public:
   Val() = default;
@@ -100,14 +100,14 @@ public:
   // Where this lane is. All i32; those of the workgroup and the wave are uniform (scalar registers).
   Val argument(unsigned index);
   Val workgroupX(), workgroupY(), workgroupZ();
-  Val lane();       // in the wave, 0 ... 31
-  Val wave();       // in the workgroup
-  Val thread();     // in the workgroup
+  Val lane();   // in the wave, 0 ... 31
+  Val wave();   // in the workgroup
+  Val thread(); // in the workgroup
   // The same value in every lane, told to the compiler.
   Val uniform(Val value);
 
-  // Global memory. `offset` is in bytes from `pointer`: an i32 is taken as unsigned (a lane's own offset), an i64 moves the
-  // whole address. `advance` moves a pointer, uniformly where its operand is.
+  // Global memory. `offset` is in bytes from `pointer`: an i32 is taken as unsigned (a lane's own offset), an i64 moves
+  // the whole address. `advance` moves a pointer, uniformly where its operand is.
   Val advance(Val pointer, Val bytes);
   Val load(mlir::Type type, Val pointer, Val offset, unsigned alignment = 0);
   void store(Val value, Val pointer, Val offset, unsigned alignment = 0);
@@ -130,7 +130,7 @@ public:
   Val sext(Val value, mlir::Type type);
   Val trunc(Val value, mlir::Type type);
   Val bitcast(Val value, mlir::Type type);
-  Val toFloat(Val integer);           // signed i8/i32 (vectors too) -> f32
+  Val toFloat(Val integer); // signed i8/i32 (vectors too) -> f32
   Val toFloatUnsigned(Val integer);
   Val toInt(Val floating);            // f32 -> i32, towards zero
   Val extend(Val narrow);             // bf16 or f16 -> f32
@@ -139,12 +139,12 @@ public:
   // Float functions on f32 (vectors lane by lane where the name is plural-safe: fma, min, max, roundEven).
   Val fma(Val a, Val b, Val c);
   Val minF(Val a, Val b), maxF(Val a, Val b), minI(Val a, Val b), maxI(Val a, Val b);
-  Val exp2(Val x);       // v_exp_f32: about 1 ulp
-  Val log2(Val x);       // v_log_f32
-  Val reciprocal(Val x); // v_rcp_f32: 1 ulp
-  Val sqrt(Val x);       // correctly rounded
+  Val exp2(Val x);                      // v_exp_f32: about 1 ulp
+  Val log2(Val x);                      // v_log_f32
+  Val reciprocal(Val x);                // v_rcp_f32: 1 ulp
+  Val sqrt(Val x);                      // correctly rounded
   Val sinTurns(Val x), cosTurns(Val x); // v_sin_f32, v_cos_f32: of x full turns, |x| <= 256
-  Val roundEven(Val x);  // v_rndne_f32
+  Val roundEven(Val x);                 // v_rndne_f32
   Val floor(Val x);
   Val absF(Val x);
 
@@ -172,26 +172,26 @@ public:
   // The value that lane ^ 16 holds. 32-bit or a vector of 32-bit elements.
   Val otherHalf(Val value);
   Val readLane(Val value, unsigned lane);
-  // Over the workgroup, through LDS; every lane gets the result. `waves` is the number of waves in the workgroup; `scratch`
-  // is an LDS block of at least 4 * waves bytes that nobody else uses between the barriers this inserts.
+  // Over the workgroup, through LDS; every lane gets the result. `waves` is the number of waves in the workgroup;
+  // `scratch` is an LDS block of at least 4 * waves bytes that nobody else uses between the barriers this inserts.
   Val reduceWorkgroup(Val value, Combine combine, unsigned waves, Val scratch);
   Val apply(Combine combine, Val a, Val b);
 
-  // Matrix fragments of D[16 x 16] += A[16 x K] * B[K x 16]. A "row" is a row of A or a column of B: K consecutive elements.
-  // Fragments are vectors of i32, whatever they hold. The order of K inside a fragment is the target's own; it is the same for
-  // all fragments loaded with the same `bytesOfK`, which is all that a product needs.
+  // Matrix fragments of D[16 x 16] += A[16 x K] * B[K x 16]. A "row" is a row of A or a column of B: K consecutive
+  // elements. Fragments are vectors of i32, whatever they hold. The order of K inside a fragment is the target's own;
+  // it is the same for all fragments loaded with the same `bytesOfK`, which is all that a product needs.
   //
-  // D, on every target: lane l holds in element v the value of A-row 8 * (l / 16) + v and B-column l % 16, provided that A's
-  // rows were placed by `matrixRow`.
-  Val matrixRow();                             // which A-row this lane loads, 0 ... 15
-  Val matrixColumn() { return lane() % 16; }   // which B-column
+  // D, on every target: lane l holds in element v the value of A-row 8 * (l / 16) + v and B-column l % 16, provided
+  // that A's rows were placed by `matrixRow`.
+  Val matrixRow();                           // which A-row this lane loads, 0 ... 15
+  Val matrixColumn() { return lane() % 16; } // which B-column
   Val laneHalf() { return lane() / 16; }
   // This lane's share of `bytesOfK` bytes (a multiple of 32) that begin at pointer + offset, this lane's row.
   Val loadFragment(Val pointer, Val offset, unsigned bytesOfK = 32);
   // The same for row `row` of the tile16 tile (docs/design/layouts.md) at pointer + offset, both the same in all lanes.
   Val loadTileFragment(Val pointer, Val offset, Val row);
-  // D += A * B with 32 bytes of K in each fragment: 16 bf16 (one instruction) or 32 signed int8 (two). C and D are 8 x f32 or
-  // 8 x i32.
+  // D += A * B with 32 bytes of K in each fragment: 16 bf16 (one instruction) or 32 signed int8 (two). C and D are 8 x
+  // f32 or 8 x i32.
   Val matrixBf16(Val a, Val b, Val c);
   Val matrixInt8(Val a, Val b, Val c);
   // A B-fragment (bf16, K = the 16 rows of D) from 8 values of a D held as bf16.

@@ -1,5 +1,5 @@
-// What the compiler knows of each chip: one row a target. Passes and emitters ask for capabilities and sizes; no other file
-// compares a chip's name. Sources: LLVM 22's AMDGPU subtarget features and the RDNA 3.5 / RDNA 4 ISA manuals.
+// What the compiler knows of each chip: one row a target. Passes and emitters ask for capabilities and sizes; no other
+// file compares a chip's name. Sources: LLVM 22's AMDGPU subtarget features and the RDNA 3.5 / RDNA 4 ISA manuals.
 #pragma once
 
 #include <cstdint>
@@ -13,7 +13,8 @@ namespace ingot {
 
 // How a wave holds a 16x16 matrix operand of the wave matrix multiply-accumulate instructions (ISA manuals, "WMMA").
 enum class MatrixLayout {
-  // A and B: lane i (and i + 16, with the same data) holds all of K for row or column i. D: lane l holds rows 2v + l/16.
+  // A and B: lane i (and i + 16, with the same data) holds all of K for row or column i. D: lane l holds rows 2v +
+  // l/16.
   Replicated,
   // A and B: lane i + 16 h holds half of K for row or column i. D: lane l holds rows v + 8 (l/16).
   Split,
@@ -23,17 +24,17 @@ struct TargetInfo {
   const char *name;      // "gfx1151", also LLVM's -mcpu
   const char *bundleId;  // entry id in the offload bundle
   const char *marketing; // what a person calls it
-  unsigned waveSize;          // lanes
+  unsigned waveSize;     // lanes
   MatrixLayout matrix;
-  bool fp8Matrix;             // has e4m3 / e5m2 matrix and dot instructions
+  bool fp8Matrix; // has e4m3 / e5m2 matrix and dot instructions
   unsigned computeUnits;
   unsigned simdsPerComputeUnit;
-  unsigned wavesPerSimd;      // the most resident
-  unsigned vgprsPerSimd;      // 32-lane registers a SIMD shares among its waves
-  unsigned vgprGranule;       // a wave's registers are allocated in multiples of this
-  unsigned ldsPerWorkgroup;   // bytes
-  unsigned lastLevelCache;    // bytes
-  double bandwidth;           // bytes a second of memory, theoretical
+  unsigned wavesPerSimd;    // the most resident
+  unsigned vgprsPerSimd;    // 32-lane registers a SIMD shares among its waves
+  unsigned vgprGranule;     // a wave's registers are allocated in multiples of this
+  unsigned ldsPerWorkgroup; // bytes
+  unsigned lastLevelCache;  // bytes
+  double bandwidth;         // bytes a second of memory, theoretical
 };
 
 std::span<const TargetInfo> allTargets();

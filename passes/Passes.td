@@ -78,4 +78,70 @@ def FuseNormQuantize : Pass<"fuse-norm-quantize", "::mlir::ModuleOp"> {
                     Statistic<"declinedUsers", "declined-other-users", "Norms whose bf16 result is read as well">];
 }
 
+def Select : Pass<"select", "::mlir::ModuleOp"> {
+  let summary = "Choose a kernel for every op, for each target";
+  let description = [{
+    Turns an annotated `llm` module into an `exec` module. Each op of each function becomes one or two launches of a kernel
+    that a `codegen/kernels` emitter makes for its shape, scheme and phase (one token, or many); ops that need the same kernel
+    share it. Each tensor becomes an `exec.buffer` of role `scratch` of its own, `plan-memory` merges them; what a function takes and
+    returns becomes the buffers `@tokens`, `@logits` and `@all_logits`. Weights get their layout and place.
+
+    Before:
+    ```mlir
+    func.func @decode(%tokens: tensor<1xi32>) -> tensor<1x97xf32> {
+      %x = llm.embed %tokens, @embed : (tensor<1xi32>) -> tensor<1x64xbf16>
+      %l = llm.linear %x, @head : (tensor<1x64xbf16>) -> tensor<1x97xf32>
+      return %l : tensor<1x97xf32>
+    }
+    ```
+    After:
+    ```mlir
+    exec.buffer @decode.0 scratch bytes 128
+    exec.target @gfx1151 {
+      gpu.module @kernels { ... }
+      exec.program @decode weight_bytes 16512 {
+        exec.launch @kernels::@embed_64 grid(1, 1, 1) block 128 args(@step, @tokens, @weights, @decode.0)
+        exec.launch @kernels::@linear_bf16_97x64_f32 grid(8, 1, 1) block 32 args(@decode.0, @weights + 12544, @logits)
+      }
+    }
+    ```
+
+    Errors: a target that is not in the table; a linear whose scheme has no kernel; a weight without a scheme.
+  }];
+  let dependentDialects = ["::ingot::exec::ExecDialect", "::mlir::gpu::GPUDialect", "::mlir::LLVM::LLVMDialect",
+                           "::mlir::ROCDL::ROCDLDialect", "::mlir::arith::ArithDialect", "::mlir::scf::SCFDialect",
+                           "::mlir::vector::VectorDialect"];
+  let options = [ListOption<"targets", "targets", "std::string", "Chips to make code for, as the target table names them">];
+  let statistics = [Statistic<"launches", "launches", "Launches in all programs">,
+                    Statistic<"kernels", "kernels", "Kernels made">];
+}
+
+def PlanMemory : Pass<"plan-memory", "::mlir::ModuleOp"> {
+  let summary = "Lay all scratch buffers into one arena";
+  let description = [{
+    A scratch buffer lives from the launch that first names it to the one that names it last. Buffers whose lives do not
+    overlap share room: largest first, each at the lowest offset where it meets no other. Programs run one after another and
+    hand nothing over in scratch, so each starts with an empty arena.
+
+    Before:
+    ```mlir
+    exec.buffer @a scratch bytes 256
+    exec.buffer @b scratch bytes 256
+    exec.buffer @c scratch bytes 256
+    ... args(@a, @b) ... args(@b, @c) ...
+    ```
+    After:
+    ```mlir
+    exec.buffer @scratch scratch bytes 512
+    ... args(@scratch, @scratch + 256) ... args(@scratch + 256, @scratch) ...
+    ```
+
+    Declines nothing; a module without scratch buffers stays as it is.
+  }];
+  let dependentDialects = ["::ingot::exec::ExecDialect"];
+  let statistics = [Statistic<"rewritten", "rewritten", "Buffers laid into the arena">,
+                    Statistic<"before", "bytes-before", "Bytes of all scratch buffers">,
+                    Statistic<"after", "bytes-after", "Bytes of the arena">];
+}
+
 #endif // INGOT_PASSES_TD

@@ -1,4 +1,5 @@
-// Kernels that move or combine rows without looking across them: embedding, residual add, gated SiLU, the last token's row.
+// Kernels that move or combine rows without looking across them: embedding, residual add, gated SiLU, the last token's
+// row.
 
 #include "codegen/kernels/kernels.h"
 
@@ -18,7 +19,8 @@ static Val rowOf(KernelBuilder &k, Val rows, Val index, uint64_t columns) {
   return k.advance(rows, k.zext(index, k.i64()) * static_cast<int64_t>(paddedRow(columns) * 2));
 }
 
-LaunchShape emitEmbed(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name, const EmbedConfig &c) {
+LaunchShape emitEmbed(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
+                      const EmbedConfig &c) {
   KernelBuilder k(module, target, name, {Access::Read, Access::Read, Access::Read, Access::Write}, kThreads);
   Val token = k.workgroupY();
   Val id = k.load(k.i32(), k.argument(1), token * 4);
@@ -35,8 +37,8 @@ LaunchShape emitEmbed(mlir::gpu::GPUModuleOp module, const TargetInfo &target, l
   return {.kernel = name.str(), .x = x, .tokensPerWorkgroup = 1, .workgroupSize = kThreads};
 }
 
-LaunchShape emitElementwise(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name, Elementwise op,
-                            uint64_t columns) {
+LaunchShape emitElementwise(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
+                            Elementwise op, uint64_t columns) {
   KernelBuilder k(module, target, name, {Access::Read, Access::Read, Access::Write}, kThreads);
   Val token = k.workgroupY();
   Val first = rowOf(k, k.argument(0), token, columns), second = rowOf(k, k.argument(1), token, columns);
@@ -60,11 +62,12 @@ LaunchShape emitElementwise(mlir::gpu::GPUModuleOp module, const TargetInfo &tar
   return {.kernel = name.str(), .x = x, .tokensPerWorkgroup = 1, .workgroupSize = kThreads};
 }
 
-LaunchShape emitLastToken(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name, uint64_t columns) {
+LaunchShape emitLastToken(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
+                          uint64_t columns) {
   KernelBuilder k(module, target, name, {Access::Read, Access::Read, Access::Write}, kThreads);
   Val last = rowOf(k, k.argument(1), k.stepTokens(k.argument(0)) - 1, columns);
-  unsigned x = overPieces(k, columns,
-                          [&](Val offset) { k.store(k.load(k.vec(8, k.bf16()), last, offset), k.argument(2), offset); });
+  unsigned x = overPieces(
+      k, columns, [&](Val offset) { k.store(k.load(k.vec(8, k.bf16()), last, offset), k.argument(2), offset); });
   k.finish();
   return {.kernel = name.str(), .x = x, .workgroupSize = kThreads};
 }

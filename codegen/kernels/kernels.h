@@ -1,6 +1,7 @@
-// Every kernel there is, one emitter each. A configuration holds what is baked into the code (shapes, types, constants); what
-// changes from launch to launch comes through pointers. Emitters add one gpu.func to a gpu.module and return how to launch it.
-// Rows of activations are padded to 64 elements, weights are tile16 (docs/design/layouts.md); `step` is runtime/artifact/step.h.
+// Every kernel there is, one emitter each. A configuration holds what is baked into the code (shapes, types,
+// constants); what changes from launch to launch comes through pointers. Emitters add one gpu.func to a gpu.module and
+// return how to launch it. Rows of activations are padded to 64 elements, weights are tile16 (docs/design/layouts.md);
+// `step` is runtime/artifact/step.h.
 #pragma once
 
 #include <cstdint>
@@ -27,29 +28,32 @@ struct EmbedConfig {
   uint64_t vocabulary, hidden;
   double scale = 1;
 };
-LaunchShape emitEmbed(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name, const EmbedConfig &c);
+LaunchShape emitEmbed(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
+                      const EmbedConfig &c);
 
-// (x bf16, weight f32, out bf16) or, quantised, (x bf16, weight f32, out int8, scales f32). y = bf16(x * rsqrt(mean(x^2) +
-// eps) * w); quantised: q = round-half-even(y * (127 / absmax)), scale = absmax / 127 per row. Without norm (`norm` false,
-// no weight argument) it quantises x itself. One workgroup a token.
+// (x bf16, weight f32, out bf16) or, quantised, (x bf16, weight f32, out int8, scales f32). y = bf16(x *
+// rsqrt(mean(x^2) + eps) * w); quantised: q = round-half-even(y * (127 / absmax)), scale = absmax / 127 per row.
+// Without norm (`norm` false, no weight argument) it quantises x itself. One workgroup a token.
 struct NormConfig {
   uint64_t columns;
   bool norm, quantize;
   double epsilon = 0;
 };
-LaunchShape emitNorm(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name, const NormConfig &c);
+LaunchShape emitNorm(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
+                     const NormConfig &c);
 
 enum class LinearScheme { Bf16, Int8PerToken, Int8Group32 };
 struct LinearConfig {
-  uint64_t rows, columns;  // N, K
+  uint64_t rows, columns; // N, K
   LinearScheme scheme;
-  bool bias = false;       // f32 [N padded]
+  bool bias = false;        // f32 [N padded]
   bool floatOutput = false; // f32 rows of exactly N elements (logits); else bf16 padded rows
 };
 // One token. (x, [scales f32,] weight, [bias,] out)
 LaunchShape emitLinearDecode(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
                              const LinearConfig &c);
-// Many tokens. The same arguments; rows of x beyond the chunk's tokens may be anything; (step, x, [scales,] weight, [bias,] out)
+// Many tokens. The same arguments; rows of x beyond the chunk's tokens may be anything; (step, x, [scales,] weight,
+// [bias,] out)
 LaunchShape emitLinearPrefill(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
                               const LinearConfig &c);
 
@@ -57,21 +61,24 @@ LaunchShape emitLinearPrefill(mlir::gpu::GPUModuleOp module, const TargetInfo &t
 struct RopeConfig {
   uint64_t heads, headDim, rotary;
 };
-LaunchShape emitRope(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name, const RopeConfig &c);
+LaunchShape emitRope(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
+                     const RopeConfig &c);
 
 // (step, k bf16 rows, v bf16 rows, K cache, V cache): writes each token of the chunk at its position.
 struct AppendConfig {
   uint64_t kvHeads, headDim;
 };
-LaunchShape emitAppend(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name, const AppendConfig &c);
+LaunchShape emitAppend(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
+                       const AppendConfig &c);
 
 struct AttentionConfig {
   uint64_t heads, kvHeads, headDim;
   double scale;
   uint64_t window = 0; // keys visible, the query's own included; 0: all
 };
-// Decode, first stage: (step, q bf16, K cache, V cache, partials f32). Unit u of `attentionUnits` takes blocks of 16 positions
-// u, u + units, ... Partials: [head][unit][headDim + 2]: sum of p * v, maximum (of scaled scores, times log2 e), sum of p.
+// Decode, first stage: (step, q bf16, K cache, V cache, partials f32). Unit u of `attentionUnits` takes blocks of 16
+// positions u, u + units, ... Partials: [head][unit][headDim + 2]: sum of p * v, maximum (of scaled scores, times log2
+// e), sum of p.
 unsigned attentionUnits(const TargetInfo &target, const AttentionConfig &c);
 LaunchShape emitAttentionDecode(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
                                 const AttentionConfig &c);
@@ -84,22 +91,26 @@ LaunchShape emitAttentionPrefill(mlir::gpu::GPUModuleOp module, const TargetInfo
 
 // (a bf16, b bf16, out bf16), rows of `columns`.
 enum class Elementwise { Add, SiluMul };
-LaunchShape emitElementwise(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name, Elementwise op,
-                            uint64_t columns);
+LaunchShape emitElementwise(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
+                            Elementwise op, uint64_t columns);
 
 // (step, x bf16, out bf16): the row of the chunk's last token.
-LaunchShape emitLastToken(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name, uint64_t columns);
+LaunchShape emitLastToken(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
+                          uint64_t columns);
 
-// Index of the largest of `vocabulary` f32; ties to the lowest. Two stages: (logits, partials) and (partials, token i32).
-// partials: [kArgmaxWorkgroups] x {f32 value, i32 index}. NaN never wins.
+// Index of the largest of `vocabulary` f32; ties to the lowest. Two stages: (logits, partials) and (partials, token
+// i32). partials: [kArgmaxWorkgroups] x {f32 value, i32 index}. NaN never wins.
 inline constexpr unsigned kArgmaxWorkgroups = 64;
-LaunchShape emitArgmaxPartial(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name, uint64_t vocabulary);
+LaunchShape emitArgmaxPartial(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
+                              uint64_t vocabulary);
 LaunchShape emitArgmaxFinal(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name);
 
 // (step, logits f32, token i32): temperature, top-k, top-p from the Step; the algorithm is `llm.sample`'s.
-LaunchShape emitSample(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name, uint64_t vocabulary);
+LaunchShape emitSample(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
+                       uint64_t vocabulary);
 
-// (step, token i32, tokens i32, output i32): tokens[0] = output[generated] = token; position += tokens; tokens = 1; generated += 1.
+// (step, token i32, tokens i32, output i32): tokens[0] = output[generated] = token; position += tokens; tokens = 1;
+// generated += 1.
 LaunchShape emitAdvance(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name);
 
 } // namespace ingot

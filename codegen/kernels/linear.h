@@ -17,6 +17,18 @@ inline uint64_t linearScalesOffset(const LinearConfig &c) {
   return (paddedRow(c.rows) / 16 * stepsOfK(c) * kTileBytes + 255) / 256 * 256;
 }
 
+// Bytes of values and scales together.
+inline uint64_t linearBytes(const LinearConfig &c) {
+  uint64_t scales = 0;
+  if (c.scheme == LinearScheme::Int8PerToken)
+    scales = 4 * paddedRow(c.rows);
+  else if (c.scheme == LinearScheme::Int8Group32)
+    scales = 2 * paddedRow(c.rows) * paddedRow(c.columns) / 32;
+  else
+    return paddedRow(c.rows) / 16 * stepsOfK(c) * kTileBytes;
+  return linearScalesOffset(c) + scales;
+}
+
 struct LinearPointers {
   Val x, xScales, weight, weightScales, bias, out;
 };

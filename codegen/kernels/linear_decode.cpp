@@ -1,6 +1,7 @@
-// One token times a weight matrix: memory-bound, so the shape of the weight loads is everything. A wave reads whole tile16
-// tiles, 512 contiguous bytes a load; lane l works on row l % 16 and half l / 16 of the tile's K. The waves of a workgroup
-// share the rows and split K, so that a narrow matrix still fills the chip; their partial sums meet in LDS in a fixed order.
+// One token times a weight matrix: memory-bound, so the shape of the weight loads is everything. A wave reads whole
+// tile16 tiles, 512 contiguous bytes a load; lane l works on row l % 16 and half l / 16 of the tile's K. The waves of a
+// workgroup share the rows and split K, so that a narrow matrix still fills the chip; their partial sums meet in LDS in
+// a fixed order.
 
 #include "codegen/kernels/kernels.h"
 #include "codegen/kernels/linear.h"
@@ -16,7 +17,8 @@ static DecodeShape chooseDecodeShape(const TargetInfo &target, const LinearConfi
   uint64_t rowTiles = paddedRow(c.rows) / 16, steps = stepsOfK(c);
   DecodeShape shape{1, 8};
   // Wide matrices: more rows a wave, as long as there are two workgroups for each compute unit.
-  while (shape.tiles < 4 && rowTiles % (shape.tiles * 2) == 0 && rowTiles / (shape.tiles * 2) >= 2 * target.computeUnits)
+  while (shape.tiles < 4 && rowTiles % (shape.tiles * 2) == 0 &&
+         rowTiles / (shape.tiles * 2) >= 2 * target.computeUnits)
     shape.tiles *= 2;
   // A wave with fewer than four steps of K does more adding up than multiplying.
   while (shape.waves > 1 && steps / shape.waves < 4)
@@ -68,8 +70,8 @@ LaunchShape emitLinearDecode(mlir::gpu::GPUModuleOp module, const TargetInfo &ta
     scales = k.advance(p.weightScales, k.zext(firstTile, k.i64()) * static_cast<int64_t>(steps * 32));
 
   std::vector<Val> zeros(tiles, integer ? k.constant(0) : k.constantF(0));
-  std::vector<Val> sums = k.forLoop(
-      wave, k.constant(steps), k.constant(waves), zeros, [&](Val step, std::vector<Val> acc) {
+  std::vector<Val> sums =
+      k.forLoop(wave, k.constant(steps), k.constant(waves), zeros, [&](Val step, std::vector<Val> acc) {
         std::vector<Val> tile;
         for (unsigned t = 0; t < tiles; ++t)
           tile.push_back(k.load(k.vec(4, k.i32()), weights, (step + t * steps) * kTileBytes + lane * 16));
@@ -90,8 +92,9 @@ LaunchShape emitLinearDecode(mlir::gpu::GPUModuleOp module, const TargetInfo &ta
   for (Val &sum : sums)
     sum = sum + k.otherHalf(sum);
   auto finish = [&](Val n, Val sum) {
-    Val y = integer ? k.toFloat(sum) * k.load(k.f32(), p.xScales, k.constant(0)) * k.load(k.f32(), p.weightScales, n * 4)
-                    : sum;
+    Val y = integer
+                ? k.toFloat(sum) * k.load(k.f32(), p.xScales, k.constant(0)) * k.load(k.f32(), p.weightScales, n * 4)
+                : sum;
     if (c.bias)
       y = y + k.load(k.f32(), p.bias, n * 4);
     if (c.floatOutput)
@@ -122,7 +125,8 @@ LaunchShape emitLinearDecode(mlir::gpu::GPUModuleOp module, const TargetInfo &ta
     });
   }
   k.finish();
-  return {.kernel = name.str(), .x = static_cast<unsigned>(paddedRow(c.rows) / 16 / tiles),
+  return {.kernel = name.str(),
+          .x = static_cast<unsigned>(paddedRow(c.rows) / 16 / tiles),
           .workgroupSize = waves * target.waveSize};
 }
 

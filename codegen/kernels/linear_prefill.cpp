@@ -1,6 +1,7 @@
-// Many tokens times a weight matrix, on the wave matrix instructions: D[16 rows x 16 tokens] += W[16 rows x K] * X^T. Weights are
-// the A operand, so each lane of D holds eight consecutive outputs of one token and stores them at once. A wave keeps 2 row
-// tiles x 4 token tiles in registers and reads operands straight from memory: neighbouring waves share them in the caches.
+// Many tokens times a weight matrix, on the wave matrix instructions: D[16 rows x 16 tokens] += W[16 rows x K] * X^T.
+// Weights are the A operand, so each lane of D holds eight consecutive outputs of one token and stores them at once. A
+// wave keeps 2 row tiles x 4 token tiles in registers and reads operands straight from memory: neighbouring waves share
+// them in the caches.
 
 #include "codegen/kernels/kernels.h"
 #include "codegen/kernels/linear.h"
@@ -102,8 +103,10 @@ LaunchShape emitLinearPrefill(mlir::gpu::GPUModuleOp module, const TargetInfo &t
     }
   }
   k.finish();
-  return {.kernel = name.str(), .x = static_cast<unsigned>(paddedRow(c.rows) / 16 / (rowTiles * waves)),
-          .tokensPerWorkgroup = kTokens, .workgroupSize = waves * target.waveSize};
+  return {.kernel = name.str(),
+          .x = static_cast<unsigned>(paddedRow(c.rows) / 16 / (rowTiles * waves)),
+          .tokensPerWorkgroup = kTokens,
+          .workgroupSize = waves * target.waveSize};
 }
 
 } // namespace ingot

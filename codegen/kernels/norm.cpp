@@ -1,10 +1,12 @@
-// RMSNorm, per-token int8 quantisation, and both in one: a workgroup a row, the row in registers between its two passes.
+// RMSNorm, per-token int8 quantisation, and both in one: a workgroup a row, the row in registers between its two
+// passes.
 
 #include "codegen/kernels/kernels.h"
 
 namespace ingot {
 
-LaunchShape emitNorm(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name, const NormConfig &c) {
+LaunchShape emitNorm(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
+                     const NormConfig &c) {
   // A lane takes pieces of 8 elements, 16 bytes.
   uint64_t pieces = paddedRow(c.columns) / 8;
   unsigned waves = static_cast<unsigned>(std::min<uint64_t>(8, (pieces + target.waveSize - 1) / target.waveSize));

@@ -1,0 +1,208 @@
+#include "compiler/pipeline.h"
+
+#include <chrono>
+#include <filesystem>
+#include <future>
+#include <map>
+
+#include "absl/strings/str_cat.h"
+#include "codegen/compile.h"
+#include "codegen/target.h"
+#include "compiler/artifact_content.h"
+#include "compiler/checkpoint/checkpoint.h"
+#include "mlir/IR/Diagnostics.h"
+#include "mlir/Parser/Parser.h"
+#include "mlir/Pass/PassManager.h"
+#include "mlir/Transforms/Passes.h"
+#include "models/declaration.h"
+#include "models/recipe.h"
+#include "passes/Passes.h"
+#include "llvm/Support/FileSystem.h"
+
+using namespace mlir;
+
+namespace ingot {
+
+const std::vector<std::string> &phaseNames() {
+  static const std::vector<std::string> names{"declare", "annotate", "fuse", "select", "plan"};
+  return names;
+}
+
+// The passes of each phase, in the order they run. `declare` has none: the declaration emits its output directly.
+static void addPhase(const std::string &phase, const CompileRequest &request, OpPassManager &passes) {
+  if (phase == "annotate") {
+    // First the weights, since whether activations are quantised is a fact of the weight they meet.
+    passes.addPass(createAnnotate({.recipe = request.recipe}));
+    passes.addPass(createInsertQuantize());
+  } else if (phase == "fuse") {
+    passes.addPass(createFuseNormQuantize());
+    passes.addPass(createCSEPass());
+  } else if (phase == "select") {
+    SelectOptions options;
+    options.targets.assign(request.targets.begin(), request.targets.end());
+    passes.addPass(createSelect(options));
+  } else if (phase == "plan") {
+    passes.addPass(createPlanMemory());
+  }
+}
+
+static absl::Status writeText(const std::string &path, ModuleOp module) {
+  std::error_code error;
+  llvm::raw_fd_ostream file(path, error);
+  if (!error)
+    file << module;
+  file.close();
+  if (error || file.has_error()) {
+    file.clear_error();
+    return absl::InternalError(absl::StrCat("cannot write ", path));
+  }
+  return absl::OkStatus();
+}
+
+// The first line of an error that passes report; the rest are consequences or notes.
+class ErrorCatcher {
+public:
+  explicit ErrorCatcher(MLIRContext *context)
+      : handler(context, [this](Diagnostic &d) {
+          if (d.getSeverity() == DiagnosticSeverity::Error && message.empty())
+            message = d.str();
+          else if (d.getSeverity() == DiagnosticSeverity::Warning)
+            llvm::errs() << "warning: " << d << '\n';
+          return success();
+        }) {}
+  std::string message;
+
+private:
+  ScopedDiagnosticHandler handler;
+};
+
+// LLVM works on one target at a time, so every target gets a thread, with an MLIR context of its own.
+static absl::StatusOr<CodeObject> compileTarget(std::string text, const TargetInfo &target, const std::string &dump) {
+  DialectRegistry registry;
+  registerCodegenDialects(registry);
+  MLIRContext context(registry, MLIRContext::Threading::DISABLED);
+  OwningOpRef<ModuleOp> module = parseSourceString<ModuleOp>(text, ParserConfig(&context));
+  if (!module)
+    return absl::InternalError(absl::StrCat("the kernels for ", target.name, " do not read back"));
+  return compileKernels(*module->getOps<gpu::GPUModuleOp>().begin(), target, {.dumpDirectory = dump});
+}
+
+static absl::StatusOr<std::map<std::string, CodeObject>> generateCode(ModuleOp module, const std::string &dump) {
+  std::map<std::string, std::future<absl::StatusOr<CodeObject>>> running;
+  for (auto op : module.getOps<exec::TargetOp>()) {
+    auto target = findTarget(op.getSymName().str());
+    if (!target.ok())
+      return target.status();
+    std::string text;
+    llvm::raw_string_ostream stream(text);
+    for (auto kernels : op.getBody().getOps<gpu::GPUModuleOp>())
+      kernels->print(stream, OpPrintingFlags().printGenericOpForm());
+    running[(*target)->name] = std::async(std::launch::async, [text = std::move(text), target = *target, &dump] {
+      return compileTarget(text, *target, dump);
+    });
+  }
+  std::map<std::string, CodeObject> code;
+  absl::Status status;
+  for (auto &[name, future] : running) {
+    auto object = future.get();
+    status.Update(object.status());
+    if (object.ok())
+      code[name] = std::move(*object);
+  }
+  if (!status.ok())
+    return status;
+  return code;
+}
+
+static double since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+absl::Status compileModel(const CompileRequest &request, CompileReport &report) {
+  auto tell = [&](const std::string &phase, uint64_t done = 0, uint64_t total = 0) {
+    if (request.progress)
+      request.progress(phase, done, total);
+  };
+  // Cheap mistakes first: nobody should wait for a large checkpoint to learn of a misspelt name.
+  for (const std::string &name : request.targets)
+    if (auto target = findTarget(name); !target.ok())
+      return target.status();
+  auto recipe = loadRecipe(request.recipe);
+  if (!recipe.ok())
+    return recipe.status();
+  if (!request.dumpDirectory.empty())
+    if (std::error_code error = llvm::sys::fs::create_directories(request.dumpDirectory))
+      return absl::InvalidArgumentError(absl::StrCat("cannot make ", request.dumpDirectory, ": ", error.message()));
+
+  tell("reading the checkpoint");
+  auto checkpoint = Checkpoint::open(request.model);
+  if (!checkpoint.ok())
+    return checkpoint.status();
+
+  DialectRegistry registry;
+  registerCodegenDialects(registry);
+  MLIRContext context(registry);
+  ErrorCatcher errors(&context);
+  OwningOpRef<ModuleOp> module;
+  std::string last;
+  for (unsigned i = 0; const std::string &phase : phaseNames()) {
+    tell(phase);
+    if (phase == "declare") {
+      auto declared = declareModel(context, **checkpoint,
+                                   {.name = "", .contextLength = request.contextLength, .prefillChunk = request.prefillChunk});
+      if (!declared.ok())
+        return declared.status();
+      module = std::move(*declared);
+      report.skippedTensors = llm::Facts::of(*module).skippedTensors;
+    } else {
+      PassManager passes(&context);
+      addPhase(phase, request, passes);
+      if (failed(passes.run(*module)))
+        return absl::InvalidArgumentError(errors.message);
+    }
+    if (!request.dumpDirectory.empty())
+      if (absl::Status s = writeText(absl::StrCat(request.dumpDirectory, "/", ++i, "-", phase, ".mlir"), *module);
+          !s.ok())
+        return s;
+    if (phase == request.stopAfter)
+      return writeText(request.output, *module);
+  }
+
+  tell("codegen");
+  auto start = std::chrono::steady_clock::now();
+  auto code = generateCode(*module, request.dumpDirectory);
+  if (!code.ok())
+    return code.status();
+  report.codegenSeconds = since(start);
+  std::vector<std::pair<const TargetInfo *, std::string>> objects;
+  for (auto op : module->getOps<exec::TargetOp>()) {
+    const CodeObject &object = code->at(op.getSymName().str());
+    objects.emplace_back(*findTarget(op.getSymName().str()), object.elf);
+    report.codeBytes += object.elf.size();
+    report.kernels += object.kernels.size();
+  }
+  std::string bundle = bundleCodeObjects(objects);
+
+  auto manifest = makeManifest(*module, *code, (*checkpoint)->tokenizer());
+  if (!manifest.ok())
+    return manifest.status();
+  Provenance &provenance = *manifest->mutable_provenance();
+  provenance.set_compiler(absl::StrCat("ingotc ", INGOT_VERSION, ", LLVM ", LLVM_VERSION_STRING));
+  provenance.set_recipe(recipe->name);
+  provenance.set_recipe_text(recipe->text);
+  provenance.set_source((*checkpoint)->sourceName());
+  provenance.set_source_digest((*checkpoint)->digest());
+  provenance.mutable_skipped_tensors()->Add(report.skippedTensors.begin(), report.skippedTensors.end());
+
+  start = std::chrono::steady_clock::now();
+  report.weightBytes = weightSectionBytes(*module);
+  absl::Status written = writeArtifact(
+      request.output, *manifest, (*checkpoint)->tokenizer(), std::as_bytes(std::span(bundle)), [&](WeightSink &sink) {
+        return packWeights(*module, **checkpoint, sink,
+                           [&](uint64_t done) { tell("packing", done, report.weightBytes); });
+      });
+  report.packSeconds = since(start);
+  return written;
+}
+
+} // namespace ingot

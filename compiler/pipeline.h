@@ -1,0 +1,47 @@
+// From a checkpoint to an artifact: the one place that orders passes.
+//
+//   declare   config -> llm
+//   annotate  each weight its scheme, quantised activations made explicit
+//   fuse      fewer, larger llm ops
+//   select    llm -> exec: kernels, launches, a buffer a tensor
+//   plan      one arena for all scratch buffers
+//   codegen   kernels -> code objects -> bundle
+//   pack      weights -> the artifact
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+
+namespace ingot {
+
+struct CompileRequest {
+  std::string model;  // a GGUF file or a Hugging Face folder
+  std::string output; // the artifact; with stopAfter the IR ("-": standard output)
+  std::vector<std::string> targets;
+  std::string recipe = "bf16";
+  int64_t contextLength = 0; // 0: the model's own
+  int64_t prefillChunk = 256;
+  std::string stopAfter;     // a phase before codegen; empty: go to the end
+  std::string dumpDirectory; // IR after each phase and each target's LLVM IR, assembly and code object; empty: none
+  // Called as work proceeds. `done` and `total` count bytes while packing, else both are 0.
+  std::function<void(const std::string &phase, uint64_t done, uint64_t total)> progress;
+};
+
+// What a finished compile can tell.
+struct CompileReport {
+  double codegenSeconds = 0, packSeconds = 0;
+  uint64_t weightBytes = 0, codeBytes = 0, kernels = 0;
+  std::vector<std::string> skippedTensors;
+};
+
+// Phases that `stopAfter` knows, in order.
+const std::vector<std::string> &phaseNames();
+
+// Leaves no output behind when it fails. The message is one line.
+absl::Status compileModel(const CompileRequest &request, CompileReport &report);
+
+} // namespace ingot

@@ -1,0 +1,469 @@
+// llm -> exec: a kernel for every op. Each op's part is one visitor below; what they share is the naming of buffers and
+// the cache of kernels, keyed by name, which holds all that a kernel bakes in.
+#include "passes/Passes.h"
+
+#include "codegen/kernels/kernels.h"
+#include "codegen/kernels/linear.h"
+#include "codegen/target.h"
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "llvm/ADT/StringExtras.h"
+#include "llvm/ADT/TypeSwitch.h"
+#include "llvm/Support/FormatVariadic.h"
+
+using namespace mlir;
+
+namespace ingot {
+
+#define GEN_PASS_DEF_SELECT
+#include "passes/Passes.h.inc"
+
+namespace {
+
+constexpr int64_t kWeightAlignment = 256;
+constexpr int64_t kTokenTile = 64;  // rows that a prefill kernel may write at once
+
+int64_t alignTo(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
+
+// A place in device memory: a buffer and an offset.
+struct Place {
+  std::string buffer;
+  int64_t offset = 0;
+};
+
+// How a weight is used decides how it lies in memory.
+struct WeightPlace {
+  exec::Layout layout;
+  int64_t bytes = 0, offset = 0;
+  int64_t rowBytes = 0; // of one row, for a table
+};
+
+std::optional<LinearScheme> linearScheme(llm::SchemeAttr scheme) {
+  if (scheme.getStorage() == llm::Storage::BF16)
+    return LinearScheme::Bf16;
+  if (scheme.getStorage() == llm::Storage::Int8 && scheme.quantizesActivations())
+    return LinearScheme::Int8PerToken;
+  if (scheme.getStorage() == llm::Storage::Int8 && scheme.getGroup() == 32)
+    return LinearScheme::Int8Group32;
+  return std::nullopt;
+}
+
+std::string schemeName(LinearScheme scheme) {
+  switch (scheme) {
+  case LinearScheme::Bf16:
+    return "bf16";
+  case LinearScheme::Int8PerToken:
+    return "w8a8";
+  case LinearScheme::Int8Group32:
+    return "int8_g32";
+  }
+  return "";
+}
+
+int64_t dim(Value tensor, unsigned i) { return cast<RankedTensorType>(tensor.getType()).getDimSize(i); }
+
+class Selection {
+public:
+  Selection(ModuleOp module, MutableArrayRef<const TargetInfo *> targets)
+      : module(module), targets(targets), facts(llm::Facts::of(module)) {}
+
+  LogicalResult run() {
+    if (failed(placeWeights()))
+      return failure();
+    OpBuilder b = OpBuilder::atBlockEnd(module.getBody());
+    addFixedBuffers(b);
+    for (const TargetInfo *target : targets) {
+      this->target = target;
+      b.setInsertionPointToEnd(module.getBody());
+      auto targetOp = exec::TargetOp::create(b, module.getLoc(), target->name);
+      b.setInsertionPointToEnd(&targetOp.getBody().front());
+      kernels = gpu::GPUModuleOp::create(b, module.getLoc(), "kernels");
+      cache.clear();
+      for (auto function : module.getOps<func::FuncOp>())
+        if (failed(selectFunction(function, targetOp)))
+          return failure();
+      kernelCount += cache.size();
+    }
+    for (Operation &op : llvm::make_early_inc_range(*module.getBody()))
+      if (isa<func::FuncOp, llm::WeightOp, llm::StateOp>(op))
+        op.erase();
+    return success();
+  }
+
+  int64_t launchCount = 0, kernelCount = 0;
+
+private:
+  // Weights.
+
+  LinearConfig linearConfig(llm::LinearOp op, llm::WeightOp weight) {
+    return {.rows = static_cast<uint64_t>(weight.getTensorType().getDimSize(0)),
+            .columns = static_cast<uint64_t>(weight.getTensorType().getDimSize(1)),
+            .scheme = *linearScheme(*weight.getScheme()),
+            .bias = op.getBias().has_value(),
+            .floatOutput = cast<RankedTensorType>(op.getResult().getType()).getElementType().isF32()};
+  }
+
+  LogicalResult placeWeights() {
+    SymbolTable symbols(module);
+    OpBuilder b(module.getContext());
+    b.setInsertionPointToStart(module.getBody());
+    int64_t offset = 0;
+    for (auto weight : llvm::make_early_inc_range(module.getOps<llm::WeightOp>())) {
+      auto uses = SymbolTable::getSymbolUses(weight.getSymNameAttr(), module);
+      WeightPlace place{.layout = exec::Layout::RowF32, .offset = offset};
+      RankedTensorType type = weight.getTensorType();
+      llm::SchemeAttr scheme = weight.getScheme().value_or(nullptr);
+      if (!scheme && weight.getValue())
+        scheme = llm::SchemeAttr::get(module.getContext(), llm::Storage::F32, 0, llm::Activation::None);
+      if (!scheme)
+        return weight.emitOpError("has no scheme: run annotate first");
+      for (const SymbolTable::SymbolUse &use : *uses) {
+        if (isa<llm::EmbedOp>(use.getUser()))
+          place.layout = exec::Layout::RowBF16;
+        if (auto linear = dyn_cast<llm::LinearOp>(use.getUser());
+            linear && linear.getWeightAttr().getAttr() == weight.getSymNameAttr())
+          place.layout = exec::Layout::Tile16;
+      }
+      int64_t columns = paddedRow(type.getShape().back());
+      switch (place.layout) {
+      case exec::Layout::RowF32:
+        place.bytes = columns * 4;
+        break;
+      case exec::Layout::RowBF16:
+        if (scheme.getStorage() != llm::Storage::BF16)
+          return weight.emitOpError() << "is a table of scheme " << scheme.spelled()
+                                      << ", which no kernel reads: a recipe can give it bf16";
+        place.rowBytes = columns * 2;
+        place.bytes = type.getDimSize(0) * place.rowBytes;
+        break;
+      case exec::Layout::Tile16:
+        if (!linearScheme(scheme))
+          return weight.emitOpError() << "has scheme " << scheme.spelled()
+                                      << ", which no kernel multiplies by: expected bf16, w8a8 or int8_g32";
+        place.bytes = linearBytes({.rows = static_cast<uint64_t>(type.getDimSize(0)),
+                                   .columns = static_cast<uint64_t>(type.getDimSize(1)),
+                                   .scheme = *linearScheme(scheme)});
+        break;
+      }
+      ArrayAttr sources;
+      if (weight.getSource())
+        sources = b.getStrArrayAttr({*weight.getSource()});
+      auto op = exec::WeightOp::create(b, weight.getLoc(), weight.getSymName(), offset, place.bytes, place.layout,
+                                       scheme, sources, weight.getValueAttr(), type, StringAttr());
+      (void)op;
+      weights[weight.getSymName().str()] = place;
+      offset = alignTo(offset + place.bytes, kWeightAlignment);
+    }
+    weightBytes = offset;
+    return success();
+  }
+
+  // Buffers.
+
+  void addBuffer(OpBuilder &b, llvm::StringRef name, exec::Role role, int64_t bytes, int64_t perPosition = 0) {
+    exec::BufferOp::create(b, module.getLoc(), name, role, bytes, perPosition, StringAttr());
+  }
+
+  void addFixedBuffers(OpBuilder &b) {
+    rows = alignTo(facts.prefillChunk, kTokenTile);
+    addBuffer(b, "weights", exec::Role::Weights, std::max<int64_t>(weightBytes, kWeightAlignment));
+    addBuffer(b, "step", exec::Role::Step, 64);
+    addBuffer(b, "tokens", exec::Role::Tokens, facts.prefillChunk * 4);
+    addBuffer(b, "logits", exec::Role::Logits, facts.vocabulary * 4);
+    addBuffer(b, "all_logits", exec::Role::AllLogits, facts.prefillChunk * facts.vocabulary * 4);
+    addBuffer(b, "output", exec::Role::Output, 0, 4);
+    for (auto state : module.getOps<llm::StateOp>())
+      addBuffer(b, (state.getSymName() + ".cache").str(), exec::Role::State, 0,
+                state.getKvHeads() * state.getHeadDim() * 2);
+  }
+
+  Place newScratch(int64_t bytes) {
+    std::string name = (function.getSymName() + "." + llvm::Twine(scratchCount++)).str();
+    if (scratchNames.insert(name).second) {
+      OpBuilder b(module.getContext());
+      b.setInsertionPointToEnd(module.getBody());
+      addBuffer(b, name, exec::Role::Scratch, alignTo(bytes, kWeightAlignment));
+    }
+    return {name, 0};
+  }
+
+  // The place of an op's result; a result that the function returns lies where the runtime looks for it.
+  Place define(Value value) {
+    if (auto known = places.find(value); known != places.end())
+      return known->second;
+    auto type = cast<RankedTensorType>(value.getType());
+    int64_t count = type.isDynamicDim(0) ? rows : type.getDimSize(0);
+    int64_t row = type.getRank() == 1 ? 1 : paddedRow(type.getDimSize(1));
+    return places[value] = newScratch(count * row * type.getElementTypeBitWidth() / 8);
+  }
+  Place weight(FlatSymbolRefAttr name) { return {"weights", weights.at(name.getValue().str()).offset}; }
+  static Place state(FlatSymbolRefAttr name) { return {(name.getValue() + ".cache").str(), 0}; }
+  static Place fixed(const char *name) { return {name, 0}; }
+
+  // Kernels and launches.
+
+  using Emit = llvm::function_ref<LaunchShape(llvm::StringRef name)>;
+  void launch(Operation *op, const std::string &kernel, bool oneRow, ArrayRef<Place> arguments, Emit emit) {
+    auto [entry, isNew] = cache.try_emplace(kernel);
+    if (isNew)
+      entry->second = emit(kernel);
+    LaunchShape shape = entry->second;
+    if (oneRow && shape.tokensPerWorkgroup) { // one row, however many tokens the chunk has
+      shape.tokensPerWorkgroup = 0;
+      shape.y = 1;
+    }
+    SmallVector<Attribute> buffers;
+    SmallVector<int64_t> offsets;
+    for (const Place &place : arguments) {
+      buffers.push_back(FlatSymbolRefAttr::get(module.getContext(), place.buffer));
+      offsets.push_back(place.offset);
+    }
+    OpBuilder b = OpBuilder::atBlockEnd(&program.getBody().front());
+    auto symbol = SymbolRefAttr::get(b.getContext(), "kernels", {FlatSymbolRefAttr::get(b.getContext(), kernel)});
+    exec::LaunchOp::create(b, op->getLoc(), symbol, b.getDenseI64ArrayAttr({shape.x, shape.y, shape.z}),
+                           shape.tokensPerWorkgroup ? b.getI64IntegerAttr(shape.tokensPerWorkgroup) : IntegerAttr(),
+                           b.getI64IntegerAttr(shape.workgroupSize), b.getArrayAttr(buffers),
+                           b.getDenseI64ArrayAttr(offsets), b.getStringAttr(llm::labelOf(op)));
+    ++launchCount;
+  }
+
+  LogicalResult selectFunction(func::FuncOp f, exec::TargetOp targetOp) {
+    function = f;
+    scratchCount = 0;
+    places.clear();
+    OpBuilder b = OpBuilder::atBlockEnd(&targetOp.getBody().front());
+    program = exec::ProgramOp::create(b, f.getLoc(), f.getSymName(), 0);
+    for (BlockArgument argument : f.getArguments()) {
+      auto type = cast<RankedTensorType>(argument.getType());
+      places[argument] = fixed(type.getElementType().isF32() ? "logits" : "tokens");
+    }
+    auto *terminator = f.getBody().front().getTerminator();
+    for (Value result : terminator->getOperands())
+      places[result] = fixed(dim(result, 0) == 1 ? "logits" : "all_logits");
+    std::set<std::string> read; // a weight counts once, however often it is used
+    int64_t bytes = 0;
+    for (Operation &op : f.getBody().front().without_terminator()) {
+      if (failed(selectOp(&op)))
+        return failure();
+      for (NamedAttribute attr : op.getAttrs())
+        if (auto symbol = dyn_cast<FlatSymbolRefAttr>(attr.getValue()))
+          if (auto place = weights.find(symbol.getValue().str());
+              place != weights.end() && read.insert(place->first).second)
+            bytes += place->second.rowBytes ? place->second.rowBytes : place->second.bytes;
+    }
+    program.setWeightBytes(bytes);
+    return success();
+  }
+
+  LogicalResult selectOp(Operation *op) {
+    return llvm::TypeSwitch<Operation *, LogicalResult>(op)
+        .Case<llm::EmbedOp, llm::RmsNormOp, llm::RmsNormQuantizeOp, llm::QuantizeOp, llm::LinearOp, llm::RopeOp,
+              llm::AppendOp, llm::AttentionOp, llm::SiluMulOp, llm::AddOp, llm::LastTokenOp, llm::ArgmaxOp,
+              llm::SampleOp, llm::AdvanceOp>([&](auto typed) { return select(typed); })
+        .Default([](Operation *other) { return other->emitOpError("has no kernel"); });
+  }
+
+  LogicalResult select(llm::EmbedOp op) {
+    int64_t hidden = dim(op.getResult(), 1),
+            vocabulary = llm::lookupWeight(op, op.getTableAttr()).getTensorType().getDimSize(0);
+    double scale = op.getScale().convertToFloat();
+    std::string name = llvm::formatv("embed_{0}x{1}", vocabulary, hidden).str();
+    if (scale != 1)
+      name += "_scaled";
+    launch(op, name, dim(op.getResult(), 0) == 1,
+           {fixed("step"), define(op.getTokens()), weight(op.getTableAttr()), define(op.getResult())},
+           [&](llvm::StringRef n) {
+             return emitEmbed(kernels, *target, n,
+                              {.vocabulary = static_cast<uint64_t>(vocabulary),
+                               .hidden = static_cast<uint64_t>(hidden),
+                               .scale = scale});
+           });
+    return success();
+  }
+
+  void selectNorm(Operation *op, NormConfig config, ArrayRef<Place> arguments) {
+    std::string name = config.norm ? "rms_norm" : "quantize";
+    if (config.norm && config.quantize)
+      name += "_quantize";
+    name += "_" + std::to_string(config.columns);
+    if (config.norm) // eps is baked in, so it is part of the name: by its bits
+      name += "_" + llvm::utohexstr(llvm::bit_cast<uint32_t>(static_cast<float>(config.epsilon)));
+    launch(op, name, dim(op->getOperand(0), 0) == 1, arguments,
+           [&](llvm::StringRef n) { return emitNorm(kernels, *target, n, config); });
+  }
+
+  LogicalResult select(llm::RmsNormOp op) {
+    selectNorm(op,
+               {.columns = static_cast<uint64_t>(dim(op.getX(), 1)),
+                .norm = true,
+                .quantize = false,
+                .epsilon = op.getEps().convertToFloat()},
+               {define(op.getX()), weight(op.getWeightAttr()), define(op.getResult())});
+    return success();
+  }
+  LogicalResult select(llm::RmsNormQuantizeOp op) {
+    selectNorm(op,
+               {.columns = static_cast<uint64_t>(dim(op.getX(), 1)),
+                .norm = true,
+                .quantize = true,
+                .epsilon = op.getEps().convertToFloat()},
+               {define(op.getX()), weight(op.getWeightAttr()), define(op.getValues()), define(op.getScales())});
+    return success();
+  }
+  LogicalResult select(llm::QuantizeOp op) {
+    selectNorm(op, {.columns = static_cast<uint64_t>(dim(op.getX(), 1)), .norm = false, .quantize = true},
+               {define(op.getX()), define(op.getValues()), define(op.getScales())});
+    return success();
+  }
+
+  LogicalResult select(llm::LinearOp op) {
+    LinearConfig config = linearConfig(op, llm::lookupWeight(op, op.getWeightAttr()));
+    bool decode = dim(op.getX(), 0) == 1;
+    SmallVector<Place> arguments;
+    if (!decode)
+      arguments.push_back(fixed("step"));
+    arguments.push_back(define(op.getX()));
+    if ((config.scheme == LinearScheme::Int8PerToken) != static_cast<bool>(op.getScales()))
+      return op.emitOpError("mixes an activation and a weight of different schemes: run insert-quantize first");
+    if (op.getScales())
+      arguments.push_back(define(op.getScales()));
+    arguments.push_back(weight(op.getWeightAttr()));
+    if (op.getBiasAttr())
+      arguments.push_back(weight(op.getBiasAttr()));
+    arguments.push_back(define(op.getResult()));
+    std::string name =
+        llvm::formatv("linear{0}_{1}_{2}x{3}{4}{5}", decode ? "" : "_prefill", schemeName(config.scheme), config.rows,
+                      config.columns, config.bias ? "_bias" : "", config.floatOutput ? "_f32" : "");
+    launch(op, name, decode, arguments, [&](llvm::StringRef n) {
+      return decode ? emitLinearDecode(kernels, *target, n, config) : emitLinearPrefill(kernels, *target, n, config);
+    });
+    return success();
+  }
+
+  LogicalResult select(llm::RopeOp op) {
+    RopeConfig config{.heads = static_cast<uint64_t>(op.getHeads()),
+                      .headDim = static_cast<uint64_t>(op.getHeadDim()),
+                      .rotary = static_cast<uint64_t>(op.getRotated())};
+    launch(op, llvm::formatv("rope_{0}x{1}_{2}", config.heads, config.headDim, config.rotary).str(),
+           dim(op.getX(), 0) == 1,
+           {fixed("step"), define(op.getX()), weight(op.getInvFreqAttr()), define(op.getResult())},
+           [&](llvm::StringRef n) { return emitRope(kernels, *target, n, config); });
+    return success();
+  }
+
+  LogicalResult select(llm::AppendOp op) {
+    AppendConfig config{.kvHeads = static_cast<uint64_t>(op.getKvHeads()),
+                        .headDim = static_cast<uint64_t>(op.getHeadDim())};
+    launch(op, llvm::formatv("append_{0}x{1}", config.kvHeads, config.headDim).str(), dim(op.getK(), 0) == 1,
+           {fixed("step"), define(op.getK()), define(op.getV()), state(op.getKStateAttr()), state(op.getVStateAttr())},
+           [&](llvm::StringRef n) { return emitAppend(kernels, *target, n, config); });
+    return success();
+  }
+
+  LogicalResult select(llm::AttentionOp op) {
+    AttentionConfig config{.heads = static_cast<uint64_t>(op.getHeads()),
+                           .kvHeads = static_cast<uint64_t>(op.getKvHeads()),
+                           .headDim = static_cast<uint64_t>(op.getHeadDim()),
+                           .scale = op.getScale().convertToFloat(),
+                           .window = static_cast<uint64_t>(op.getWindow().value_or(0))};
+    std::string shape = llvm::formatv("{0}_{1}x{2}_{3}{4}", config.heads, config.kvHeads, config.headDim,
+                                      llvm::utohexstr(llvm::bit_cast<uint32_t>(static_cast<float>(config.scale))),
+                                      config.window ? "_window" + std::to_string(config.window) : "");
+    Place q = define(op.getQ()), k = state(op.getKStateAttr()), v = state(op.getVStateAttr()),
+          out = define(op.getResult());
+    if (dim(op.getQ(), 0) != 1) {
+      launch(op, "attention_prefill_" + shape, false, {fixed("step"), q, k, v, out},
+             [&](llvm::StringRef n) { return emitAttentionPrefill(kernels, *target, n, config); });
+      return success();
+    }
+    Place partials = newScratch(config.heads * attentionUnits(*target, config) * (config.headDim + 2) * 4);
+    launch(op, "attention_" + shape, true, {fixed("step"), q, k, v, partials},
+           [&](llvm::StringRef n) { return emitAttentionDecode(kernels, *target, n, config); });
+    launch(op, "attention_combine_" + shape, true, {fixed("step"), partials, out},
+           [&](llvm::StringRef n) { return emitAttentionCombine(kernels, *target, n, config); });
+    return success();
+  }
+
+  LogicalResult selectElementwise(Operation *op, Elementwise kind, const char *name) {
+    int64_t columns = dim(op->getResult(0), 1);
+    launch(op, name + ("_" + std::to_string(columns)), dim(op->getResult(0), 0) == 1,
+           {define(op->getOperand(0)), define(op->getOperand(1)), define(op->getResult(0))},
+           [&](llvm::StringRef n) { return emitElementwise(kernels, *target, n, kind, columns); });
+    return success();
+  }
+  LogicalResult select(llm::SiluMulOp op) { return selectElementwise(op, Elementwise::SiluMul, "silu_mul"); }
+  LogicalResult select(llm::AddOp op) { return selectElementwise(op, Elementwise::Add, "add"); }
+
+  LogicalResult select(llm::LastTokenOp op) {
+    int64_t columns = dim(op.getX(), 1);
+    launch(op, "last_token_" + std::to_string(columns), true,
+           {fixed("step"), define(op.getX()), define(op.getResult())},
+           [&](llvm::StringRef n) { return emitLastToken(kernels, *target, n, columns); });
+    return success();
+  }
+
+  LogicalResult select(llm::ArgmaxOp op) {
+    int64_t vocabulary = dim(op.getLogits(), 1);
+    Place partials = newScratch(kArgmaxWorkgroups * 8);
+    launch(op, "argmax_" + std::to_string(vocabulary), true, {define(op.getLogits()), partials},
+           [&](llvm::StringRef n) { return emitArgmaxPartial(kernels, *target, n, vocabulary); });
+    launch(op, "argmax_final", true, {partials, define(op.getToken())},
+           [&](llvm::StringRef n) { return emitArgmaxFinal(kernels, *target, n); });
+    return success();
+  }
+  LogicalResult select(llm::SampleOp op) {
+    int64_t vocabulary = dim(op.getLogits(), 1);
+    launch(op, "sample_" + std::to_string(vocabulary), true,
+           {fixed("step"), define(op.getLogits()), define(op.getToken())},
+           [&](llvm::StringRef n) { return emitSample(kernels, *target, n, vocabulary); });
+    return success();
+  }
+  LogicalResult select(llm::AdvanceOp op) {
+    launch(op, "advance", true, {fixed("step"), define(op.getToken()), fixed("tokens"), fixed("output")},
+           [&](llvm::StringRef n) { return emitAdvance(kernels, *target, n); });
+    return success();
+  }
+
+  ModuleOp module;
+  MutableArrayRef<const TargetInfo *> targets;
+  llm::Facts facts;
+  std::map<std::string, WeightPlace> weights;
+  int64_t weightBytes = 0, rows = 0;
+
+  const TargetInfo *target = nullptr;
+  gpu::GPUModuleOp kernels;
+  std::map<std::string, LaunchShape> cache;
+
+  func::FuncOp function;
+  exec::ProgramOp program;
+  unsigned scratchCount = 0;
+  std::set<std::string> scratchNames;
+  llvm::DenseMap<Value, Place> places;
+};
+
+struct SelectPass : impl::SelectBase<SelectPass> {
+  using SelectBase::SelectBase;
+  void runOnOperation() override {
+    SmallVector<const TargetInfo *> chosen;
+    for (const std::string &name : targets) {
+      auto target = findTarget(name);
+      if (!target.ok()) {
+        getOperation().emitError() << std::string(target.status().message());
+        return signalPassFailure();
+      }
+      chosen.push_back(*target);
+    }
+    if (chosen.empty()) {
+      getOperation().emitError("select needs at least one target");
+      return signalPassFailure();
+    }
+    Selection selection(getOperation(), chosen);
+    if (failed(selection.run()))
+      return signalPassFailure();
+    launches += selection.launchCount;
+    kernels += selection.kernelCount;
+  }
+};
+
+} // namespace
+
+} // namespace ingot

@@ -1,0 +1,86 @@
+// ingotc: a checkpoint in, an artifact out.
+
+#include <chrono>
+#include <cstdio>
+#include <unistd.h>
+
+#include "CLI/CLI.hpp"
+#include "absl/strings/str_join.h"
+#include "codegen/target.h"
+#include "compiler/pipeline.h"
+
+// Exit codes: 0 the artifact is there; 2 wrong usage; 1 the rest.
+int main(int argc, char **argv) {
+  ingot::CompileRequest request;
+  std::string targets;
+  bool quiet = false;
+  for (const ingot::TargetInfo &target : ingot::allTargets())
+    targets += (targets.empty() ? "" : ",") + std::string(target.name);
+  const std::string all = targets;
+
+  CLI::App app("Compiles a language model into one file that `ingot` runs.\n\n"
+               "  ingotc SmolLM2-135M-Instruct.Q4_1.gguf -o smollm2.ingot --recipe=w8a8",
+               "ingotc");
+  app.add_option("MODEL", request.model, "A GGUF file, or a Hugging Face folder with config.json and safetensors")
+      ->required();
+  app.add_option("-o,--output", request.output, "The file to write (with --stop-after: IR, '-' for standard output)")
+      ->required();
+  app.add_option("--targets", targets, "Chips to make code for, separated by commas: " + all)->capture_default_str();
+  app.add_option("--recipe", request.recipe, "How weights are stored: bf16, w8a8, or a recipe file")
+      ->capture_default_str();
+  app.add_option("--context", request.contextLength, "The longest context, in tokens (default: the model's own)")
+      ->check(CLI::PositiveNumber);
+  app.add_option("--prefill-chunk", request.prefillChunk, "The most prompt tokens of one pass")
+      ->check(CLI::Range(1, 65536))
+      ->capture_default_str();
+  app.add_option("--stop-after", request.stopAfter, "Write the IR after this phase instead of an artifact")
+      ->check(CLI::IsMember(ingot::phaseNames()));
+  app.add_option("--dump-dir", request.dumpDirectory,
+                 "Write here the IR after each phase, and LLVM IR, assembly and code object of each target's kernels");
+  app.add_flag("-q,--quiet", quiet, "Print errors only");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError &error) {
+    return app.exit(error) == 0 ? 0 : 2;
+  }
+  for (size_t begin = 0; begin <= targets.size();) {
+    size_t end = std::min(targets.find(',', begin), targets.size());
+    request.targets.push_back(targets.substr(begin, end - begin));
+    begin = end + 1;
+  }
+
+  bool terminal = isatty(STDERR_FILENO);
+  auto start = std::chrono::steady_clock::now();
+  int shownPercent = -1;
+  if (!quiet)
+    request.progress = [&](const std::string &phase, uint64_t done, uint64_t total) {
+      if (total == 0) {
+        std::fprintf(stderr, terminal ? "\r\033[K%s" : "%s\n", phase.c_str());
+        return;
+      }
+      int percent = static_cast<int>(100 * done / total);
+      if (percent == shownPercent || (!terminal && percent % 25 != 0))
+        return;
+      shownPercent = percent;
+      std::fprintf(stderr, terminal ? "\r\033[K%s %d%%" : "%s %d%%\n", phase.c_str(), percent);
+    };
+  ingot::CompileReport report;
+  absl::Status status = ingot::compileModel(request, report);
+  if (!quiet && terminal)
+    std::fprintf(stderr, "\r\033[K");
+  if (!status.ok()) {
+    std::fprintf(stderr, "ingotc: error: %s\n", std::string(status.message()).c_str());
+    return 1;
+  }
+  if (quiet || !request.stopAfter.empty())
+    return 0;
+  double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  for (const std::string &name : report.skippedTensors)
+    std::fprintf(stderr, "skipped tensor %s\n", name.c_str());
+  std::fprintf(stderr,
+               "%s: %llu kernels (%.1f s, %.2f MB) for %s, %.1f MB of weights (%.1f s, %.0f MB/s), %.1f s in all\n",
+               request.output.c_str(), static_cast<unsigned long long>(report.kernels), report.codegenSeconds,
+               report.codeBytes / 1e6, absl::StrJoin(request.targets, ", ").c_str(), report.weightBytes / 1e6,
+               report.packSeconds, report.weightBytes / 1e6 / std::max(report.packSeconds, 1e-9), seconds);
+  return 0;
+}
