@@ -1,0 +1,204 @@
+// `ingot bench`: prefill and decode speed over repeated runs, median and spread, with the same tokens every time. The
+// prompt is made of ids from a fixed generator and named by a digest: speed depends on length, not on meaning.
+#include <chrono>
+#include <cstdio>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+
+#include "tools/ingot/command.h"
+#include "tools/ingot/stats.h"
+
+namespace ingot::cli {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using Json = nlohmann::ordered_json;
+double secondsSince(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+struct BenchOptions {
+  std::string file;
+  uint32_t promptTokens = 128, generate = 32, repeat = 3;
+  bool json = false;
+  DeviceFlags device;
+};
+
+struct Samples {
+  std::vector<double> prefill, decode; // tokens a second, one a repetition
+  double prefillSeconds = 0, decodeSeconds = 0;
+  nlohmann::json prefillCounters, decodeCounters; // of the last repetition
+};
+
+std::vector<int32_t> makePrompt(uint32_t tokens, uint32_t vocabulary) {
+  std::vector<int32_t> ids;
+  uint64_t state = 0x9e3779b97f4a7c15;
+  for (uint32_t index = 0; index < tokens; ++index) {
+    state = state * 6364136223846793005 + 1442695040888963407;
+    ids.push_back(static_cast<int32_t>((state >> 33) % vocabulary));
+  }
+  return ids;
+}
+
+absl::Status measure(Session &session, const std::vector<int32_t> &prompt, const BenchOptions &options,
+                     Samples &samples) {
+  const Hip &hip = session.device().hip();
+  if (absl::Status status = session.reset(); !status.ok())
+    return status;
+  hip.resetCounters();
+  auto start = Clock::now();
+  if (absl::Status status = session.prefill(prompt); !status.ok())
+    return status;
+  samples.prefillSeconds = secondsSince(start);
+  samples.prefill.push_back(static_cast<double>(prompt.size()) / samples.prefillSeconds);
+  samples.prefillCounters = counters(session.device());
+  // The first step records the graph; it is not a steady one.
+  for (int warmUp = 0; warmUp < 2; ++warmUp)
+    if (auto token = session.next(); !token.ok())
+      return token.status();
+  hip.resetCounters();
+  start = Clock::now();
+  for (uint32_t step = 0; step < options.generate; ++step) {
+    if (interruptFlag()->load())
+      return absl::CancelledError("stopped on request");
+    if (auto token = session.next(); !token.ok())
+      return token.status();
+  }
+  samples.decodeSeconds = secondsSince(start);
+  samples.decode.push_back(options.generate / samples.decodeSeconds);
+  samples.decodeCounters = counters(session.device());
+  return absl::OkStatus();
+}
+
+Json summaryJson(const std::vector<double> &values) {
+  Summary summary = summarize(values);
+  return {{"median", summary.median}, {"min", summary.least}, {"max", summary.most}};
+}
+
+// Rates and per-token figures of the last repetition, with every counter as the emulator gave it.
+Json emulatorJson(const nlohmann::json &counters, double seconds, double tokens) {
+  if (!counters.is_object())
+    return nullptr;
+  const nlohmann::json &totals = counters["totals"];
+  double instructions = totals.value("instructions", 0.0);
+  double bytes = totals.value("bytes_read", 0.0) + totals.value("bytes_written", 0.0);
+  return {{"wave_instructions_per_second", instructions / seconds},
+          {"wave_instructions_per_token", instructions / tokens},
+          {"bytes_per_second", bytes / seconds},
+          {"bytes_read_per_token", totals.value("bytes_read", 0.0) / tokens},
+          {"counters", counters}};
+}
+
+Json report(const Session &session, const std::vector<int32_t> &prompt, const BenchOptions &options,
+            const Samples &samples) {
+  const DeviceInfo &info = session.device().info();
+  double weightBytes = static_cast<double>(plannedWeightBytes(session));
+  Json json;
+  json["model"] = session.manifest().model_name();
+  json["recipe"] = session.manifest().provenance().recipe();
+  json["device"] = info.name;
+  json["target"] = session.code().target();
+  json["emulated"] = session.device().emulated();
+  json["graph"] = !options.device.noGraph;
+  json["context"] = session.context();
+  json["prompt_tokens"] = prompt.size();
+  json["prompt_digest"] = absl::StrFormat("%016x", weightsChunkDigest(std::as_bytes(std::span(prompt))));
+  json["generated_tokens"] = options.generate;
+  json["repeat"] = options.repeat;
+  json["prefill"] = {{"tokens_per_second", summaryJson(samples.prefill)}};
+  json["decode"] = {{"tokens_per_second", summaryJson(samples.decode)},
+                    {"launches_per_token", session.launchesPerToken()},
+                    {"weight_bytes_per_token", weightBytes},
+                    {"weight_bytes_per_second", weightBytes * summarize(samples.decode).median}};
+  if (session.device().emulated()) {
+    json["prefill"]["emulator"] =
+        emulatorJson(samples.prefillCounters, samples.prefillSeconds, static_cast<double>(prompt.size()));
+    json["decode"]["emulator"] = emulatorJson(samples.decodeCounters, samples.decodeSeconds, options.generate);
+  }
+  return json;
+}
+
+void print(const Json &json) {
+  auto rates = [](const Json &speed) {
+    return absl::StrFormat("%.2f tokens/s (%.2f to %.2f)", speed["median"].get<double>(), speed["min"].get<double>(),
+                           speed["max"].get<double>());
+  };
+  absl::PrintF("%s, recipe %s, on %s (code for %s), context %d, graph replay %s\n", json["model"].get<std::string>(),
+               json["recipe"].get<std::string>(), json["device"].get<std::string>(), json["target"].get<std::string>(),
+               json["context"].get<int>(), json["graph"].get<bool>() ? "on" : "off");
+  absl::PrintF("prefill  %d tokens (digest %s): %s\n", json["prompt_tokens"].get<int>(),
+               json["prompt_digest"].get<std::string>(), rates(json["prefill"]["tokens_per_second"]));
+  const Json &decode = json["decode"];
+  absl::PrintF("decode   %d tokens: %s, %d launches and %s of weights a token, %s/s of weights\n",
+               json["generated_tokens"].get<int>(), rates(decode["tokens_per_second"]),
+               decode["launches_per_token"].get<int>(), bytesText(decode["weight_bytes_per_token"].get<double>()),
+               bytesText(decode["weight_bytes_per_second"].get<double>()));
+  for (const char *phase : {"prefill", "decode"})
+    if (auto found = json[phase].find("emulator"); found != json[phase].end() && found->is_object())
+      absl::PrintF("%-8s emulator: %.1f M wave-instructions/s, %s/s of memory traffic, %s read a token\n", phase,
+                   (*found)["wave_instructions_per_second"].get<double>() / 1e6,
+                   bytesText((*found)["bytes_per_second"].get<double>()),
+                   bytesText((*found)["bytes_read_per_token"].get<double>()));
+  absl::PrintF("median and spread of %d runs\n", json["repeat"].get<int>());
+}
+
+absl::Status bench(const BenchOptions &options) {
+  interruptFlag();
+  auto opened = Artifact::open(options.file);
+  if (!opened.ok())
+    return opened.status();
+  std::shared_ptr<const Artifact> artifact = *std::move(opened);
+  auto selected = chooseDevice(*artifact, options.device);
+  if (!selected.ok())
+    return selected.status();
+  constexpr uint32_t kWarmUp = 2;
+  SessionOptions settings;
+  settings.context = options.promptTokens + options.generate + kWarmUp;
+  settings.graph = !options.device.noGraph;
+  settings.cancel = interruptFlag();
+  auto session = Session::load(artifact, selected->device, selected->target, settings);
+  if (!session.ok())
+    return session.status();
+  std::vector<int32_t> prompt = makePrompt(options.promptTokens, artifact->manifest().facts().vocabulary());
+  Samples samples;
+  for (uint32_t round = 0; round < options.repeat; ++round) {
+    if (absl::Status status = measure(**session, prompt, options, samples); !status.ok())
+      return status;
+    absl::FPrintF(stderr, "run %d of %d: prefill %.2f, decode %.2f tokens/s\n", round + 1, options.repeat,
+                  samples.prefill.back(), samples.decode.back());
+  }
+  Json json = report(**session, prompt, options, samples);
+  if (options.json)
+    std::puts(json.dump(2, ' ', false, Json::error_handler_t::replace).c_str());
+  else
+    print(json);
+  if (options.device.stats) {
+    printCounters("prefill", samples.prefillCounters, prompt.size(), samples.prefillSeconds);
+    printCounters("decode", samples.decodeCounters, options.generate, samples.decodeSeconds);
+  }
+  return absl::OkStatus();
+}
+
+} // namespace
+
+void addBench(CLI::App &app, Command &command) {
+  auto options = std::make_shared<BenchOptions>();
+  CLI::App *sub = app.add_subcommand("bench", "Measure prefill and decode speed");
+  sub->add_option("FILE", options->file, "a .ingot file")->required();
+  sub->add_option("--prompt-tokens", options->promptTokens, "length of the prompt")
+      ->check(CLI::Range(1u, 1u << 29))
+      ->capture_default_str();
+  sub->add_option("-n,--max-tokens", options->generate, "tokens to generate after it")
+      ->check(CLI::Range(1u, 1u << 29))
+      ->capture_default_str();
+  sub->add_option("--repeat", options->repeat, "runs to take median and spread of")
+      ->check(CLI::Range(1u, 1000u))
+      ->capture_default_str();
+  sub->add_flag("--json", options->json, "print JSON, with every counter of the emulator");
+  options->device.add(*sub);
+  sub->final_callback([options, &command] {
+    options->device.check();
+    command.action = [options] { return bench(*options); };
+  });
+}
+
+} // namespace ingot::cli

@@ -1,0 +1,84 @@
+#include "tools/ingot/stats.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <vector>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+
+#include "tools/ingot/command.h"
+
+namespace ingot::cli {
+namespace {
+
+using Json = nlohmann::json;
+
+double per(double amount, double seconds) { return seconds > 0 ? amount / seconds : 0; }
+
+double number(const Json &object, const char *key) {
+  auto found = object.find(key);
+  return found != object.end() && found->is_number() ? found->get<double>() : 0;
+}
+
+} // namespace
+
+void printCounters(const char *phase, const Json &counters, size_t units, double seconds) {
+  if (!counters.is_object() || !counters.contains("totals") || units == 0)
+    return;
+  const Json &totals = counters["totals"];
+  double tokens = static_cast<double>(units);
+  double instructions = number(totals, "instructions");
+  absl::FPrintF(stderr, "\nemulator, %s: %.0f wave-instructions a token (%.1f M/s), %s read and %s written a token\n",
+                phase, instructions / tokens, per(instructions, seconds) / 1e6,
+                bytesText(number(totals, "bytes_read") / tokens), bytesText(number(totals, "bytes_written") / tokens));
+  std::string classes;
+  for (const char *name :
+       {"scalar", "vector", "dot", "wmma", "cross_lane", "lds", "global", "scratch", "branch", "wait", "barrier"})
+    if (double count = number(totals, name); count > 0)
+      absl::StrAppend(&classes, classes.empty() ? "" : ", ", name, " ",
+                      absl::StrFormat("%.1f%%", 100 * count / std::max(1.0, instructions)));
+  absl::FPrintF(stderr, "  by class: %s; LDS conflict cycles a token: %.0f\n", classes,
+                number(totals, "lds_conflict_cycles") / tokens);
+  if (!counters.contains("kernels") || !counters["kernels"].is_object())
+    return;
+  std::vector<std::pair<double, std::string>> order;
+  for (const auto &[name, kernel] : counters["kernels"].items())
+    order.emplace_back(-number(kernel, "bytes_read"), name);
+  std::ranges::sort(order);
+  absl::FPrintF(stderr, "  %10s %14s %12s %12s %8s  %s\n", "launches", "instructions", "read", "written", "time",
+                "kernel (a token)");
+  for (const auto &[bytes, name] : order) {
+    const Json &kernel = counters["kernels"][name];
+    absl::FPrintF(stderr, "  %10.1f %14.0f %12s %12s %7.1f%%  %s\n", number(kernel, "launches") / tokens,
+                  number(kernel, "instructions") / tokens, bytesText(number(kernel, "bytes_read") / tokens),
+                  bytesText(number(kernel, "bytes_written") / tokens),
+                  100 * per(number(kernel, "seconds"), number(totals, "seconds")), name);
+  }
+}
+
+uint64_t plannedWeightBytes(const Session &session) {
+  for (const Program &program : session.code().programs())
+    if (program.name() == "decode")
+      return program.weight_bytes();
+  return 0;
+}
+
+void printStats(const Session &session, const RunStats &stats) {
+  const DeviceInfo &info = session.device().info();
+  auto prompt = static_cast<double>(stats.promptTokens), steps = static_cast<double>(stats.decodeSteps);
+  double weightBytes = static_cast<double>(plannedWeightBytes(session));
+  absl::FPrintF(stderr, "\ndevice       %s, code for %s, context %d, weights %s\n", info.name, session.code().target(),
+                session.context(), session.weightsMapped() ? "mapped" : "copied");
+  absl::FPrintF(stderr, "load         %.2f s\n", stats.loadSeconds);
+  absl::FPrintF(stderr, "first token  %.2f s\n", stats.firstTokenSeconds);
+  absl::FPrintF(stderr, "prefill      %d tokens, %.2f tokens/s\n", stats.promptTokens,
+                per(prompt, stats.prefillSeconds));
+  absl::FPrintF(stderr, "decode       %d tokens, %.2f tokens/s, %d launches and %s of weights a token (%s/s)\n",
+                stats.decodeSteps, per(steps, stats.decodeSeconds), session.launchesPerToken(), bytesText(weightBytes),
+                bytesText(per(weightBytes * steps, stats.decodeSeconds)));
+  printCounters("prefill", stats.prefillCounters, stats.promptTokens, stats.prefillSeconds);
+  printCounters("decode", stats.decodeCounters, stats.decodeSteps, stats.decodeSeconds);
+}
+
+} // namespace ingot::cli
