@@ -1,0 +1,420 @@
+// One case a rule of dialects/Llm.td and LlmScheme.td; the comment names it.
+// RUN: ingot-opt %s --split-input-file --verify-diagnostics
+
+// llm.facts R1
+// expected-error @+1 {{'llm.facts' belongs to a builtin.module, got func.func}}
+func.func private @f() attributes {llm.facts = {}}
+
+// -----
+
+// llm.facts R2
+// expected-error @+1 {{'llm.facts' expected a dictionary, got 3 : i64}}
+module attributes {llm.facts = 3 : i64} {
+}
+
+// -----
+
+// llm.facts R2
+// expected-error @+1 {{'llm.facts' expected 'vocabulary' to be an i64 greater than 0}}
+module attributes {llm.facts = {name = "x", architecture = "llama", vocabulary = 0 : i64}} {
+}
+
+// -----
+
+// llm.facts R2
+// expected-error @+1 {{'llm.facts' expected 'architecture' to be a string}}
+module attributes {llm.facts = {name = "x", vocabulary = 8 : i64, context_length = 8 : i64, hidden_size = 8 : i64,
+                                layers = 1 : i64, prefill_chunk = 8 : i64}} {
+}
+
+// -----
+
+// An attribute that the dialect does not have.
+// expected-error @+1 {{unknown attribute 'llm.fact'}}
+module attributes {llm.fact = 3 : i64} {
+}
+
+// -----
+
+// llm.scheme R1
+// expected-error @+1 {{a group is a positive multiple of 32 elements of int8, got group = 16 of int8}}
+llm.weight @w from "w" : tensor<32x32xf32> {scheme = #llm.scheme<int8, group = 16>}
+
+// -----
+
+// llm.scheme R1
+// expected-error @+1 {{a group is a positive multiple of 32 elements of int8, got group = 32 of bf16}}
+llm.weight @w from "w" : tensor<32x32xf32> {scheme = #llm.scheme<bf16, group = 32>}
+
+// -----
+
+// llm.scheme R2
+// expected-error @+1 {{int8_per_token activations need int8 storage with one scale a channel, got bf16 with group = 0}}
+llm.weight @w from "w" : tensor<32x32xf32> {scheme = #llm.scheme<bf16, activation = int8_per_token>}
+
+// -----
+
+// llm.scheme syntax
+// expected-error @+1 {{unknown storage 'int3'}}
+llm.weight @w from "w" : tensor<32x32xf32> {scheme = #llm.scheme<int3>}
+
+// -----
+
+// llm.scheme syntax
+// expected-error @+1 {{expected 'group' or 'activation', got 'block'}}
+llm.weight @w from "w" : tensor<32x32xf32> {scheme = #llm.scheme<int8, block = 32>}
+
+// -----
+
+// llm.weight R1
+// expected-error @+1 {{expected a static f32 tensor of rank 1 or 2, got 'tensor<?x32xf32>'}}
+llm.weight @w from "w" : tensor<?x32xf32>
+
+// -----
+
+// llm.weight R1
+// expected-error @+1 {{expected a static f32 tensor of rank 1 or 2, got 'tensor<32xbf16>'}}
+llm.weight @w from "w" : tensor<32xbf16>
+
+// -----
+
+// llm.weight R2
+// expected-error @+1 {{expected either 'from' or 'value', got neither}}
+llm.weight @w : tensor<2xf32>
+
+// -----
+
+// llm.weight R2
+// expected-error @+1 {{expected either 'from' or 'value', got both}}
+llm.weight @w from "w" : tensor<2xf32> value dense<1.0> : tensor<2xf32>
+
+// -----
+
+// llm.weight R3
+// expected-error @+1 {{expected 'value' of type 'tensor<2xf32>', got 'tensor<3xf32>'}}
+llm.weight @w : tensor<2xf32> value dense<1.0> : tensor<3xf32>
+
+// -----
+
+// llm.weight R4
+// expected-error @+1 {{expected a weight of rank 2 for scheme int8, got 'tensor<32xf32>'}}
+llm.weight @w from "w" : tensor<32xf32> {scheme = #llm.scheme<int8>}
+
+// -----
+
+// llm.state R1
+// expected-error @+1 {{expected kv_heads of at least 1, got 0}}
+llm.state @k key kv_heads 0 head_dim 16
+
+// -----
+
+// llm.state R2
+// expected-error @+1 {{expected head_dim to be a positive multiple of 16, got 24}}
+llm.state @k key kv_heads 1 head_dim 24
+
+// -----
+
+// llm.embed R1
+llm.weight @t from "t" : tensor<8x16xf32> // expected-note {{declared here}}
+func.func @f(%t: tensor<?xi32>) {
+  // expected-error @+1 {{expected @t to have type 'tensor<8x32xf32>', got 'tensor<8x16xf32>'}}
+  %x = llm.embed %t, @t : (tensor<?xi32>) -> tensor<?x32xbf16>
+  return
+}
+
+// -----
+
+// llm.embed R1
+llm.state @t key kv_heads 1 head_dim 16
+func.func @f(%t: tensor<?xi32>) {
+  // expected-error @+1 {{expected @t to be an llm.weight, got llm.state}}
+  %x = llm.embed %t, @t : (tensor<?xi32>) -> tensor<?x32xbf16>
+  return
+}
+
+// -----
+
+// llm.embed R2
+llm.weight @t from "t" : tensor<8x32xf32>
+func.func @f(%t: tensor<?xi32>) {
+  // expected-error @+1 {{expected tokens and result to have the same first dimension}}
+  %x = llm.embed %t, @t : (tensor<?xi32>) -> tensor<1x32xbf16>
+  return
+}
+
+// -----
+
+// llm.rms_norm R1
+func.func @f(%x: tensor<?x32xbf16>) {
+  // expected-error @+1 {{expected @w to be an llm.weight, got no such symbol}}
+  %y = llm.rms_norm %x, @w eps 1.0 : tensor<?x32xbf16>
+  return
+}
+
+// -----
+
+// llm.rms_norm R2
+llm.weight @w from "w" : tensor<32xf32>
+func.func @f(%x: tensor<?x32xbf16>) {
+  // expected-error @+1 {{expected a finite eps that is not negative, got -1}}
+  %y = llm.rms_norm %x, @w eps -1.0 : tensor<?x32xbf16>
+  return
+}
+
+// -----
+
+// llm.quantize R1
+func.func @f(%x: tensor<?x32xbf16>) {
+  // expected-error @+2 {{inferred type(s) 'tensor<?x32xi8>', 'tensor<?xf32>' are incompatible with return type(s)}}
+  // expected-error @+1 {{failed to infer returned types}}
+  %v, %s = llm.quantize %x : tensor<?x32xbf16> -> tensor<?x64xi8>, tensor<?xf32>
+  return
+}
+
+// -----
+
+// llm.rms_norm_quantize R1
+llm.weight @w from "w" : tensor<16xf32> // expected-note {{declared here}}
+func.func @f(%x: tensor<?x32xbf16>) {
+  // expected-error @+1 {{expected @w to have type 'tensor<32xf32>', got 'tensor<16xf32>'}}
+  %v, %s = llm.rms_norm_quantize %x, @w eps 1.0 : tensor<?x32xbf16> -> tensor<?x32xi8>, tensor<?xf32>
+  return
+}
+
+// -----
+
+// llm.rms_norm_quantize R2
+llm.weight @w from "w" : tensor<32xf32>
+func.func @f(%x: tensor<?x32xbf16>) {
+  // expected-error @+1 {{expected a finite eps that is not negative}}
+  %v, %s = llm.rms_norm_quantize %x, @w eps 0x7F800000 : tensor<?x32xbf16> -> tensor<?x32xi8>, tensor<?xf32>
+  return
+}
+
+// -----
+
+// llm.rms_norm_quantize R3
+llm.weight @w from "w" : tensor<32xf32>
+func.func @f(%x: tensor<?x32xbf16>) {
+  // expected-error @+2 {{are incompatible with return type(s)}}
+  // expected-error @+1 {{failed to infer returned types}}
+  %v, %s = llm.rms_norm_quantize %x, @w eps 1.0 : tensor<?x32xbf16> -> tensor<?x32xi8>, tensor<1xf32>
+  return
+}
+
+// -----
+
+// llm.linear R1
+llm.weight @w from "w" : tensor<8x32xf32> // expected-note {{declared here}}
+func.func @f(%x: tensor<?x16xbf16>) {
+  // expected-error @+1 {{expected @w to have type 'tensor<8x16xf32>', got 'tensor<8x32xf32>'}}
+  %y = llm.linear %x, @w : (tensor<?x16xbf16>) -> tensor<?x8xbf16>
+  return
+}
+
+// -----
+
+// llm.linear R2
+llm.weight @w from "w" : tensor<8x32xf32>
+func.func @f(%x: tensor<?x32xbf16>) {
+  // expected-error @+1 {{expected operand and result to have the same first dimension}}
+  %y = llm.linear %x, @w : (tensor<?x32xbf16>) -> tensor<1x8xbf16>
+  return
+}
+
+// -----
+
+// llm.linear R3
+llm.weight @w from "w" : tensor<8x32xf32>
+func.func @f(%x: tensor<?x32xi8>) {
+  // expected-error @+1 {{expected 'scales' for int8 rows}}
+  %y = llm.linear %x, @w : (tensor<?x32xi8>) -> tensor<?x8xbf16>
+  return
+}
+
+// -----
+
+// llm.linear R3
+llm.weight @w from "w" : tensor<8x32xf32>
+func.func @f(%x: tensor<?x32xbf16>, %s: tensor<?xf32>) {
+  // expected-error @+1 {{expected no 'scales' for bf16 rows}}
+  %y = llm.linear %x scales %s, @w : (tensor<?x32xbf16>, tensor<?xf32>) -> tensor<?x8xbf16>
+  return
+}
+
+// -----
+
+// llm.linear R3
+llm.weight @w from "w" : tensor<8x32xf32> {scheme = #llm.scheme<int8, activation = int8_per_token>}
+func.func @f(%x: tensor<?x32xi8>, %s: tensor<1xf32>) {
+  // expected-error @+1 {{expected a scale a row of 'tensor<?x32xi8>', got 'tensor<1xf32>'}}
+  %y = llm.linear %x scales %s, @w : (tensor<?x32xi8>, tensor<1xf32>) -> tensor<?x8xbf16>
+  return
+}
+
+// -----
+
+// llm.linear R4
+llm.weight @w from "w" : tensor<8x32xf32> {scheme = #llm.scheme<int8>}
+func.func @f(%x: tensor<?x32xi8>, %s: tensor<?xf32>) {
+  // expected-error @+1 {{expected @w to have a scheme with activation = int8_per_token for int8 rows, got int8}}
+  %y = llm.linear %x scales %s, @w : (tensor<?x32xi8>, tensor<?xf32>) -> tensor<?x8xbf16>
+  return
+}
+
+// -----
+
+// llm.linear R5
+llm.weight @w from "w" : tensor<8x32xf32>
+llm.weight @b from "b" : tensor<7xf32> // expected-note {{declared here}}
+func.func @f(%x: tensor<?x32xbf16>) {
+  // expected-error @+1 {{expected @b to have type 'tensor<8xf32>', got 'tensor<7xf32>'}}
+  %y = llm.linear %x, @w bias @b : (tensor<?x32xbf16>) -> tensor<?x8xbf16>
+  return
+}
+
+// -----
+
+// llm.rope R1
+llm.weight @f from "f" : tensor<8xf32>
+func.func @g(%x: tensor<?x32xbf16>) {
+  // expected-error @+1 {{expected rows of 3 heads of 16 elements, got 'tensor<?x32xbf16>'}}
+  %y = llm.rope %x, @f heads 3 head_dim 16 : tensor<?x32xbf16>
+  return
+}
+
+// -----
+
+// llm.rope R2
+llm.weight @f from "f" : tensor<8xf32>
+func.func @g(%x: tensor<?x32xbf16>) {
+  // expected-error @+1 {{expected rotary_dim to be even, positive and at most head_dim 16, got 18}}
+  %y = llm.rope %x, @f heads 2 head_dim 16 rotary_dim 18 : tensor<?x32xbf16>
+  return
+}
+
+// -----
+
+// llm.rope R3
+llm.weight @f from "f" : tensor<7xf32> // expected-note {{declared here}}
+func.func @g(%x: tensor<?x32xbf16>) {
+  // expected-error @+1 {{expected @f to have type 'tensor<8xf32>', got 'tensor<7xf32>'}}
+  %y = llm.rope %x, @f heads 2 head_dim 16 : tensor<?x32xbf16>
+  return
+}
+
+// -----
+
+// llm.append R1
+llm.state @k key kv_heads 1 head_dim 16
+llm.state @v value kv_heads 1 head_dim 16
+func.func @f(%x: tensor<?x32xbf16>) {
+  // expected-error @+1 {{expected rows of 1 heads of 16 elements, got 'tensor<?x32xbf16>'}}
+  llm.append %x, %x, @k, @v kv_heads 1 head_dim 16 : tensor<?x32xbf16>, tensor<?x32xbf16>
+  return
+}
+
+// -----
+
+// llm.append R1
+llm.state @k key kv_heads 1 head_dim 16
+llm.state @v value kv_heads 1 head_dim 16
+func.func @f(%x: tensor<?x16xbf16>, %y: tensor<1x16xbf16>) {
+  // expected-error @+1 {{expected keys and values of one type}}
+  llm.append %x, %y, @k, @v kv_heads 1 head_dim 16 : tensor<?x16xbf16>, tensor<1x16xbf16>
+  return
+}
+
+// -----
+
+// llm.append R2
+llm.state @k key kv_heads 1 head_dim 16
+llm.state @v value kv_heads 1 head_dim 16 // expected-note {{declared here}}
+func.func @f(%x: tensor<?x16xbf16>) {
+  // expected-error @+1 {{expected @v to be a key state with kv_heads 1 and head_dim 16, got value, 1 and 16}}
+  llm.append %x, %x, @v, @k kv_heads 1 head_dim 16 : tensor<?x16xbf16>, tensor<?x16xbf16>
+  return
+}
+
+// -----
+
+// llm.attention R1
+llm.state @k key kv_heads 1 head_dim 16
+llm.state @v value kv_heads 1 head_dim 16
+func.func @f(%x: tensor<?x32xbf16>) {
+  // expected-error @+1 {{expected rows of 4 heads of 16 elements, got 'tensor<?x32xbf16>'}}
+  %y = llm.attention %x, @k, @v heads 4 kv_heads 1 head_dim 16 scale 1.0 : tensor<?x32xbf16>
+  return
+}
+
+// -----
+
+// llm.attention R2
+llm.state @k key kv_heads 3 head_dim 16
+llm.state @v value kv_heads 3 head_dim 16
+func.func @f(%x: tensor<?x32xbf16>) {
+  // expected-error @+1 {{expected kv_heads to divide heads 2, got 3}}
+  %y = llm.attention %x, @k, @v heads 2 kv_heads 3 head_dim 16 scale 1.0 : tensor<?x32xbf16>
+  return
+}
+
+// -----
+
+// llm.attention R3
+llm.state @k key kv_heads 1 head_dim 16
+llm.weight @v from "v" : tensor<16xf32>
+func.func @f(%x: tensor<?x32xbf16>) {
+  // expected-error @+1 {{expected @v to be an llm.state, got llm.weight}}
+  %y = llm.attention %x, @k, @v heads 2 kv_heads 1 head_dim 16 scale 1.0 : tensor<?x32xbf16>
+  return
+}
+
+// -----
+
+// llm.attention R4
+llm.state @k key kv_heads 1 head_dim 16
+llm.state @v value kv_heads 1 head_dim 16
+func.func @f(%x: tensor<?x32xbf16>) {
+  // expected-error @+1 {{expected a window of at least 1, got 0}}
+  %y = llm.attention %x, @k, @v heads 2 kv_heads 1 head_dim 16 scale 1.0 window 0 : tensor<?x32xbf16>
+  return
+}
+
+// -----
+
+// llm.last_token R1
+func.func @f(%x: tensor<?x32xbf16>) {
+  // expected-error @+2 {{inferred type(s) 'tensor<1x32xbf16>' are incompatible}}
+  // expected-error @+1 {{failed to infer returned types}}
+  %y = llm.last_token %x : tensor<?x32xbf16> -> tensor<2x32xbf16>
+  return
+}
+
+// -----
+
+// llm.argmax R1
+func.func @f(%x: tensor<1x32xf32>) {
+  // expected-error @+2 {{inferred type(s) 'tensor<1xi32>' are incompatible}}
+  // expected-error @+1 {{failed to infer returned types}}
+  %y = llm.argmax %x : tensor<1x32xf32> -> tensor<2xi32>
+  return
+}
+
+// -----
+
+// llm.sample R1
+func.func @f(%x: tensor<1x32xf32>) {
+  // expected-error @+2 {{inferred type(s) 'tensor<1xi32>' are incompatible}}
+  // expected-error @+1 {{failed to infer returned types}}
+  %y = llm.sample %x : tensor<1x32xf32> -> tensor<2xi32>
+  return
+}
+
+// -----
+
+// llm.advance R1
+func.func @f(%x: tensor<?xi32>) {
+  // expected-error @+1 {{expected exactly one token, got 'tensor<?xi32>'}}
+  llm.advance %x : tensor<?xi32>
+  return
+}
