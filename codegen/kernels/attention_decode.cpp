@@ -1,0 +1,190 @@
+// Attention of one query a head over a long cache, split over positions so that few KV heads still fill the chip: a
+// wave is one unit, takes every `units`-th block of 16 positions, and leaves a partial softmax that a second kernel
+// combines. The fact it turns on: decode is bound by reading K and V, so each is loaded once for all query heads of its
+// KV head, 16 bytes a lane, straight from a layout made for it. Cache positions not yet written hold finite values
+// (`llm.state`: zero at first); their scores are masked and their probabilities are 0.
+#include "codegen/kernels/kernels.h"
+
+#include <algorithm>
+#include <limits>
+#include <numbers>
+
+namespace ingot {
+
+namespace {
+
+constexpr unsigned kWaves = 4; // of a workgroup
+constexpr unsigned kMostUnits = 64;
+
+// Query heads that a wave serves at once, and how many such groups a KV head has.
+struct HeadGroups {
+  unsigned perWave, groups;
+};
+
+// Held in registers at once, per lane: q of each head and one block of K and V (headDim / 4 registers each), and the
+// sums (headDim / 32 a head). Past about 208 the compiler would spill.
+HeadGroups headGroups(const AttentionConfig &c) {
+  constexpr int64_t kRegisters = 208, kMost = 4;
+  auto d = static_cast<int64_t>(c.headDim), ratio = static_cast<int64_t>(c.heads / c.kvHeads);
+  int64_t fits = std::clamp<int64_t>((kRegisters - d / 2) / (d / 4 + (d + 31) / 32), 1, std::min(kMost, ratio));
+  int64_t groups = (ratio + fits - 1) / fits;
+  return {static_cast<unsigned>((ratio + groups - 1) / groups), static_cast<unsigned>(groups)};
+}
+
+// The blocks a query at `position` sees: the first, and one past the last. Each holds a visible position.
+std::pair<Val, Val> visibleBlocks(KernelBuilder &kb, Val position, uint64_t window) {
+  Val first = kb.constant(0);
+  if (window > 0)
+    first = kb.maxI(position - static_cast<int64_t>(window - 1), first) / 16;
+  return {first, position / 16 + 1};
+}
+
+} // namespace
+
+unsigned attentionUnits(const TargetInfo &target, const AttentionConfig &c) {
+  // Two workgroups a compute unit, as far as the limit allows; whole workgroups.
+  uint64_t across = c.kvHeads * headGroups(c).groups;
+  uint64_t workgroups = (2 * target.computeUnits + across - 1) / across;
+  return static_cast<unsigned>(std::clamp<uint64_t>(workgroups * kWaves, kWaves, kMostUnits));
+}
+
+LaunchShape emitAttentionDecode(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
+                                const AttentionConfig &c) {
+  const unsigned units = attentionUnits(target, c), tiles = static_cast<unsigned>(c.headDim / 16);
+  const auto headDim = static_cast<int64_t>(c.headDim), ratio = static_cast<int64_t>(c.heads / c.kvHeads);
+  const unsigned rows = (static_cast<unsigned>(headDim) + target.waveSize - 1) / target.waveSize;
+  const auto [heads, groups] = headGroups(c);
+
+  KernelBuilder kb(module, target, name, {Access::Read, Access::Read, Access::Read, Access::Read, Access::Write},
+                   kWaves * target.waveSize);
+  Val position = kb.stepPosition(kb.argument(0));
+  auto [first, end] = visibleBlocks(kb, position, c.window);
+  Val lane = kb.lane(), kvHead = kb.workgroupX();
+  Val unit = kb.workgroupY() * kWaves + kb.wave();
+  Val begin = first + unit;
+
+  kb.ifThen(begin < end, [&] {
+    // A ragged last group serves its last head more than once, with the same result.
+    std::vector<Val> head(heads);
+    for (unsigned g = 0; g < heads; ++g)
+      head[g] = kvHead * ratio + kb.minI(kb.workgroupZ() * heads + g, kb.constant(ratio - 1));
+
+    mlir::Type piece = kb.vec(4, kb.i32());
+    std::vector<std::vector<Val>> q(heads);
+    for (unsigned g = 0; g < heads; ++g)
+      for (unsigned t = 0; t < tiles; ++t)
+        q[g].push_back(kb.load(piece, kb.argument(1), head[g] * (headDim * 2) + kb.laneHalf() * 16 + t * 32));
+
+    // Carried: for each head the maximum, this lane's share of the sum of p, and its rows of the sum of p * v.
+    std::vector<Val> state;
+    for (unsigned g = 0; g < heads; ++g) {
+      state.push_back(kb.constantF(-std::numeric_limits<double>::infinity()));
+      for (unsigned i = 0; i < 1 + rows; ++i)
+        state.push_back(kb.constantF(0));
+    }
+
+    state = kb.forLoop(begin, end, kb.constant(units), state, [&](Val block, std::vector<Val> s) {
+      Val bytes = kb.zext(block, kb.i64()) * static_cast<int64_t>(c.kvHeads * c.headDim * 32);
+      Val k = kb.advance(kb.argument(2), bytes), v = kb.advance(kb.argument(3), bytes);
+      Val headStart = kvHead * (headDim * 32);
+      std::vector<Val> keys, values;
+      for (unsigned t = 0; t < tiles; ++t)
+        keys.push_back(kb.load(piece, k, headStart + lane * 16 + t * 512));
+      for (unsigned i = 0; i < rows; ++i) {
+        Val d = lane + i * target.waveSize;
+        if (headDim % target.waveSize != 0 && i + 1 == rows)
+          d = kb.minI(d, kb.constant(headDim - 1));
+        mlir::Type eight = kb.vec(8, kb.bf16());
+        values.push_back(kb.load(eight, v, headStart + d * 32));
+        values.push_back(kb.load(eight, v, headStart + d * 32 + 16));
+      }
+      Val place = block * 16 + lane % 16;
+      Val visible = place <= position;
+      if (c.window > 0)
+        visible = visible & (place > position - static_cast<int64_t>(c.window));
+
+      std::vector<Val> next;
+      for (unsigned g = 0; g < heads; ++g) {
+        Val *old = &s[g * (2 + rows)];
+        Val dot = kb.constantF(0);
+        for (unsigned t = 0; t < tiles; ++t)
+          for (unsigned i = 0; i < 4; ++i)
+            dot = kb.dot2(kb.element(keys[t], i), kb.element(q[g][t], i), dot);
+        Val score = (dot + kb.otherHalf(dot)) * kb.constantF(c.scale * std::numbers::log2e);
+        score = kb.select(visible, score, kb.constantF(-std::numeric_limits<double>::infinity()));
+        Val maximum = kb.maxF(old[0], kb.reduceHalf(score, KernelBuilder::Combine::MaxF));
+        Val rescale = kb.exp2(old[0] - maximum), p = kb.exp2(score - maximum);
+        next.push_back(maximum);
+        next.push_back(kb.fma(old[1], rescale, p));
+        std::vector<Val> sums;
+        for (unsigned i = 0; i < rows; ++i)
+          sums.push_back(old[2 + i] * rescale);
+        for (unsigned n = 0; n < 16; ++n) {
+          Val weight = kb.readLane(p, n);
+          for (unsigned i = 0; i < rows; ++i)
+            sums[i] = kb.fma(kb.extend(kb.element(values[2 * i + n / 8], n % 8)), weight, sums[i]);
+        }
+        next.insert(next.end(), sums.begin(), sums.end());
+      }
+      return next;
+    });
+
+    for (unsigned g = 0; g < heads; ++g) {
+      const Val *s = &state[g * (2 + rows)];
+      Val partial = (head[g] * units + unit) * ((headDim + 2) * 4);
+      for (unsigned i = 0; i < rows; ++i) {
+        Val d = lane + i * target.waveSize;
+        if (headDim % target.waveSize != 0 && i + 1 == rows)
+          kb.ifThen(d < headDim, [&] { kb.store(s[2 + i], kb.argument(4), partial + d * 4); });
+        else
+          kb.store(s[2 + i], kb.argument(4), partial + d * 4);
+      }
+      Val sum = kb.reduceHalf(s[1], KernelBuilder::Combine::SumF);
+      kb.ifThen(lane == 0, [&] { kb.store(kb.build({s[0], sum}), kb.argument(4), partial + headDim * 4); });
+    }
+  });
+  kb.finish();
+  return {.kernel = name.str(),
+          .x = static_cast<unsigned>(c.kvHeads),
+          .y = units / kWaves,
+          .z = groups,
+          .workgroupSize = kWaves * target.waveSize};
+}
+
+LaunchShape emitAttentionCombine(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
+                                 const AttentionConfig &c) {
+  const unsigned units = attentionUnits(target, c);
+  const auto headDim = static_cast<int64_t>(c.headDim), entry = (headDim + 2) * 4;
+  const auto width = static_cast<int64_t>(c.heads * c.headDim),
+             padding = static_cast<int64_t>(paddedRow(width)) - width;
+  const unsigned lanes = (static_cast<unsigned>(headDim) + target.waveSize - 1) / target.waveSize * target.waveSize;
+
+  KernelBuilder kb(module, target, name, {Access::Read, Access::Read, Access::Write}, lanes);
+  auto [first, end] = visibleBlocks(kb, kb.stepPosition(kb.argument(0)), c.window);
+  Val filled = kb.minI(end - first, kb.constant(units));
+  Val head = kb.workgroupX(), out = kb.argument(2);
+  Val partials = kb.advance(kb.argument(1), head * (units * entry));
+  Val zero = kb.constant(0), one = kb.constant(1);
+
+  Val maximum = kb.forLoop(zero, filled, one, {kb.constantF(-std::numeric_limits<double>::infinity())},
+                           [&](Val u, std::vector<Val> s) -> std::vector<Val> {
+                             return {kb.maxF(s[0], kb.load(kb.f32(), partials, u * entry + headDim * 4))};
+                           })[0];
+  kb.ifThen(kb.thread() < headDim, [&] {
+    auto sums = kb.forLoop(zero, filled, one, {kb.constantF(0), kb.constantF(0)},
+                           [&](Val u, std::vector<Val> s) -> std::vector<Val> {
+                             Val at = u * entry;
+                             Val weight = kb.exp2(kb.load(kb.f32(), partials, at + headDim * 4) - maximum);
+                             return {kb.fma(kb.load(kb.f32(), partials, at + kb.thread() * 4), weight, s[0]),
+                                     kb.fma(kb.load(kb.f32(), partials, at + (headDim * 4 + 4)), weight, s[1])};
+                           });
+    kb.store(kb.round(sums[0] / sums[1], kb.bf16()), out, (head * headDim + kb.thread()) * 2);
+  });
+  if (padding > 0)
+    kb.ifThen((head == static_cast<int64_t>(c.heads - 1)) & (kb.thread() < padding / 2),
+              [&] { kb.store(kb.constant(0), out, kb.thread() * 4 + width * 2); });
+  kb.finish();
+  return {.kernel = name.str(), .x = static_cast<unsigned>(c.heads), .workgroupSize = lanes};
+}
+
+} // namespace ingot

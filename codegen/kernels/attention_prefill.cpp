@@ -1,0 +1,134 @@
+// Attention of a chunk of queries on the matrix instructions, without LDS: a wave holds 16 queries of one head and
+// walks the blocks of 16 positions once with an online softmax. The fact it turns on: the product K * Q^T leaves each
+// lane eight scores of one query, in the very order in which V^T * P^T wants them as its operand, so scores never leave
+// registers and the softmax needs one exchange between the halves of a wave. Cache positions not yet written hold
+// finite values (`llm.state`).
+#include "codegen/kernels/kernels.h"
+
+#include <limits>
+#include <numbers>
+
+namespace ingot {
+
+namespace {
+
+constexpr unsigned kWaves = 4;    // of a workgroup
+constexpr unsigned kQueries = 16; // of a wave
+
+// Probabilities as the sum of two bf16, in the operand order of the value product: `high` is p rounded to bf16 and
+// `low` is p - high rounded to bf16. p - high is exact in fp32 and at most 2^-8 p, so high + low is within 2^-17 p: the
+// value product keeps fp32-like probabilities at the price of a second matrix instruction. Adding half a unit before
+// the cut rounds; p is never negative and never overflows.
+struct SplitProbabilities {
+  Val high, low;
+};
+
+SplitProbabilities split(KernelBuilder &kb, Val p) {
+  mlir::Type words = kb.vec(8, kb.i32()), shorts = kb.vec(8, kb.i16());
+  constexpr int64_t kHalf = 0x8000, kUpper = 0xffff0000;
+  Val high = (kb.bitcast(p, words) + kHalf) & kUpper;
+  Val low = kb.bitcast(p - kb.bitcast(high, p.type()), words) + kHalf;
+  return {kb.fragmentOfResult(kb.trunc(high >> 16, shorts)), kb.fragmentOfResult(kb.trunc(low >> 16, shorts))};
+}
+
+} // namespace
+
+LaunchShape emitAttentionPrefill(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
+                                 const AttentionConfig &c) {
+  const auto tiles = static_cast<unsigned>(c.headDim / 16);
+  const auto headDim = static_cast<int64_t>(c.headDim), ratio = static_cast<int64_t>(c.heads / c.kvHeads);
+  const auto width = static_cast<int64_t>(c.heads * c.headDim), stride = static_cast<int64_t>(paddedRow(width));
+  const auto blockBytes = static_cast<int64_t>(c.kvHeads * c.headDim * 32);
+
+  KernelBuilder kb(module, target, name, {Access::Read, Access::Read, Access::Read, Access::Read, Access::Write},
+                   kWaves * target.waveSize);
+  Val position = kb.stepPosition(kb.argument(0)), tokens = kb.stepTokens(kb.argument(0));
+  Val head = kb.workgroupX(), kvHead = kb.workgroupX() / ratio;
+  Val firstQuery = (kb.workgroupY() * kWaves + kb.wave()) * kQueries;
+  Val query = firstQuery + kb.matrixColumn();
+
+  // The fragments of q and the sums of the output live in registers throughout. Where both do not fit, the grid's z
+  // cuts the output's dims, and each part computes the scores anew.
+  unsigned fragment = 0;
+  {
+    Val probe = kb.loadFragment(kb.argument(1), kb.constant(0));
+    fragment = kb.lanes(probe);
+    probe.value().getDefiningOp()->erase();
+  }
+  constexpr unsigned kRegisters = 200;
+  const unsigned parts = tiles * (fragment + 8) > kRegisters ? 2 : 1, tilesOfPart = (tiles + parts - 1) / parts;
+
+  kb.ifThen(firstQuery < tokens, [&] {
+    Val firstTile = kb.constant(0);
+    if (parts > 1)
+      firstTile = kb.minI(kb.workgroupZ() * tilesOfPart, kb.constant(tiles - tilesOfPart));
+    std::vector<Val> q;
+    for (unsigned t = 0; t < tiles; ++t)
+      q.push_back(kb.loadFragment(kb.argument(1), query * (stride * 2) + head * (headDim * 2) + t * 32));
+
+    Val queryPosition = position + query;
+    Val lastPosition = position + kb.minI(firstQuery + (kQueries - 1), tokens - 1);
+    Val begin = kb.constant(0), end = lastPosition / 16 + 1;
+    if (c.window > 0)
+      begin = kb.maxI(position + firstQuery - static_cast<int64_t>(c.window - 1), begin) / 16;
+    Val matrixRow = kb.matrixRow();
+
+    // Carried: the maximum, this lane's share of the sum of p, the sums of p * v. The first maximum is finite, so that
+    // a block in which a query sees nothing (it lies before the query's window) leaves everything as it was.
+    std::vector<Val> state = {kb.constantF(-1e30), kb.constantF(0)};
+    for (unsigned t = 0; t < tilesOfPart; ++t)
+      state.push_back(kb.zero(kb.vec(8, kb.f32())));
+
+    state = kb.forLoop(begin, end, kb.constant(1), state, [&](Val block, std::vector<Val> s) {
+      Val bytes = kb.zext(block, kb.i64()) * blockBytes;
+      Val k = kb.advance(kb.argument(2), bytes), v = kb.advance(kb.argument(3), bytes);
+      Val headStart = kvHead * (headDim * 32);
+      Val scores = kb.zero(kb.vec(8, kb.f32()));
+      for (unsigned t = 0; t < tiles; ++t)
+        scores = kb.matrixBf16(kb.loadTileFragment(k, headStart + t * 512, matrixRow), q[t], scores);
+
+      // Element e is the score of position 16 block + 8 half + e.
+      Val distance = queryPosition - (block * 16 + kb.laneHalf() * 8);
+      Val scale = kb.constantF(c.scale * std::numbers::log2e),
+          masked = kb.constantF(-std::numeric_limits<double>::infinity());
+      std::vector<Val> visible;
+      for (unsigned e = 0; e < 8; ++e) {
+        Val seen = distance >= e;
+        if (c.window > 0)
+          seen = seen & (distance < static_cast<int64_t>(c.window) + e);
+        visible.push_back(kb.select(seen, kb.element(scores, e) * scale, masked));
+      }
+      scores = kb.build(visible);
+      Val maximum = kb.maxElements(scores);
+      maximum = kb.maxF(s[0], kb.maxF(maximum, kb.otherHalf(maximum)));
+      Val rescale = kb.exp2(s[0] - maximum), p = kb.exp2(scores - maximum);
+      auto [high, low] = split(kb, p);
+
+      std::vector<Val> next = {maximum, kb.fma(s[1], rescale, kb.sumElements(p))};
+      for (unsigned t = 0; t < tilesOfPart; ++t) {
+        Val values = kb.loadFragment(v, headStart + (firstTile + t) * 512 + matrixRow * 32);
+        next.push_back(kb.matrixBf16(values, low, kb.matrixBf16(values, high, s[2 + t] * rescale)));
+      }
+      return next;
+    });
+
+    Val inverse = kb.constantF(1) / (state[1] + kb.otherHalf(state[1]));
+    Val row = query * (stride * 2) + kb.laneHalf() * 16;
+    for (unsigned t = 0; t < tilesOfPart; ++t)
+      kb.store(kb.round(state[2 + t] * inverse, kb.bf16()), kb.argument(4),
+               row + head * (headDim * 2) + (firstTile + t) * 32);
+    if (stride > width)
+      kb.ifThen(head == static_cast<int64_t>(c.heads - 1), [&] {
+        for (int64_t column = width; column < stride; column += 16)
+          kb.store(kb.zero(kb.vec(4, kb.i32())), kb.argument(4), row + column * 2);
+      });
+  });
+  kb.finish();
+  return {.kernel = name.str(),
+          .x = static_cast<unsigned>(c.heads),
+          .tokensPerWorkgroup = kWaves * kQueries,
+          .z = parts,
+          .workgroupSize = kWaves * target.waveSize};
+}
+
+} // namespace ingot

@@ -1,0 +1,117 @@
+// Two kernels between the projections and attention: rope turns each head by its position, append writes keys and
+// values to the cache in the layouts that attention loads whole (docs/design/layouts.md, "KV cache"). The fact they
+// turn on: both are bound by memory, so lanes are laid over the row so that its loads are contiguous.
+#include "codegen/kernels/kernels.h"
+
+#include <algorithm>
+#include <numbers>
+
+namespace ingot {
+
+namespace {
+
+// A workgroup's lanes for `items` pieces of work: whole waves, 64 ... 256.
+unsigned lanesFor(const TargetInfo &target, uint64_t items) {
+  uint64_t waves = std::clamp<uint64_t>((items + target.waveSize - 1) / target.waveSize, 2, 8);
+  return static_cast<unsigned>(waves * target.waveSize);
+}
+
+// Runs `body` for every item below `items`, the workgroup's lanes side by side.
+void forItems(KernelBuilder &kb, uint64_t items, unsigned lanes, const std::function<void(Val)> &body) {
+  kb.forLoop(kb.thread(), kb.constant(static_cast<int64_t>(items)), kb.constant(lanes), {},
+             [&](Val item, std::vector<Val>) {
+               body(item);
+               return std::vector<Val>{};
+             });
+}
+
+// An angle in radians as turns in [-0.5, 0.5]. 2 pi is subtracted in three parts by fma, so that each product is exact
+// and only the small differences round: the result is within 4e-7 radians of the fp32 angle for angles up to 2^24.
+Val turnsOf(KernelBuilder &kb, Val angle) {
+  constexpr double kTurn = 2 * std::numbers::pi;
+  constexpr auto kHigh = static_cast<float>(kTurn);
+  constexpr auto kMiddle = static_cast<float>(kTurn - kHigh);
+  constexpr auto kLow = static_cast<float>(kTurn - kHigh - kMiddle);
+  Val inverse = kb.constantF(1 / kTurn);
+  Val turns = kb.roundEven(angle * inverse);
+  Val rest = angle;
+  for (float part : {kHigh, kMiddle, kLow})
+    rest = kb.fma(turns, kb.constantF(-part), rest);
+  return rest * inverse;
+}
+
+} // namespace
+
+LaunchShape emitRope(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
+                     const RopeConfig &c) {
+  const uint64_t half = c.rotary / 2, width = c.heads * c.headDim, padded = paddedRow(width);
+  // Elements a lane moves at once: two where the pairs allow it.
+  const unsigned step = half % 2 == 0 && c.headDim % 2 == 0 ? 2 : 1;
+  const uint64_t pairs = half / step, copies = (c.headDim - c.rotary) / step, itemsPerHead = pairs + copies;
+  const unsigned lanes = lanesFor(target, c.heads * itemsPerHead);
+
+  KernelBuilder kb(module, target, name, {Access::Read, Access::Read, Access::Read, Access::Write}, lanes);
+  Val position = kb.stepPosition(kb.argument(0)) + kb.workgroupY();
+  Val row = kb.zext(kb.workgroupY(), kb.i64()) * static_cast<int64_t>(padded * 2);
+  Val in = kb.advance(kb.argument(1), row), frequencies = kb.argument(2), out = kb.advance(kb.argument(3), row);
+  Val positionF = kb.toFloat(position);
+  mlir::Type narrow = kb.vec(step, kb.bf16()), wide = kb.vec(step, kb.f32());
+
+  forItems(kb, c.heads * itemsPerHead, lanes, [&](Val item) {
+    Val head = item / static_cast<int64_t>(itemsPerHead), inHead = item % static_cast<int64_t>(itemsPerHead);
+    Val headStart = head * static_cast<int64_t>(c.headDim * 2);
+    auto rotate = [&] {
+      Val first = headStart + inHead * (step * 2), second = first + static_cast<int64_t>(half * 2);
+      Val x = kb.extend(kb.load(narrow, in, first)), y = kb.extend(kb.load(narrow, in, second));
+      Val angle = kb.load(wide, frequencies, inHead * (step * 4)) * positionF;
+      Val turns = turnsOf(kb, angle);
+      Val sine = kb.sinTurns(turns), cosine = kb.cosTurns(turns);
+      // The subtrahend enters the fma exactly; the sum rounds to fp32 once and to bf16 once.
+      Val minusSine = kb.zero(wide) - sine;
+      kb.store(kb.round(kb.fma(x, cosine, y * minusSine), kb.bf16()), out, first);
+      kb.store(kb.round(kb.fma(y, cosine, x * sine), kb.bf16()), out, second);
+    };
+    auto copy = [&] {
+      Val place = headStart + (inHead - static_cast<int64_t>(pairs)) * (step * 2) + static_cast<int64_t>(c.rotary * 2);
+      kb.store(kb.load(narrow, in, place), out, place);
+    };
+    if (copies == 0) {
+      rotate();
+    } else {
+      Val rotated = inHead < static_cast<int64_t>(pairs);
+      kb.ifThen(rotated, rotate);
+      kb.ifThen(inHead >= static_cast<int64_t>(pairs), copy);
+    }
+  });
+  if (padded > width)
+    kb.ifThen(kb.thread() < static_cast<int64_t>(padded - width),
+              [&] { kb.store(kb.zero(kb.bf16()), out, kb.thread() * 2 + static_cast<int64_t>(width * 2)); });
+  kb.finish();
+  return {.kernel = name.str(), .tokensPerWorkgroup = 1, .workgroupSize = lanes};
+}
+
+LaunchShape emitAppend(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
+                       const AppendConfig &c) {
+  const uint64_t width = c.kvHeads * c.headDim, padded = paddedRow(width);
+  const unsigned lanes = lanesFor(target, width);
+
+  KernelBuilder kb(module, target, name, {Access::Read, Access::Read, Access::Read, Access::Write, Access::Write},
+                   lanes);
+  Val position = kb.stepPosition(kb.argument(0)) + kb.workgroupY();
+  Val row = kb.zext(kb.workgroupY(), kb.i64()) * static_cast<int64_t>(padded * 2);
+  Val block = kb.zext(position / 16, kb.i64()) * static_cast<int64_t>(width * 32);
+  Val inBlock = position % 16;
+  Val k = kb.advance(kb.argument(1), row), v = kb.advance(kb.argument(2), row);
+  Val kCache = kb.advance(kb.argument(3), block), vCache = kb.advance(kb.argument(4), block);
+
+  // Heads and dims count on through both layouts, so eight dims of K are one half-row of tile (row element / 16), and
+  // element e of V is row e.
+  mlir::Type sixteenBytes = kb.vec(4, kb.i32());
+  forItems(kb, width / 8, lanes,
+           [&](Val piece) { kb.store(kb.load(sixteenBytes, k, piece * 16), kCache, piece * 256 + inBlock * 16); });
+  forItems(kb, width, lanes, [&](Val e) { kb.store(kb.load(kb.i16(), v, e * 2), vCache, e * 32 + inBlock * 2); });
+  kb.finish();
+  return {.kernel = name.str(), .tokensPerWorkgroup = 1, .workgroupSize = lanes};
+}
+
+} // namespace ingot
