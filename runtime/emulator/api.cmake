@@ -11,3 +11,10 @@ add_library(ingot-emulator SHARED device.cpp graph.cpp emulator.cpp hip_device.c
 target_link_libraries(ingot-emulator PRIVATE ingot_flags ingot_hip_headers ingot_emulator_loader ingot_emulator_machine)
 set_target_properties(ingot-emulator PROPERTIES LINK_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/exports.map)
 target_link_options(ingot-emulator PRIVATE -Wl,--version-script=${CMAKE_CURRENT_SOURCE_DIR}/exports.map -Wl,-z,defs)
+
+# LLVM's classes carry no type information in the packaged library.
+ingot_library(ingot_emulator_assembler SOURCES assembler.cpp DEPS ingot_llvm)
+set_source_files_properties(assembler.cpp PROPERTIES COMPILE_OPTIONS "-fno-rtti")
+
+ingot_test(emulator_vector_test SOURCES vector_test.cpp DEPS ingot_emulator_assembler ingot_emulator_loader
+                                                             ingot_emulator_machine)
