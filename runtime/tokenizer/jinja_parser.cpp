@@ -668,6 +668,8 @@ private:
   Stmt *parseFor() {
     Stmt *stmt = makeStmt(Stmt::FOR);
     stmt->target = parseTarget(false, "in");
+    if (stmt->target->kind == Expr::NAME && program->names[static_cast<size_t>(stmt->target->name)] == "loop")
+      failSyntax("the special variable 'loop' cannot be a loop's target");
     expectName("in");
     stmt->value = parseTuple({.withChoice = false, .endName = "recursive"});
     raise(stmt->height, stmt->value);

@@ -84,6 +84,9 @@ private:
 
 } // namespace
 
+Tokenizer::Tokenizer() = default;
+Tokenizer::~Tokenizer() = default;
+
 absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::create(const TokenizerData &data) {
   std::unique_ptr<Tokenizer> made;
   std::vector<Piece> known;

@@ -32,7 +32,7 @@ public:
   // Errors (InvalidArgument, Unimplemented): no tokenizer (kind NONE), an id outside the vocabulary, a merge or pattern
   // that cannot be used; the message says which.
   static absl::StatusOr<std::unique_ptr<Tokenizer>> create(const TokenizerData &data);
-  virtual ~Tokenizer() = default;
+  virtual ~Tokenizer();
 
   // Never fails: broken UTF-8 is read as U+FFFD. Without `parseSpecial` no control id is produced (but for bos with
   // `addBos`). Thread-safe.
@@ -60,6 +60,8 @@ public:
   bool addsBos() const { return wantsBos && bosId >= 0; }
 
 protected:
+  Tokenizer();
+
   // How SentencePiece text differs from its bytes when decoded; neutral for byte-level BPE.
   struct DecodeRules {
     bool replaceEachByte = false;   // a broken sequence gives one U+FFFD a byte
