@@ -89,6 +89,8 @@ static absl::Status lowerToLLVMDialect(ModuleOp holder, const TargetInfo &target
   options.runtime = gpu::amd::HIP;
   passes.addNestedPass<gpu::GPUModuleOp>(createConvertGpuOpsToROCDLOps(options));
   passes.addNestedPass<gpu::GPUModuleOp>(createConvertVectorToLLVMPass());
+  passes.addNestedPass<gpu::GPUModuleOp>(createArithToLLVMConversionPass()); // constants that the vector lowering made
+  passes.addPass(createConvertControlFlowToLLVMPass());
   passes.addPass(createReconcileUnrealizedCastsPass());
   std::string diagnostics;
   ScopedDiagnosticHandler handler(holder.getContext(), [&](Diagnostic &d) {

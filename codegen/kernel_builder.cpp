@@ -210,7 +210,7 @@ Val KernelBuilder::round(Val v, Type to) {
   return wrap(arith::TruncFOp::create(b, location, withElement(v.type(), to), v.value()));
 }
 
-// Float functions.
+// Float functions. As intrinsic calls: the lowering to ROCDL turns the ops of the same name into library calls.
 
 Val KernelBuilder::call(llvm::StringRef intrinsic, Type result, llvm::ArrayRef<Value> arguments) {
   return wrap(LLVM::CallIntrinsicOp::create(b, location, result, b.getStringAttr(intrinsic), ValueRange(arguments))
@@ -251,16 +251,16 @@ Val KernelBuilder::log2(Val x) {
 Val KernelBuilder::reciprocal(Val x) {
   return perElement(x, [&](Val e) { return call("llvm.amdgcn.rcp", f32(), {e.value()}); });
 }
-Val KernelBuilder::sqrt(Val x) { return wrap(LLVM::SqrtOp::create(b, location, x.value())); }
+Val KernelBuilder::sqrt(Val x) { return call("llvm.sqrt", x.type(), {x.value()}); }
 Val KernelBuilder::sinTurns(Val x) {
   return perElement(x, [&](Val e) { return call("llvm.amdgcn.sin", f32(), {e.value()}); });
 }
 Val KernelBuilder::cosTurns(Val x) {
   return perElement(x, [&](Val e) { return call("llvm.amdgcn.cos", f32(), {e.value()}); });
 }
-Val KernelBuilder::roundEven(Val x) { return wrap(LLVM::RoundEvenOp::create(b, location, x.value())); }
-Val KernelBuilder::floor(Val x) { return wrap(LLVM::FFloorOp::create(b, location, x.value())); }
-Val KernelBuilder::absF(Val x) { return wrap(LLVM::FAbsOp::create(b, location, x.value())); }
+Val KernelBuilder::roundEven(Val x) { return call("llvm.roundeven", x.type(), {x.value()}); }
+Val KernelBuilder::floor(Val x) { return call("llvm.floor", x.type(), {x.value()}); }
+Val KernelBuilder::absF(Val x) { return call("llvm.fabs", x.type(), {x.value()}); }
 
 // Vectors.
 

@@ -33,6 +33,7 @@ struct Place {
 // How a weight is used decides how it lies in memory.
 struct WeightPlace {
   exec::Layout layout;
+  llm::SchemeAttr scheme;
   int64_t bytes = 0, offset = 0;
   int64_t rowBytes = 0; // of one row, for a table
 };
@@ -83,9 +84,7 @@ public:
           return failure();
       kernelCount += cache.size();
     }
-    for (Operation &op : llvm::make_early_inc_range(*module.getBody()))
-      if (isa<func::FuncOp, llm::WeightOp, llm::StateOp>(op))
-        op.erase();
+    replaceSymbols();
     return success();
   }
 
@@ -103,13 +102,10 @@ private:
   }
 
   LogicalResult placeWeights() {
-    SymbolTable symbols(module);
-    OpBuilder b(module.getContext());
-    b.setInsertionPointToStart(module.getBody());
     int64_t offset = 0;
-    for (auto weight : llvm::make_early_inc_range(module.getOps<llm::WeightOp>())) {
+    for (auto weight : module.getOps<llm::WeightOp>()) {
       auto uses = SymbolTable::getSymbolUses(weight.getSymNameAttr(), module);
-      WeightPlace place{.layout = exec::Layout::RowF32, .offset = offset};
+      WeightPlace place{.layout = exec::Layout::RowF32, .scheme = nullptr, .offset = offset};
       RankedTensorType type = weight.getTensorType();
       llm::SchemeAttr scheme = weight.getScheme().value_or(nullptr);
       if (!scheme && weight.getValue())
@@ -144,17 +140,29 @@ private:
                                    .scheme = *linearScheme(scheme)});
         break;
       }
-      ArrayAttr sources;
-      if (weight.getSource())
-        sources = b.getStrArrayAttr({*weight.getSource()});
-      auto op = exec::WeightOp::create(b, weight.getLoc(), weight.getSymName(), offset, place.bytes, place.layout,
-                                       scheme, sources, weight.getValueAttr(), type, StringAttr());
-      (void)op;
+      place.scheme = scheme;
       weights[weight.getSymName().str()] = place;
       offset = alignTo(offset + place.bytes, kWeightAlignment);
     }
     weightBytes = offset;
     return success();
+  }
+
+  // exec.weight in the place of llm.weight; functions and states are in programs and buffers by now.
+  void replaceSymbols() {
+    for (Operation &op : llvm::make_early_inc_range(*module.getBody())) {
+      if (auto weight = dyn_cast<llm::WeightOp>(op)) {
+        const WeightPlace &place = weights.at(weight.getSymName().str());
+        OpBuilder b(weight);
+        ArrayAttr sources;
+        if (weight.getSource())
+          sources = b.getStrArrayAttr({*weight.getSource()});
+        exec::WeightOp::create(b, weight.getLoc(), weight.getSymName(), place.offset, place.bytes, place.layout,
+                               place.scheme, sources, weight.getValueAttr(), weight.getTensorType(), StringAttr());
+      }
+      if (isa<func::FuncOp, llm::WeightOp, llm::StateOp>(op))
+        op.erase();
+    }
   }
 
   // Buffers.
