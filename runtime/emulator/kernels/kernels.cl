@@ -132,8 +132,9 @@ __attribute__((reqd_work_group_size(LANES, 1, 1))) kernel void histogram(global 
 }
 
 // A global variable, and a pointer to it that the loader must relocate.
-global int table[4] = {10, 20, 30, 40};
-global int *global middle = &table[2];
+// Visible, so that the host finds both by name.
+__attribute__((visibility("protected"))) global int table[4] = {10, 20, 30, 40};
+__attribute__((visibility("protected"))) global int *global middle = &table[2];
 kernel void through_pointer(global int *out) { out[0] = *middle + table[0]; }
 
 // C = A B^T, one 16 x 16 tile a wave: A and B are [rows][k] f16, C is f32. The two generations lay fragments out differently.
