@@ -167,8 +167,8 @@ Machine::Flow Machine::executeFor(const Stmt &stmt) {
   return runLoop(stmt, iterable, scope, 0);
 }
 
-Machine::Flow Machine::runLoop(const Stmt &stmt, const Value &iterable, const std::shared_ptr<Scope> &around,
-                               int loopDepth) {
+// `around` is a copy: the caller's may be `scope` itself, which changes here.
+Machine::Flow Machine::runLoop(const Stmt &stmt, const Value &iterable, std::shared_ptr<Scope> around, int loopDepth) {
   std::vector<Value> items = iterate(meter, iterable);
   std::shared_ptr<Scope> outer = scope;
   auto enter = [&] {

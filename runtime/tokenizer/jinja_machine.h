@@ -61,7 +61,7 @@ private:
   Flow execute(const Block &block);
   Flow execute(const Stmt &stmt);
   Flow executeFor(const Stmt &stmt);
-  Flow runLoop(const Stmt &stmt, const Value &iterable, const std::shared_ptr<Scope> &around, int depth);
+  Flow runLoop(const Stmt &stmt, const Value &iterable, std::shared_ptr<Scope> around, int depth);
   void executeCallBlock(const Stmt &stmt);
   std::string capture(const Block &block);
   std::string captureIn(const std::shared_ptr<Scope> &scope, const Block &block);

@@ -39,34 +39,56 @@ std::string titleCaseOf(char32_t c) {
 std::string lower(std::string_view text) { return narrow(wide(text).toLower(icu::Locale::getRoot())); }
 std::string upper(std::string_view text) { return narrow(wide(text).toUpper(icu::Locale::getRoot())); }
 
+bool isCasedChar(char32_t c) { return u_hasBinaryProperty(static_cast<UChar32>(c), UCHAR_CASED); }
+
+// A capital sigma ends a word if a cased character is before it and none after, not counting what case ignores.
+bool isFinalSigma(Machine &machine, std::u32string_view points, size_t at) {
+  auto ignored = [&](size_t i) {
+    machine.meter.step();
+    return u_hasBinaryProperty(static_cast<UChar32>(points[i]), UCHAR_CASE_IGNORABLE);
+  };
+  size_t before = at;
+  while (before > 0 && ignored(before - 1))
+    --before;
+  if (before == 0 || !isCasedChar(points[before - 1]))
+    return false;
+  size_t after = at + 1;
+  while (after < points.size() && ignored(after))
+    ++after;
+  return after == points.size() || !isCasedChar(points[after]);
+}
+
+std::string lowerAt(Machine &machine, std::u32string_view points, size_t at) {
+  if (points[at] == U'\u03A3')
+    return isFinalSigma(machine, points, at) ? "\xCF\x82" : "\xCF\x83";
+  return narrow(icu::UnicodeString(static_cast<UChar32>(points[at])).toLower(icu::Locale::getRoot()));
+}
+
 // str.title: a cased character begins a word unless another cased one is before it.
 std::string titleText(Machine &machine, std::string_view text) {
   std::u32string points = decode(machine.meter, text);
   std::string out;
-  for (size_t i = 0; i < points.size();) {
-    bool cased = u_hasBinaryProperty(static_cast<UChar32>(points[i]), UCHAR_CASED);
-    if (!cased) {
-      utf8::append(out, points[i++]);
-      continue;
-    }
-    size_t end = i + 1;
-    while (end < points.size() && u_hasBinaryProperty(static_cast<UChar32>(points[end]), UCHAR_CASED))
-      ++end;
-    out += titleCaseOf(points[i]);
-    out += lower(encode(machine.meter, std::u32string_view(points).substr(i + 1, end - i - 1)));
-    i = end;
-  }
+  for (size_t i = 0; i < points.size(); ++i)
+    out += i > 0 && isCasedChar(points[i - 1]) ? lowerAt(machine, points, i) : titleCaseOf(points[i]);
+  return out;
+}
+
+std::string capitalizeText(Machine &machine, std::string_view text) {
+  std::u32string points = decode(machine.meter, text);
+  std::string out;
+  for (size_t i = 0; i < points.size(); ++i)
+    out += i == 0 ? titleCaseOf(points[i]) : lowerAt(machine, points, i);
   return out;
 }
 
 std::string swapCase(Machine &machine, std::string_view text) {
+  std::u32string points = decode(machine.meter, text);
   std::string out;
-  for (char32_t c : decode(machine.meter, text)) {
+  for (size_t i = 0; i < points.size(); ++i) {
+    auto c = static_cast<UChar32>(points[i]);
     std::string one;
-    utf8::append(one, c);
-    out += u_isUUppercase(static_cast<UChar32>(c))   ? lower(one)
-           : u_isULowercase(static_cast<UChar32>(c)) ? upper(one)
-                                                     : one;
+    utf8::append(one, points[i]);
+    out += u_isUUppercase(c) ? lowerAt(machine, points, i) : u_isULowercase(c) ? upper(one) : one;
   }
   return out;
 }
@@ -129,7 +151,7 @@ std::vector<Value> splitText(Machine &machine, const std::string &whole, const V
       if (rest.empty())
         break;
       if (!room()) {
-        parts.push_back(stripText(machine, rest, nullptr, fromRight, !fromRight));
+        parts.push_back(rest);
         break;
       }
       size_t length = 0;
@@ -489,11 +511,7 @@ std::string changeCase(Machine &machine, std::string_view whole, std::string_vie
     return swapCase(machine, whole);
   if (how == "casefold")
     return narrow(wide(whole).foldCase());
-  if (whole.empty())
-    return {};
-  // capitalize: the rest is lowered in the context of the whole word, which decides how a sigma ends.
-  size_t firstBytes = utf8::first(whole).bytes;
-  return titleCaseOf(utf8::first(whole).codePoint) + lower(whole.substr(firstBytes));
+  return capitalizeText(machine, whole);
 }
 
 std::string_view stripText(Machine &machine, std::string_view whole, const Value *chars, bool left, bool right) {

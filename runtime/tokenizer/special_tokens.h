@@ -2,14 +2,14 @@
 // the longest of those that begin at the same place, as Hugging Face's matcher does.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <functional>
 #include <string_view>
-#include <vector>
 
-#include "absl/container/flat_hash_map.h"
+#include "absl/container/flat_hash_set.h"
 #include "absl/status/status.h"
+
+#include "runtime/tokenizer/byte_trie.h"
 
 namespace ingot {
 
@@ -25,20 +25,8 @@ public:
              const std::function<void(int32_t)> &onToken) const;
 
 private:
-  struct Node {
-    int32_t id = -1;
-    bool control = false;
-  };
-  struct Match {
-    int32_t id = -1;
-    size_t bytes = 0;
-    bool control = false;
-  };
-  Match longestAt(std::string_view text) const;
-
-  absl::flat_hash_map<uint64_t, uint32_t> edges; // node << 8 | byte -> node
-  std::vector<Node> nodes = std::vector<Node>(1);
-  std::array<bool, 256> firstBytes{};
+  ByteTrie trie;
+  absl::flat_hash_set<int32_t> controls;
 };
 
 } // namespace ingot

@@ -93,7 +93,8 @@ TEST_P(GoldenTest, SurvivesAnyBytesAndIds) {
 
 INSTANTIATE_TEST_SUITE_P(All, GoldenTest,
                          testing::Values("bpe_smollm", "bpe_gpt2", "bpe_llama3", "bpe_qwen2", "bpe_tekken", "spm_bpe",
-                                         "spm_gguf", "spm_gguf_no_prefix", "spm_unigram", "spm_bpe_normalised"),
+                                         "spm_gguf", "spm_gguf_no_prefix", "spm_unigram", "spm_bpe_normalised",
+                                         "spm_unknown_unigram", "spm_unknown_bpe"),
                          [](const auto &info) { return std::string(info.param); });
 
 TEST(TokenizerTest, ByteLevelTextSurvivesTheRoundTrip) {
@@ -207,8 +208,8 @@ TEST(TokenizerTest, RefusesDamagedData) {
   refuses(data, "SentencePiece model");
   data = golden::dataOf(golden::readJson("spm_gguf"));
   data.mutable_pieces(data.unknown())->set_type(Piece::NORMAL);
-  data.set_unknown(-1);
-  refuses(data, "unknown pieces");
+  data.set_unknown(1 << 20);
+  refuses(data, "the unknown piece is id 1048576");
 }
 
 TEST(TokenizerTest, SurvivesFlippedBytesInASentencePieceModel) {
