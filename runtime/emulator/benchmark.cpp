@@ -70,16 +70,18 @@ int main(int argc, char **argv) {
   void *a = allocate(size_t(size) * size * 2), *b = allocate(size_t(size) * size * 2),
        *c = allocate(size_t(size) * size * 4);
   nlohmann::json results = nlohmann::json::array();
-  void *gemvParams[] = {&weights, &x, &scales, &y, &k};
+  void *gemvParams[] = {static_cast<void *>(&weights), static_cast<void *>(&x), static_cast<void *>(&scales),
+                        static_cast<void *>(&y), static_cast<void *>(&k)};
   results.push_back(measure("gemv_int8", double(rows) * k, [&] {
     return hipModuleLaunchKernel(gemv, rows, 1, 1, 128, 1, 1, 0, nullptr, gemvParams, nullptr);
   }));
-  void *gemmParams[] = {&a, &b, &c, &size, &size};
+  void *gemmParams[] = {static_cast<void *>(&a), static_cast<void *>(&b), static_cast<void *>(&c),
+                        static_cast<void *>(&size), static_cast<void *>(&size)};
   results.push_back(measure("gemm_f16", double(size) * size * size, [&] {
     return hipModuleLaunchKernel(gemm, size / 16, size / 16, 1, 32, 1, 1, 0, nullptr, gemmParams, nullptr);
   }));
   // One workgroup only: what a launch costs.
-  void *addParams[] = {&a, &b, &c};
+  void *addParams[] = {static_cast<void *>(&a), static_cast<void *>(&b), static_cast<void *>(&c)};
   results.push_back(measure("vector_add_fixed", 0, [&] {
     return hipModuleLaunchKernel(add, 1, 1, 1, 64, 1, 1, 0, nullptr, addParams, nullptr);
   }));

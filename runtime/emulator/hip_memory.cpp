@@ -1,6 +1,7 @@
 // Allocation, host registration, copies and fills.
 #include "runtime/emulator/capture.h"
 
+#include <bit>
 #include <cstring>
 
 using namespace ingot::emu;
@@ -107,7 +108,7 @@ hipError_t hipMemGetAddressRange(hipDeviceptr_t *pbase, size_t *psize, hipDevice
     if (!found)
       return device.fail(hipErrorNotFound, "the pointer is in no live allocation");
     if (pbase)
-      *pbase = reinterpret_cast<void *>(found->first);
+      *pbase = std::bit_cast<void *>(found->first);
     if (psize)
       *psize = found->second.bytes;
     return hipSuccess;

@@ -3,6 +3,7 @@
 #include "runtime/emulator/text.h"
 
 #include <algorithm>
+#include <bit>
 #include <fstream>
 #include <iterator>
 
@@ -33,8 +34,7 @@ extern "C" {
 
 hipError_t hipModuleLoadData(hipModule_t *module, const void *image) { return loadFromMemory(module, image); }
 
-hipError_t hipModuleLoadDataEx(hipModule_t *module, const void *image, unsigned int numOptions, hipJitOption *options,
-                               void **optionValues) {
+hipError_t hipModuleLoadDataEx(hipModule_t *module, const void *image, unsigned int, hipJitOption *, void **) {
   return loadFromMemory(module, image);
 }
 
@@ -96,7 +96,7 @@ hipError_t hipModuleGetGlobal(hipDeviceptr_t *dptr, size_t *bytes, hipModule_t m
     if (found == module->object->globals().end())
       return device.fail(hipErrorNotFound, format("no global variable '{}' in the module", name));
     if (dptr)
-      *dptr = reinterpret_cast<void *>(found->second.address);
+      *dptr = std::bit_cast<void *>(found->second.address);
     if (bytes)
       *bytes = found->second.bytes;
     return hipSuccess;

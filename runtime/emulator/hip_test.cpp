@@ -68,14 +68,14 @@ protected:
   }
 
   template <typename... Arguments> hipError_t launch(const char *name, dim3 grid, dim3 block, Arguments... arguments) {
-    void *params[] = {&arguments..., nullptr};
+    void *params[] = {static_cast<void *>(&arguments)..., nullptr};
     return hipModuleLaunchKernel(function(name), grid.x, grid.y, grid.z, block.x, block.y, block.z, 0, stream, params,
                                  nullptr);
   }
 
   hipModule_t module = nullptr;
   hipStream_t stream = nullptr;
-  std::mt19937 random{3};
+  std::mt19937 random{3}; // NOLINT(bugprone-random-generator-seed): a test repeats itself
 
   std::vector<float> normal(size_t count) {
     std::normal_distribution<float> distribution;
@@ -282,7 +282,8 @@ TEST_F(Hip, ValidatesLaunches) {
   hipFunction_t add = function("vector_add"), fixed = function("vector_add_fixed");
   void *pointers[3] = {};
   unsigned n = 0;
-  void *params[] = {&pointers[0], &pointers[1], &pointers[2], &n};
+  void *params[] = {static_cast<void *>(&pointers[0]), static_cast<void *>(&pointers[1]),
+                    static_cast<void *>(&pointers[2]), static_cast<void *>(&n)};
   auto with = [&](hipFunction_t f, dim3 grid, dim3 block, unsigned lds, void **p, void **extra = nullptr) {
     return hipModuleLaunchKernel(f, grid.x, grid.y, grid.z, block.x, block.y, block.z, lds, stream, p, extra);
   };
@@ -408,7 +409,8 @@ TEST_F(Hip, CapturesAndReplays) {
 
   // Patching a node: the sum now goes elsewhere.
   Buffer<float> other(zero);
-  void *params[] = {&da.pointer, &da.pointer, &other.pointer};
+  void *params[] = {static_cast<void *>(&da.pointer), static_cast<void *>(&da.pointer),
+                    static_cast<void *>(&other.pointer)};
   hipKernelNodeParams patched{dim3(64), nullptr, function("vector_add_fixed"), dim3(1), params, 0};
   ASSERT_HIP(hipGraphExecKernelNodeSetParams(exec, list[0], &patched));
   ASSERT_HIP(hipGraphDestroy(graph));
@@ -425,7 +427,7 @@ TEST_F(Hip, BuildsGraphsByHand) {
   ASSERT_HIP(hipGraphCreate(&graph, 0));
   hipMemsetParams fill{a.pointer, 4, 1, 0, std::bit_cast<uint32_t>(5.0f), 64};
   ASSERT_HIP(hipGraphAddMemsetNode(&set, graph, nullptr, 0, &fill));
-  void *params[] = {&a.pointer, &b.pointer, &c.pointer};
+  void *params[] = {static_cast<void *>(&a.pointer), static_cast<void *>(&b.pointer), static_cast<void *>(&c.pointer)};
   hipKernelNodeParams kernel{dim3(64), nullptr, function("vector_add_fixed"), dim3(1), params, 0};
   ASSERT_HIP(hipGraphAddKernelNode(&add, graph, &set, 1, &kernel));
   hipGraphExec_t exec;

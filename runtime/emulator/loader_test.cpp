@@ -2,6 +2,7 @@
 #include "runtime/emulator/loader.h"
 #include "runtime/emulator/msgpack.h"
 
+#include <bit>
 #include <cstring>
 #include <elf.h>
 #include <fstream>
@@ -80,7 +81,7 @@ TEST_P(LoaderTest, ReadsKernelsAndGlobals) {
   ASSERT_NE(middle, object->globals().end());
   EXPECT_EQ(table->second.bytes, 16u);
   uint64_t pointer;
-  std::memcpy(&pointer, reinterpret_cast<void *>(middle->second.address), 8);
+  std::memcpy(&pointer, std::bit_cast<void *>(middle->second.address), 8);
   EXPECT_EQ(pointer, table->second.address + 8) << "the relocation was not applied";
   EXPECT_FALSE(memory.find(table->second.address)->readOnly);
 
@@ -163,7 +164,7 @@ TEST_P(LoaderTest, SurvivesFlippedBytes) {
   std::memcpy(&header, image.data(), sizeof header);
   Options options{.threads = 1};
   Machine machine(chip, memory, options);
-  std::mt19937 random(7);
+  std::mt19937 random(7); // NOLINT(bugprone-random-generator-seed): a test repeats itself
   int refused = 0;
   for (int round = 0; round < 1500; ++round) {
     std::vector<uint8_t> broken = image;
