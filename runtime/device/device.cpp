@@ -268,8 +268,8 @@ absl::Status Stream::upload(const DeviceBuffer &to, uint64_t offset, std::span<c
   if (absl::Status status = checkRange(to, offset, bytes.size()); !status.ok())
     return status;
   const Hip &hip = device->hip();
-  return hip.check(hip.table().hipMemcpyAsync(reinterpret_cast<void *>(to.address() + offset), bytes.data(),
-                                              bytes.size(), hipMemcpyHostToDevice, static_cast<hipStream_t>(handle)),
+  return hip.check(hip.table().hipMemcpyAsync(to.at(offset), bytes.data(), bytes.size(), hipMemcpyHostToDevice,
+                                              static_cast<hipStream_t>(handle)),
                    "copying ", bytes.size(), " bytes to ", to.label());
 }
 
@@ -277,8 +277,8 @@ absl::Status Stream::download(const DeviceBuffer &from, uint64_t offset, std::sp
   if (absl::Status status = checkRange(from, offset, bytes.size()); !status.ok())
     return status;
   const Hip &hip = device->hip();
-  return hip.check(hip.table().hipMemcpyAsync(bytes.data(), reinterpret_cast<void *>(from.address() + offset),
-                                              bytes.size(), hipMemcpyDeviceToHost, static_cast<hipStream_t>(handle)),
+  return hip.check(hip.table().hipMemcpyAsync(bytes.data(), from.at(offset), bytes.size(), hipMemcpyDeviceToHost,
+                                              static_cast<hipStream_t>(handle)),
                    "copying ", bytes.size(), " bytes from ", from.label());
 }
 
@@ -286,8 +286,7 @@ absl::Status Stream::zero(const DeviceBuffer &buffer) {
   if (buffer.bytes() == 0)
     return absl::OkStatus();
   const Hip &hip = device->hip();
-  return hip.check(hip.table().hipMemsetAsync(reinterpret_cast<void *>(buffer.address()), 0, buffer.bytes(),
-                                              static_cast<hipStream_t>(handle)),
+  return hip.check(hip.table().hipMemsetAsync(buffer.at(0), 0, buffer.bytes(), static_cast<hipStream_t>(handle)),
                    "zeroing ", buffer.label());
 }
 

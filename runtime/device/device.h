@@ -67,6 +67,7 @@ public:
   ~DeviceBuffer();
 
   uint64_t address() const { return reinterpret_cast<uint64_t>(pointer); }
+  void *at(uint64_t offset) const { return static_cast<std::byte *>(pointer) + offset; }
   uint64_t bytes() const { return size; }
   const std::string &label() const { return text; }
 

@@ -3,9 +3,6 @@
 // checks.
 #pragma once
 
-#ifndef __HIP_PLATFORM_AMD__
-#define __HIP_PLATFORM_AMD__
-#endif
 #include <hip/hip_runtime_api.h>
 
 #include <cstddef>
@@ -46,6 +43,7 @@ namespace ingot {
   X(hipGraphExecDestroy, (hipGraphExec_t))                                                                             \
   X(hipGraphDestroy, (hipGraph_t))
 
+// NOLINTBEGIN(bugprone-macro-parentheses): `parameters` is a parameter list and brings its own.
 struct HipTable {
 #define INGOT_HIP_POINTER(name, parameters) hipError_t(*name) parameters = nullptr;
   INGOT_HIP_FUNCTIONS(INGOT_HIP_POINTER)
@@ -68,5 +66,6 @@ struct HipTable {
 #define INGOT_HIP_CHECK(name, parameters) static_assert(static_cast<hipError_t(*) parameters>(&::name) != nullptr);
 INGOT_HIP_FUNCTIONS(INGOT_HIP_CHECK)
 #undef INGOT_HIP_CHECK
+// NOLINTEND(bugprone-macro-parentheses)
 
 } // namespace ingot

@@ -139,6 +139,7 @@ absl::Status Session::prepare() {
     if (program.name() == "logits" && !options.allLogits)
       continue;
     Prepared &prepared = programs[program.name()];
+    prepared.plan = &program;
     for (int index = 0; index < program.launches_size(); ++index) {
       const Launch &launch = program.launches(index);
       PreparedLaunch ready = {
@@ -230,8 +231,19 @@ absl::Status Session::launchAll(const Prepared &prepared, uint32_t tokens) {
     uint32_t gridY = each == 0 ? 0 : (tokens + each - 1) / each;
     if (absl::Status status = stream.launch(prepared.launches[index], gridY); !status.ok())
       return status;
+    if (options.observer)
+      if (absl::Status status = observe(prepared.plan->launches(static_cast<int>(index))); !status.ok())
+        return status;
   }
   return absl::OkStatus();
+}
+
+absl::Status Session::observe(const Launch &launch) {
+  return options.observer(launch, [&](unsigned index, std::span<std::byte> out) {
+    const Argument &argument = launch.arguments(static_cast<int>(index));
+    absl::Status status = stream.download(buffers[argument.buffer()], argument.offset(), out);
+    return status.ok() ? stream.synchronize() : status;
+  });
 }
 
 absl::Status Session::run(const std::string &name, uint32_t tokens) {

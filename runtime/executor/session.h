@@ -22,6 +22,11 @@
 
 namespace ingot {
 
+// Copies what argument `index` of a launch points at, from its first byte on, into `out`.
+using ReadArgument = std::function<absl::Status(unsigned index, std::span<std::byte> out)>;
+// Called when a launch has finished, before the next one starts.
+using LaunchObserver = std::function<absl::Status(const Launch &launch, const ReadArgument &read)>;
+
 struct SessionOptions {
   uint32_t context = 0;   // positions to make room for, rounded up to the model's state block; 0: all it was made for
   bool graph = true;      // replay captured steps; off: the same launches one by one, with the same bits as result
@@ -29,6 +34,7 @@ struct SessionOptions {
   bool mapWeights = true; // on a device that shares the host's memory, read the weights from the file's pages in place
   bool allLogits = false; // make room for allLogits() by chunks: prefill_chunk x vocabulary floats
   const std::atomic<bool> *cancel = nullptr; // when it turns true, the running call stops after its step: Cancelled
+  LaunchObserver observer; // when set, launches run one at a time and each is shown to it; never with `graph`
 };
 
 struct Sampling {
@@ -97,6 +103,7 @@ private:
   struct Prepared {
     std::vector<PreparedLaunch> launches;
     std::vector<uint32_t> tokensPerWorkgroup; // 0: the grid does not depend on the chunk
+    const Program *plan = nullptr;
   };
 
   absl::Status loadModule();
@@ -107,6 +114,7 @@ private:
   absl::StatusOr<const Prepared *> program(const std::string &name) const;
   absl::Status run(const std::string &name, uint32_t tokens);
   absl::Status launchAll(const Prepared &prepared, uint32_t tokens);
+  absl::Status observe(const Launch &launch);
   absl::Status uploadChunk(std::span<const int32_t> tokens);
   absl::Status checkTokens(std::span<const int32_t> tokens) const;
   absl::Status captureStep();

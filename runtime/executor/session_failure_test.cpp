@@ -29,7 +29,7 @@ struct Switches {
   decltype(&fakeHipSetIntegrated) setIntegrated = find<decltype(fakeHipSetIntegrated)>("fakeHipSetIntegrated");
 };
 
-const std::vector<int32_t> kPrompt = {3, 1, 4, 1, 5, 9};
+std::vector<int32_t> somePrompt() { return {3, 1, 4, 1, 5, 9}; }
 
 class SessionFailureTest : public ::testing::Test {
 protected:
@@ -57,7 +57,7 @@ protected:
     auto session = Session::load(*std::move(artifact), toy->device, toy->target, {});
     if (!session.ok())
       return session.status();
-    if (absl::Status status = (*session)->prefill(kPrompt); !status.ok())
+    if (absl::Status status = (*session)->prefill(somePrompt()); !status.ok())
       return status;
     std::vector<int32_t> reply;
     for (int count = 0; count < 3; ++count) {
@@ -80,7 +80,7 @@ TEST_F(SessionFailureTest, EachCallFailsOnce) {
     fake.failAt(0);
     auto reply = everything();
     ASSERT_TRUE(reply.ok()) << reply.status();
-    EXPECT_EQ(*reply, toyReply(kPrompt, 3));
+    EXPECT_EQ(*reply, toyReply(somePrompt(), 3));
     int calls = fake.calls();
     EXPECT_GT(calls, 40);
     EXPECT_EQ(fake.live(), 0);
@@ -105,14 +105,14 @@ TEST_F(SessionFailureTest, ASessionSurvivesAFailedCapture) {
   ASSERT_TRUE(toy.ok() && artifact.ok());
   auto session = Session::load(*std::move(artifact), toy->device, toy->target, {});
   ASSERT_TRUE(session.ok());
-  ASSERT_TRUE((*session)->prefill(kPrompt).ok());
+  ASSERT_TRUE((*session)->prefill(somePrompt()).ok());
   ASSERT_TRUE((*session)->next().ok());
   fake.failAt(3);
   EXPECT_FALSE((*session)->next().ok());
   fake.failAt(0);
   ASSERT_TRUE((*session)->reset().ok());
-  ASSERT_TRUE((*session)->prefill(kPrompt).ok());
-  for (int32_t expected : toyReply(kPrompt, 4))
+  ASSERT_TRUE((*session)->prefill(somePrompt()).ok());
+  for (int32_t expected : toyReply(somePrompt(), 4))
     EXPECT_EQ(*(*session)->next(), expected);
 }
 

@@ -9,6 +9,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 
+// Tokenizer is destroyed here, and its destructor, being inline, needs the type of this member.
+#include "runtime/tokenizer/special_tokens.h"
 #include "tools/ingot/command.h"
 #include "tools/ingot/prompt.h"
 #include "tools/ingot/stats.h"

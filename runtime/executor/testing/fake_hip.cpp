@@ -56,28 +56,33 @@ using Pointers = std::vector<void *>;
 using KernelBody = void (*)(const Pointers &, int workgroup, int lane);
 template <typename Type> Type *as(void *pointer) { return static_cast<Type *>(pointer); }
 
-const std::map<std::string_view, KernelBody> kKernels = {
-    {"toy_embed",
-     [](const Pointers &p, int workgroup, int lane) {
-       toyEmbed(as<unsigned char>(p[0]), as<int>(p[1]), as<int>(p[2]), as<unsigned>(p[3]), workgroup, lane);
-     }},
-    {"toy_scan",
-     [](const Pointers &p, int, int lane) { toyScan(as<int>(p[0]), as<unsigned>(p[1]), as<unsigned>(p[2]), lane); }},
-    {"toy_logits",
-     [](const Pointers &p, int, int lane) {
-       toyLogits(as<int>(p[0]), as<unsigned>(p[1]), as<float>(p[2]), as<int>(p[0])[kStepTokens] - 1, lane);
-     }},
-    {"toy_all_logits",
-     [](const Pointers &p, int workgroup, int lane) {
-       toyLogits(as<int>(p[0]), as<unsigned>(p[1]), as<float>(p[2]) + workgroup * kToyVocabulary, workgroup, lane);
-     }},
-    {"toy_greedy", [](const Pointers &p, int,
-                      int lane) { toyChoose(as<int>(p[0]), as<int>(p[1]), as<float>(p[2]), as<int>(p[3]), 0, lane); }},
-    {"toy_sample",
-     [](const Pointers &p, int, int lane) {
-       toyChoose(as<int>(p[0]), as<int>(p[1]), as<float>(p[2]), as<int>(p[3]), toyShift(as<int>(p[0])), lane);
-     }},
-};
+const std::map<std::string_view, KernelBody> &kernels() {
+  static const std::map<std::string_view, KernelBody> table = {
+      {"toy_embed",
+       [](const Pointers &p, int workgroup, int lane) {
+         toyEmbed(as<unsigned char>(p[0]), as<int>(p[1]), as<int>(p[2]), as<unsigned>(p[3]), workgroup, lane);
+       }},
+      {"toy_scan",
+       [](const Pointers &p, int, int lane) { toyScan(as<int>(p[0]), as<unsigned>(p[1]), as<unsigned>(p[2]), lane); }},
+      {"toy_logits",
+       [](const Pointers &p, int, int lane) {
+         toyLogits(as<int>(p[0]), as<unsigned>(p[1]), as<float>(p[2]), as<int>(p[0])[kStepTokens] - 1, lane);
+       }},
+      {"toy_all_logits",
+       [](const Pointers &p, int workgroup, int lane) {
+         toyLogits(as<int>(p[0]), as<unsigned>(p[1]), as<float>(p[2]) + workgroup * kToyVocabulary, workgroup, lane);
+       }},
+      {"toy_greedy",
+       [](const Pointers &p, int, int lane) {
+         toyChoose(as<int>(p[0]), as<int>(p[1]), as<float>(p[2]), as<int>(p[3]), 0, lane);
+       }},
+      {"toy_sample",
+       [](const Pointers &p, int, int lane) {
+         toyChoose(as<int>(p[0]), as<int>(p[1]), as<float>(p[2]), as<int>(p[3]), toyShift(as<int>(p[0])), lane);
+       }},
+  };
+  return table;
+}
 
 } // namespace
 
@@ -177,8 +182,8 @@ hipError_t hipModuleLoadData(hipModule_t *module, const void *image) {
 hipError_t hipModuleUnload(hipModule_t module) { return disown(module); }
 hipError_t hipModuleGetFunction(hipFunction_t *function, hipModule_t, const char *name) {
   FAKE_BEGIN;
-  auto found = kKernels.find(name);
-  if (found == kKernels.end())
+  auto found = kernels().find(name);
+  if (found == kernels().end())
     return hipErrorNotFound;
   *function = reinterpret_cast<hipFunction_t>(found->second);
   return hipSuccess;
@@ -190,7 +195,7 @@ hipError_t hipModuleLaunchKernel(hipFunction_t function, unsigned gridX, unsigne
       extra[2] != HIP_LAUNCH_PARAM_BUFFER_SIZE || extra[4] != HIP_LAUNCH_PARAM_END)
     return hipErrorInvalidValue;
   Pointers pointers(*static_cast<size_t *>(extra[3]) / sizeof(void *));
-  std::memcpy(pointers.data(), extra[1], pointers.size() * sizeof(void *));
+  std::memcpy(static_cast<void *>(pointers.data()), extra[1], pointers.size() * sizeof(void *));
   auto body = reinterpret_cast<KernelBody>(function);
   issue([=] {
     for (unsigned workgroup = 0; workgroup < gridY; ++workgroup)

@@ -1,6 +1,11 @@
 #include "runtime/executor/testing/toy_model.h"
 
 #include <algorithm>
+#include <array>
+#include <fstream>
+#include <iterator>
+
+#include "absl/strings/str_cat.h"
 
 #include "runtime/artifact/bundle.h"
 #include "runtime/artifact/step.h"
@@ -16,15 +21,21 @@ uint8_t weightOf(int32_t token) { return static_cast<uint8_t>((7 * token + 3) % 
 struct LaunchPlan {
   const char *kernel;
   uint32_t tokensPerWorkgroup;
-  std::vector<uint32_t> buffers;
+  std::span<const uint32_t> buffers;
 };
 
-const LaunchPlan kEmbed = {"toy_embed", kToyTokensPerWorkgroup, {kWeights, kStep, kTokens, kArena}};
-const LaunchPlan kScan = {"toy_scan", 0, {kStep, kArena, kState}};
-const LaunchPlan kLast = {"toy_logits", 0, {kStep, kState, kLogits}};
-const LaunchPlan kAll = {"toy_all_logits", 1, {kStep, kState, kAllLogits}};
-const LaunchPlan kGreedy = {"toy_greedy", 0, {kStep, kTokens, kLogits, kOutput}};
-const LaunchPlan kSample = {"toy_sample", 0, {kStep, kTokens, kLogits, kOutput}};
+constexpr std::array kEmbedBuffers = {uint32_t(kWeights), uint32_t(kStep), uint32_t(kTokens), uint32_t(kArena)};
+constexpr LaunchPlan kEmbed = {"toy_embed", kToyTokensPerWorkgroup, kEmbedBuffers};
+constexpr std::array kScanBuffers = {uint32_t(kStep), uint32_t(kArena), uint32_t(kState)};
+constexpr LaunchPlan kScan = {"toy_scan", 0, kScanBuffers};
+constexpr std::array kLastBuffers = {uint32_t(kStep), uint32_t(kState), uint32_t(kLogits)};
+constexpr LaunchPlan kLast = {"toy_logits", 0, kLastBuffers};
+constexpr std::array kAllBuffers = {uint32_t(kStep), uint32_t(kState), uint32_t(kAllLogits)};
+constexpr LaunchPlan kAll = {"toy_all_logits", 1, kAllBuffers};
+constexpr std::array kGreedyBuffers = {uint32_t(kStep), uint32_t(kTokens), uint32_t(kLogits), uint32_t(kOutput)};
+constexpr LaunchPlan kGreedy = {"toy_greedy", 0, kGreedyBuffers};
+constexpr std::array kSampleBuffers = {uint32_t(kStep), uint32_t(kTokens), uint32_t(kLogits), uint32_t(kOutput)};
+constexpr LaunchPlan kSample = {"toy_sample", 0, kSampleBuffers};
 
 void addProgram(TargetCode &code, const char *name, const std::vector<LaunchPlan> &plans) {
   Program &program = *code.add_programs();
@@ -63,6 +74,17 @@ std::vector<int32_t> reply(std::vector<int32_t> tokens, size_t count, const uint
 }
 
 } // namespace
+
+absl::StatusOr<std::vector<ToyCode>> readToyCode(const std::string &folder) {
+  std::vector<ToyCode> code;
+  for (const char *name : {"gfx1151", "gfx1201"}) {
+    std::ifstream in(absl::StrCat(folder, "/toy.", name, ".hsaco"), std::ios::binary);
+    code.push_back({name, {std::istreambuf_iterator<char>(in), {}}});
+    if (code.back().codeObject.empty())
+      return absl::NotFoundError(absl::StrCat("no toy kernels for ", name, " in ", folder));
+  }
+  return code;
+}
 
 Manifest toyManifest(std::span<const ToyCode> code) {
   Manifest manifest;
@@ -116,6 +138,7 @@ absl::Status writeToyModel(const std::string &path, std::span<const ToyCode> cod
   std::string bundle = makeBundle(objects);
   return writeArtifact(path, toyManifest(code), tokenizer, std::as_bytes(std::span(bundle)), [](WeightSink &sink) {
     std::vector<uint8_t> weights;
+    weights.reserve(kToyVocabulary);
     for (int32_t token = 0; token < kToyVocabulary; ++token)
       weights.push_back(weightOf(token));
     return sink.append(std::as_bytes(std::span(weights)));

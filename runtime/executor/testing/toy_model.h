@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 
 #include "runtime/artifact/artifact.h"
 
@@ -18,6 +19,9 @@ inline constexpr uint32_t kToyChunk = 4;
 struct ToyCode {
   std::string target, codeObject;
 };
+
+// The kernels that the build compiled into `folder`, one code object a chip. NotFound if one is missing.
+absl::StatusOr<std::vector<ToyCode>> readToyCode(const std::string &folder);
 
 // Programs prefill, decode, logits, greedy and sample over the kernels of toy_kernels.h.
 Manifest toyManifest(std::span<const ToyCode> code);
