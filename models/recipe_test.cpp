@@ -39,7 +39,8 @@ TEST(Recipe, FirstMatchWins) {
   auto scheme = [&](std::string_view name) { return recipe->rules.at(recipe->ruleFor(name)).scheme; };
   EXPECT_EQ(scheme("model.embed_tokens.weight"), "bf16");
   EXPECT_EQ(scheme("lm_head.weight"), "int8_g32");
-  EXPECT_EQ(scheme("model.layers.11.mlp.down_proj.weight"), "w8a8");
+  EXPECT_EQ(scheme("model.layers.11.mlp.down_proj.weight"), "int8_g32");
+  EXPECT_EQ(scheme("model.layers.11.mlp.up_proj.weight"), "w8a8");
   EXPECT_EQ(recipe->ruleFor("vision.weight"), -1);
 }
 

@@ -7,6 +7,12 @@ llm.weight @model.embed_tokens.weight from "model.embed_tokens.weight" : tensor<
 // W8A8: llm.weight @model.layers.0.mlp.up_proj.weight {{.*}} {scheme = #llm.scheme<int8, activation = int8_per_token>}
 // BF16: llm.weight @model.layers.0.mlp.up_proj.weight {{.*}} {scheme = #llm.scheme<bf16>}
 llm.weight @model.layers.0.mlp.up_proj.weight from "model.layers.0.mlp.up_proj.weight" : tensor<64x32xf32>
+// W8A8: llm.weight @model.layers.0.mlp.down_proj.weight {{.*}} {scheme = #llm.scheme<int8, group = 32>}
+// BF16: llm.weight @model.layers.0.mlp.down_proj.weight {{.*}} {scheme = #llm.scheme<bf16>}
+llm.weight @model.layers.0.mlp.down_proj.weight from "d" : tensor<32x64xf32>
+// W8A8: llm.weight @model.layers.0.self_attn.v_proj.weight {{.*}} {scheme = #llm.scheme<int8, group = 32>}
+// BF16: llm.weight @model.layers.0.self_attn.v_proj.weight {{.*}} {scheme = #llm.scheme<bf16>}
+llm.weight @model.layers.0.self_attn.v_proj.weight from "v" : tensor<32x32xf32>
 // A scheme that is there already stays.
 // CHECK: llm.weight @model.layers.1.mlp.up_proj.weight {{.*}} {scheme = #llm.scheme<int8>}
 llm.weight @model.layers.1.mlp.up_proj.weight from "u" : tensor<64x32xf32> {scheme = #llm.scheme<int8>}
