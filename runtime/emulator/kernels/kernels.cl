@@ -98,7 +98,7 @@ __attribute__((reqd_work_group_size(32, 1, 1))) kernel void rms_norm(global cons
 
 // A private array with an index only known at run time lives in scratch.
 kernel void scratch_sort(global const int *in, global int *out, uint count) {
-  int values[24];
+  int values[120]; // too large for registers
   uint at = __builtin_amdgcn_workitem_id_x() * count;
   for (uint i = 0; i < count; ++i) {
     int v = in[at + i];
