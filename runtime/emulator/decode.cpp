@@ -334,7 +334,7 @@ void Decoder::build(const Entry &e, Op op, Source *s, unsigned count, bool resul
       if (t == Type::f32 && (s[i].mods & 3) && i < 2)
         apply(micro.modF32, s[i].mods & 3);
       if (i < 3)
-        op.mods[i] = s[i].mods;
+        op.mods[i] = uint8_t(s[i].mods | (s[i].high ? 4 : 0));
     } else if (t == Type::packed || t == Type::packedF16 || t == Type::packedBf16) {
       if (s[i].mods == 8)
         continue;
@@ -445,7 +445,9 @@ bool Decoder::emitValu(const Raw &raw, const Entry &entry) {
   Dpp dpp;
   if (isDpp)
     dpp = takeDpp(raw, trailing);
-  bool clamp = !trailing.empty() && trailing[0] == 1 && e->form != Form::permlane16 && e->form != Form::lane;
+  bool selectsByte = e->form == Form::dotInteger && contains(raw.name, "_cvt_") && !contains(raw.name, "_pk_");
+  bool clamp =
+      !trailing.empty() && trailing[0] == 1 && !selectsByte && e->form != Form::permlane16 && e->form != Form::lane;
   uint32_t omod = 0;
   bool floatResult = e->result == Type::f32 || e->result == Type::f16 || e->result == Type::f64 || e->form == Form::mix;
   if (floatResult && trailing.size() > 1 && e->form != Form::dotInteger)
@@ -466,7 +468,7 @@ bool Decoder::emitValu(const Raw &raw, const Entry &entry) {
     }
   }
   // The byte that an fp8 conversion reads or writes is the last word.
-  if (e->form == Form::dotInteger && contains(raw.name, "_cvt_") && !contains(raw.name, "_pk_") && !trailing.empty()) {
+  if (selectsByte && !trailing.empty()) {
     auto byte = uint8_t(trailing.back() & 3);
     if (startsWith(raw.name, "v_cvt_sr")) {
       s[0].mods = uint8_t((s[0].mods & ~8) | (byte & 2 ? 8 : 0));
@@ -474,7 +476,6 @@ bool Decoder::emitValu(const Raw &raw, const Entry &entry) {
     } else {
       s[0].mods = uint8_t((s[0].mods & 3) | (byte & 1 ? 4 : 0) | (byte & 2 ? 8 : 0));
     }
-    clamp = false;
   }
 
   uint32_t resultWords = is64(e->result) ? 2 : 1;
@@ -930,7 +931,7 @@ bool Decoder::run(Fault &fault) {
     }
     raw.pc = uint32_t(pc);
     raw.bytes = uint32_t(size);
-    llvm::StringRef name = llvm::StringRef(d.printer->getMnemonic(raw.inst).first).trim();
+    llvm::StringRef name = llvm::StringRef(d.printer->getMnemonic(raw.inst).first).trim().split(' ').first;
     for (bool again = true; again;) {
       again = false;
       for (const char *suffix : {"_e32", "_e64", "_dpp", "_dpp8", "_e64_dpp"})
