@@ -108,6 +108,11 @@ INGOT_INLINE U32 saturate(I32 x, int low, int high) {
                                         (I32)splat(uint32_t(high)));
 }
 INGOT_INLINE U32 pack(U32 low, U32 high) { return (low & 0xffffu) | high << 16; }
+// floor(x + 1/2) without the rounding of that sum.
+INGOT_INLINE F32 halfUp(F32 x) {
+  F32 below = __builtin_elementwise_floor(x);
+  return select(x - below >= 0.5f, below + 1.0f, below);
+}
 INGOT_INLINE I32 roundedInt(F32 x) { return toInt(__builtin_elementwise_roundeven(x)); }
 INGOT_INLINE F32 clampTo(F32 x, float low, float high) {
   x = select(x != x, F32{}, x);
@@ -183,7 +188,7 @@ template <class T> T divScale(T operand, T denominator, T numerator, bool &vcc, 
   T inverse = T(1) / denominator, quotient = numerator / denominator;
   if (isDenormal(inverse) && isDenormal(quotient)) {
     vcc = true;
-    return isDenominator ? std::ldexp(operand, F::scale) : operand;
+    return isDenominator ? std::ldexp(operand, -F::scale) : operand; // v_div_fmas scales down by as much
   }
   if (isDenormal(inverse))
     return std::ldexp(operand, -F::scale);
@@ -434,7 +439,7 @@ std::span<const Entry> floatEntries() {
       V1("v_cvt_f32_u32", f32, u32, __builtin_convertvector(a, F32)),
       V1("v_cvt_i32_f32", i32, f32, toInt(a)),
       V1("v_cvt_u32_f32", u32, f32, toUnsigned(a)),
-      V1("v_cvt_rpi_i32_f32|v_cvt_nearest_i32_f32", i32, f32, toInt(__builtin_elementwise_floor(a + 0.5f))),
+      V1("v_cvt_rpi_i32_f32|v_cvt_nearest_i32_f32", i32, f32, toInt(halfUp(a))),
       V1("v_cvt_flr_i32_f32|v_cvt_floor_i32_f32", i32, f32, toInt(__builtin_elementwise_floor(a))),
       V1("v_cvt_f32_ubyte0", f32, u32, __builtin_convertvector((I32)(a & 255u), F32)),
       V1("v_cvt_f32_ubyte1", f32, u32, __builtin_convertvector((I32)(a >> 8 & 255u), F32)),

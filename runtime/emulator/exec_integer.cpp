@@ -18,6 +18,10 @@ INGOT_INLINE I64 product(I32 a, I32 b) { return __builtin_convertvector(a, I64) 
 INGOT_INLINE U32 upper(U64 a) { return __builtin_convertvector(a >> 32, U32); }
 INGOT_INLINE U64 shiftCount(U32 a) { return __builtin_convertvector(a & 63u, U64); }
 INGOT_INLINE U32 fieldMask(U32 width) { return (splat(1) << (width & 31u)) - 1u; }
+INGOT_INLINE I32 signedField(U32 a, U32 width) {
+  U32 up = (32u - width) & 31u;
+  return select(width == 0u, I32{}, (I32)(a << up) >> (I32)up);
+}
 INGOT_INLINE U32 bytesDistance(U32 a, U32 b, int i) {
   U32 x = a >> uint32_t(8 * i) & 255u, y = b >> uint32_t(8 * i) & 255u;
   return umax(x, y) - umin(x, y);
@@ -220,10 +224,7 @@ std::span<const Entry> integerEntries() {
       V3("v_xor3_b32", u32, u32, u32, u32, a ^ b ^ c),
       V3("v_xad_u32", u32, u32, u32, u32, (a ^ b) + c),
       V3("v_bfe_u32", u32, u32, u32, u32, (a >> (b & 31u)) & fieldMask(c)),
-      V3("v_bfe_i32", i32, i32, u32, u32,
-         select((c & 31u) == 0u, I32{},
-                ((I32)(((U32)(a >> (I32)(b & 31u)) & fieldMask(c)) << (32u - (c & 31u) & 31u)) >>
-                 (I32)(32u - (c & 31u) & 31u)))),
+      V3("v_bfe_i32", i32, i32, u32, u32, signedField((U32)(a >> (I32)(b & 31u)), c & 31u)),
       V3("v_bfi_b32", u32, u32, u32, u32, (a & b) | (~a & c)),
       V2("v_bfm_b32", u32, u32, u32, fieldMask(a) << (b & 31u)),
       V3("v_alignbit_b32", u32, u32, u32, u32,

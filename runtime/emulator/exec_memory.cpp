@@ -93,7 +93,7 @@ __attribute__((noinline, cold)) Where misaligned(Wave *w, const Op *op, uint64_t
   char text[96];
   std::snprintf(text, sizeof text, "misaligned access of %u bytes, for example at 0x%llx", bytes,
                 static_cast<unsigned long long>(anyAddress));
-  fault(w, op, 719, -1, text);
+  fault(w, op, 700, -1, text);
   return {nullptr, Lanes::faulted};
 }
 

@@ -187,8 +187,13 @@ bool Machine::Impl::runGroup(Job &job, Worker &worker, Context &c, uint64_t grou
         continue;
       w->stop = Stop::running;
       executor->run(w);
-      if (w->stop == Stop::faulted)
+      if (w->stop == Stop::faulted) {
+        // A wave that spins while others wait is the other way for a barrier never to open.
+        if (c.budget < 0 && waiting)
+          c.fault.report += "\n  meanwhile wave " + std::to_string(waiting->index) + " waits at the barrier at pc " +
+                            hex(code.instruction(waiting->next - 1).pc);
         return false;
+      }
       if (w->stop != Stop::barrier)
         continue;
       ++live;
