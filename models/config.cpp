@@ -9,7 +9,10 @@ namespace ingot {
 
 namespace {
 
-const nlohmann::json emptyObject = nlohmann::json::object();
+const nlohmann::json &emptyObject() {
+  static const nlohmann::json object = nlohmann::json::object();
+  return object;
+}
 
 /// A value as an error shows it: short, whatever the file holds.
 std::string shown(const nlohmann::json &value) {
@@ -117,11 +120,11 @@ std::vector<int64_t> ConfigReader::integers(const char *key, int64_t least, int6
 const nlohmann::json &ConfigReader::object(const char *key) {
   const nlohmann::json *found = value(key);
   if (!found)
-    return emptyObject;
+    return emptyObject();
   if (found->is_object())
     return *found;
   failAt(key, "an object");
-  return emptyObject;
+  return emptyObject();
 }
 
 } // namespace ingot
