@@ -308,7 +308,9 @@ TEST_F(IngotTest, BenchCountsOnTheEmulator) {
   EXPECT_GT(json["decode"]["emulator"]["wave_instructions_per_second"], 0);
   EXPECT_EQ(json["decode"]["emulator"]["counters"]["totals"]["launches"], 8 * 4);
   EXPECT_EQ(json["decode"]["launches_per_token"], 4);
-  EXPECT_EQ(run("bench toy.ingot --device emulator --prompt-tokens 64").exitCode, 1);
+  result = run("bench toy.ingot --device emulator --prompt-tokens 64");
+  EXPECT_EQ(result.exitCode, 1);
+  EXPECT_THAT(result.err, HasSubstr("give smaller --prompt-tokens or --max-tokens"));
 }
 
 TEST_F(IngotTest, StatsGoToStderr) {
@@ -321,7 +323,7 @@ TEST_F(IngotTest, StatsGoToStderr) {
 TEST_F(IngotTest, AnInterruptStopsAfterTheStep) {
   std::string script =
       absl::StrCat("cd ", folder.string(), " && { ", INGOT_PROGRAM,
-                   " bench toy.ingot --device emulator --max-tokens 32 --repeat 1000 >/dev/null 2>err & "
+                   " bench toy.ingot --device emulator --prompt-tokens 9 --repeat 1000 >/dev/null 2>err & "
                    "pid=$!; sleep 0.5; kill -INT $pid; wait $pid; }");
   int status = std::system(script.c_str()); // NOLINT(bugprone-command-processor): a background job
   ASSERT_TRUE(WIFEXITED(status));

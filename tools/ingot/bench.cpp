@@ -16,6 +16,9 @@ using Clock = std::chrono::steady_clock;
 using Json = nlohmann::ordered_json;
 double secondsSince(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
+// The first token comes from the prefill and the next step records the graph: neither is a steady step.
+constexpr uint32_t kWarmUpSteps = 2;
+
 struct BenchOptions {
   std::string file;
   uint32_t promptTokens = 128, generate = 32, repeat = 3;
@@ -51,8 +54,7 @@ absl::Status measure(Session &session, const std::vector<int32_t> &prompt, const
   samples.prefillSeconds = secondsSince(start);
   samples.prefill.push_back(static_cast<double>(prompt.size()) / samples.prefillSeconds);
   samples.prefillCounters = counters(session.device());
-  // The first step records the graph; it is not a steady one.
-  for (int warmUp = 0; warmUp < 2; ++warmUp)
+  for (uint32_t warmUp = 0; warmUp < kWarmUpSteps; ++warmUp)
     if (auto token = session.next(); !token.ok())
       return token.status();
   hip.resetCounters();
@@ -147,12 +149,17 @@ absl::Status bench(const BenchOptions &options) {
   if (!opened.ok())
     return opened.status();
   std::shared_ptr<const Artifact> artifact = *std::move(opened);
+  uint64_t context = uint64_t(options.promptTokens) + options.generate + kWarmUpSteps;
+  uint32_t longest = artifact->manifest().facts().context_length();
+  if (context > longest)
+    return absl::InvalidArgumentError(absl::StrCat(
+        options.file, ": expected prompt, reply and ", kWarmUpSteps, " warm-up steps within the ", longest,
+        " positions of the model's context, got ", context, "; give smaller --prompt-tokens or --max-tokens"));
   auto selected = chooseDevice(*artifact, options.device);
   if (!selected.ok())
     return selected.status();
-  constexpr uint32_t kWarmUp = 2;
   SessionOptions settings;
-  settings.context = options.promptTokens + options.generate + kWarmUp;
+  settings.context = static_cast<uint32_t>(context);
   settings.graph = !options.device.noGraph;
   settings.cancel = interruptFlag();
   auto session = Session::load(artifact, selected->device, selected->target, settings);
