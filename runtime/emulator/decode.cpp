@@ -404,7 +404,7 @@ bool Decoder::emitValu(const Raw &raw, const Entry &entry) {
     }
     bool tied = isTied(raw, i);
     // A tied operand that precedes the sources is DPP's old value; after them, op_sel's or d16's.
-    if (tied && (count == 0 || count >= e->sourceCount))
+    if (tied && ((isDpp && count == 0) || count >= e->sourceCount))
       continue;
     if (count < e->sourceCount) {
       const llvm::MCOperand &actual =
@@ -488,6 +488,11 @@ bool Decoder::emitValu(const Raw &raw, const Entry &entry) {
       return false;
     }
     op.d = destination(inst.getOperand(0), resultWords);
+    // A vector handler that wrote to a scalar's place would write over its neighbours.
+    if (e->form == Form::valu && e->result != Type::mask && !isVector(inst.getOperand(0))) {
+      problem = "a scalar destination of a vector operation";
+      return false;
+    }
     bool packedResult = e->result == Type::packed || e->result == Type::packedF16;
     resultHigh = is16(e->result) && !packedResult &&
                  ((encoding(inst.getOperand(0)) & 0x1000) || (resultMods & 8 && e->form == Form::valu));

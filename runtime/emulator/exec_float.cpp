@@ -413,7 +413,7 @@ std::span<const Entry> floatEntries() {
       V3("v_minimum3_f32", f32, f32, f32, f32, minimum(minimum(a, b), c)),
       V3("v_maximumminimum_f32", f32, f32, f32, f32, minimum(maximum(a, b), c)),
       V3("v_minimummaximum_f32", f32, f32, f32, f32, maximum(minimum(a, b), c)),
-      V1("v_exp_f32|v_s_exp_f32", f32, f32, exp2(a)),
+      V1("v_exp_f32", f32, f32, exp2(a)),
       V1("v_log_f32", f32, f32, log2(a)),
       V1("v_rcp_f32|v_rcp_iflag_f32", f32, f32, reciprocal(a)),
       V1("v_rsq_f32", f32, f32, inverseRoot(a)),

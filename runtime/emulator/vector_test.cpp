@@ -360,9 +360,9 @@ TEST_P(Vectors, Match) {
   EXPECT_GT(ran, 0u);
 }
 
-constexpr const char *families[] = {"salu",    "smem", "vector_integer", "vopc", "vector_float", "conversions", "half",
-                                    "packed",  "dot",  "vopd",           "dpp",  "permute",      "global",      "lds",
-                                    "scratch", "wmma", "faults"};
+constexpr const char *families[] = {
+    "salu", "smem", "vector_integer", "vopc",   "vector_float", "conversions", "half",    "packed", "dot",
+    "vopd", "dpp",  "permute",        "global", "lds",          "scratch",     "various", "wmma",   "faults"};
 
 INSTANTIATE_TEST_SUITE_P(Emulator, Vectors,
                          testing::Combine(testing::ValuesIn(families), testing::Values("gfx1151", "gfx1201")),

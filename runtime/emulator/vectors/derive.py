@@ -973,6 +973,87 @@ def memory():
          {"v1": fill}, [("v0", fill)], wait="vector", scratch=64)
 
 
+# ---- less common, all of which compiled kernels contain ---------------------------------------------------------------
+
+def various():
+    import math
+    family("various")
+    A, B, C = integers(91), integers(92), integers(93)
+    wide = lambda hi, lo: hi << 32 | lo
+    U, V = each(wide, A[:16] + [5] * 16, B), each(wide, A[:8] + B[8:16] + [5] * 16, B[:20] + C[20:])
+    for kind, view in (("u64", lambda x: x), ("i64", lambda x: signed(x, 64))):
+        for name, f in {"lt": lambda a, b: a < b, "eq": lambda a, b: a == b, "gt": lambda a, b: a > b, "ne": lambda a, b: a != b}.items():
+            test("v_cmp_%s_%s" % (name, kind), "v_cmp_%s_%s vcc_lo, v[2:3], v[4:5]" % (name, kind),
+                 {"v2": [x & M32 for x in U], "v3": [x >> 32 for x in U], "v4": [x & M32 for x in V], "v5": [x >> 32 for x in V]},
+                 [("vcc", sum(1 << l for l in range(LANES) if f(view(U[l]), view(V[l]))))])
+    H, G = halves(94), halves(95)
+    G = G[:8] + H[8:16] + G[16:]
+
+    def unordered(fmt, a, b):
+        return NAN in (fmt.decode(a)[1], fmt.decode(b)[1])
+
+    for name, f in {"lt": lambda a, b: a < b, "eq": lambda a, b: a == b, "ge": lambda a, b: a >= b}.items():
+        test("v_cmp_%s_f16" % name, "v_cmp_%s_f16 vcc_lo, v1.l, v2.h" % name, {"v1": H, "v2": [g << 16 for g in G]},
+             [("vcc", sum(1 << l for l in range(LANES) if not unordered(F16, H[l], G[l]) and f(key(F16, H[l])[0], key(F16, G[l])[0])))])
+    O, P, Q = floats(96, True), floats(97, True), floats(98, True)
+    low, high = (lambda *o: min(o, key=lambda w: key(F32, w))), (lambda *o: max(o, key=lambda w: key(F32, w)))
+    test("v_maxmin and v_minmax", None, {"v1": O, "v2": P, "v3": Q},
+         [("v0", each(lambda a, b, c: low(high(a, b), c), O, P, Q), "f32"), ("v4", each(lambda a, b, c: high(low(a, b), c), O, P, Q), "f32")],
+         asm11="v_maxmin_f32 v0, v1, v2, v3; v_minmax_f32 v4, v1, v2, v3", asm12="v_maxmin_num_f32 v0, v1, v2, v3; v_minmax_num_f32 v4, v1, v2, v3")
+    test("v_maxmin_i32", "v_maxmin_i32 v0, v1, v2, v3; v_minmax_u32 v4, v1, v2, v3", {"v1": A, "v2": B, "v3": C},
+         [("v0", each(lambda a, b, c: min(max(a, b, key=signed), c, key=signed), A, B, C)), ("v4", each(lambda a, b, c: max(min(a, b), c), A, B, C))])
+
+    def ieee(a, b, largest):
+        if unordered(F32, a, b):
+            return NAN
+        return extreme(F32, a, b, largest)
+
+    X, Y = floats(99), floats(100)
+    test("IEEE maximum and minimum", "v_maximum_f32 v0, v1, v2; v_minimum_f32 v3, v1, v2", {"v1": X, "v2": Y},
+         [("v0", each(lambda a, b: ieee(a, b, True), X, Y), "f32"), ("v3", each(lambda a, b: ieee(a, b, False), X, Y), "f32")], NEW)
+    near = lambda x: F32.encode(Fraction(x))
+    for i, word in enumerate(w & 0x7FFFFFFF for w in floats(101, True)[:3]):
+        x = float(F32.value(word))
+        test("scalar transcendentals %d" % i, "v_s_rcp_f32 s5, s4; v_s_rsq_f32 s6, s4; v_s_sqrt_f32 s7, s4; v_s_log_f32 s8, s4", {"s4": word},
+             [("s5", near(1 / x), "f32~2"), ("s6", near(x ** -0.5), "f32~2"), ("s7", near(math.sqrt(x)), "f32~2"), ("s8", near(math.log2(x)), "f32~4")], NEW)
+    test("v_s_exp_f32", "v_s_exp_f32 s5, s4", {"s4": near(-3.5)}, [("s5", near(2.0 ** -3.5), "f32~2")], NEW)
+    for i, (a, b) in enumerate(zip(O[:3] + [0x7FC00000], P[:2] + [O[2], P[3]])):
+        nan = unordered(F32, a, b)
+        x, y = (None, None) if nan else (F32.value(a), F32.value(b))
+        for name, f in {"lt": lambda: x < y, "eq": lambda: x == y, "ge": lambda: x >= y}.items():
+            test("s_cmp_%s_f32 %d" % (name, i), "s_cmp_%s_f32 s4, s5" % name, {"s4": a, "s5": b}, [("scc", int(not nan and f()))])
+        test("s_cmp_nlt_f32 %d" % i, "s_cmp_nlt_f32 s4, s5", {"s4": a, "s5": b}, [("scc", int(nan or not x < y))])
+    a, b, c = O[4], P[4], Q[4]
+    test("scalar float rounding", "s_ceil_f32 s5, s4; s_floor_f32 s6, s4; s_rndne_f32 s7, s4", {"s4": near(-2.5)}, [("s5", near(-2)), ("s6", near(-3)), ("s7", near(-2))])
+    test("s_fmaak and s_fmamk", "s_fmaak_f32 s6, s4, s5, 0x40490fdb; s_fmamk_f32 s7, s4, 0x40490fdb, s5", {"s4": a, "s5": b},
+         [("s6", fma(F32, a, b, 0x40490FDB)), ("s7", fma(F32, a, 0x40490FDB, b))])
+    test("scalar float extremes", None, {"s4": a, "s5": b}, [("s6", low(a, b)), ("s7", high(a, b))], asm11="s_min_f32 s6, s4, s5; s_max_f32 s7, s4, s5",
+         asm12="s_min_num_f32 s6, s4, s5; s_max_num_f32 s7, s4, s5")
+    test("scalar f16", "s_cvt_f16_f32 s6, s4; s_cvt_f32_f16 s7, s6; s_cvt_pk_rtz_f16_f32 s8, s4, s5", {"s4": a, "s5": b},
+         [("s6", convert(F32, F16, a)), ("s7", convert(F16, F32, convert(F32, F16, a))), ("s8", convert(F32, F16, a, "zero") | convert(F32, F16, b, "zero") << 16)])
+    test("v_swap_b32", "v_swap_b32 v1, v2", {"v1": A, "v2": B}, [("v1", lanes(lambda l: B[l] if l % 2 else A[l])), ("v2", lanes(lambda l: A[l] if l % 2 else B[l]))], exec="aaaaaaaa")
+    N = halves(102, True)
+    test("f16 scaling and rounding", "v_ldexp_f16 v0.l, v1.l, v2.l; v_floor_f16 v3.l, v1.l; v_rndne_f16 v4.l, v1.l", {"v0": 0, "v1": N, "v2": 3, "v3": 0, "v4": 0},
+         [("v0", each(lambda h: F16.encode(F16.value(h) * 8), N)), ("v3", each(lambda h: F16.encode(Fraction(math.floor(F16.value(h))), h >> 15), N)),
+          ("v4", each(lambda h: F16.encode(Fraction(round(F16.value(h))), h >> 15), N))])
+    test("v_cndmask_b16", "v_cndmask_b16 v0.l, v1.l, v2.h, s6", {"v0": 0xABCD0000, "v1": A, "v2": B, "s6": 0x0F0F3355},
+         [("v0", lanes(lambda l: 0xABCD0000 | (B[l] >> 16 if 0x0F0F3355 >> l & 1 else A[l] & 0xFFFF)))])
+    test("bit logic of 16", "v_and_b16 v0.l, v1.l, v2.l; v_or_b16 v3.l, v1.h, v2.l; v_xor_b16 v4.l, v1.l, v2.h; v_not_b16 v5.l, v1.l",
+         {"v0": 0, "v1": A, "v2": B, "v3": 0, "v4": 0, "v5": 0},
+         [("v0", each(lambda x, y: x & y & 0xFFFF, A, B)), ("v3", each(lambda x, y: (x >> 16 | y) & 0xFFFF, A, B)), ("v4", each(lambda x, y: (x ^ y >> 16) & 0xFFFF, A, B)),
+          ("v5", each(lambda x: ~x & 0xFFFF, A))])
+    test("v_mad_u16", "v_mad_u16 v0.l, v1.l, v2.l, v3.h", {"v0": 0, "v1": A, "v2": B, "v3": C}, [("v0", each(lambda x, y, z: x * y + (z >> 16) & 0xFFFF, A, B, C))])
+    test("64-bit scalar logic", "s_and_not1_b64 s[10:11], s[4:5], s[6:7]; s_or_b64 s[12:13], s[4:5], s[6:7]; s_brev_b64 s[14:15], s[4:5]; s_bfe_i64 s[16:17], s[4:5], 0x80004",
+         {"s4": 0x12345A78, "s5": 0x80000001, "s6": 0xFFFF0000, "s7": 1},
+         [("s10", 0x5A78), ("s11", 0x80000000), ("s12", 0xFFFF5A78), ("s13", 0x80000001), ("s14", int("{:032b}".format(0x80000001)[::-1], 2)),
+          ("s15", int("{:032b}".format(0x12345A78)[::-1], 2)), ("s16", 0xFFFFFFA7), ("s17", M32)])
+    test("s_bitset", "s_bitset1_b32 s6, 5; s_bitset0_b32 s7, s4", {"s4": 33, "s6": 1, "s7": M32}, [("s6", 33), ("s7", 0xFFFFFFFD)])
+    test("call and return", "s_getpc_b64 s[4:5]; after:; s_add_u32 s4, s4, called-after; s_addc_u32 s5, s5, 0; s_swappc_b64 s[6:7], s[4:5]; s_branch over; called:; "
+         "s_add_u32 s8, s8, 7; s_setpc_b64 s[6:7]; over:; s_add_u32 s8, s8, 1", {"s8": 0}, [("s8", 8)])
+    test("mode changes rounding", "s_setreg_imm32_b32 hwreg(HW_REG_MODE, 0, 2), 3; v_add_f32 v0, 1.0, v1; s_setreg_imm32_b32 hwreg(HW_REG_MODE, 0, 2), 0; v_add_f32 v2, 1.0, v1",
+         {"v1": F32.encode(pow2(-24) * Fraction(3, 2))}, [("v0", 0x3F800000), ("v2", 0x3F800001)])
+
+
 # ---- matrices --------------------------------------------------------------------------------------------------------
 
 def matrices():
@@ -1123,6 +1204,7 @@ vector_float()
 packed()
 across()
 memory()
+various()
 matrices()
 faults()
 out.close()
