@@ -414,6 +414,13 @@ Val KernelBuilder::matrixInt8(Val a, Val x, Val c) {
   return c;
 }
 
+Val KernelBuilder::pin(Val value) {
+  auto assembly = LLVM::InlineAsmOp::create(b, location, value.type(), ValueRange{value.value()}, "", "=v,0",
+                                            /*has_side_effects=*/true, /*is_align_stack=*/false,
+                                            LLVM::tailcallkind::TailCallKind::None, LLVM::AsmDialectAttr(), ArrayAttr());
+  return wrap(assembly.getRes());
+}
+
 Val KernelBuilder::fragmentOfResult(Val eightBf16) {
   Val own = bitcast(eightBf16, vec(4, i32()));
   if (info.matrix == MatrixLayout::Split)

@@ -118,6 +118,36 @@ static double since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
+absl::StatusOr<OwningOpRef<ModuleOp>> runPhases(MLIRContext &context, const Checkpoint &checkpoint,
+                                                const CompileRequest &request, const std::string &last) {
+  ErrorCatcher errors(&context);
+  OwningOpRef<ModuleOp> module;
+  for (unsigned i = 0; const std::string &phase : phaseNames()) {
+    if (request.progress)
+      request.progress(phase, 0, 0);
+    if (phase == "declare") {
+      auto declared =
+          declareModel(context, checkpoint,
+                       {.name = "", .contextLength = request.contextLength, .prefillChunk = request.prefillChunk});
+      if (!declared.ok())
+        return declared.status();
+      module = std::move(*declared);
+    } else {
+      PassManager passes(&context);
+      addPhase(phase, request, passes);
+      if (failed(passes.run(*module)))
+        return absl::InvalidArgumentError(errors.message);
+    }
+    if (!request.dumpDirectory.empty())
+      if (absl::Status s = writeText(absl::StrCat(request.dumpDirectory, "/", ++i, "-", phase, ".mlir"), *module);
+          !s.ok())
+        return s;
+    if (phase == last)
+      break;
+  }
+  return module;
+}
+
 absl::Status compileModel(const CompileRequest &request, CompileReport &report) {
   auto tell = [&](const std::string &phase, uint64_t done = 0, uint64_t total = 0) {
     if (request.progress)
@@ -142,31 +172,13 @@ absl::Status compileModel(const CompileRequest &request, CompileReport &report) 
   DialectRegistry registry;
   registerCodegenDialects(registry);
   MLIRContext context(registry);
-  ErrorCatcher errors(&context);
-  OwningOpRef<ModuleOp> module;
-  std::string last;
-  for (unsigned i = 0; const std::string &phase : phaseNames()) {
-    tell(phase);
-    if (phase == "declare") {
-      auto declared = declareModel(context, **checkpoint,
-                                   {.name = "", .contextLength = request.contextLength, .prefillChunk = request.prefillChunk});
-      if (!declared.ok())
-        return declared.status();
-      module = std::move(*declared);
-      report.skippedTensors = llm::Facts::of(*module).skippedTensors;
-    } else {
-      PassManager passes(&context);
-      addPhase(phase, request, passes);
-      if (failed(passes.run(*module)))
-        return absl::InvalidArgumentError(errors.message);
-    }
-    if (!request.dumpDirectory.empty())
-      if (absl::Status s = writeText(absl::StrCat(request.dumpDirectory, "/", ++i, "-", phase, ".mlir"), *module);
-          !s.ok())
-        return s;
-    if (phase == request.stopAfter)
-      return writeText(request.output, *module);
-  }
+  auto lowered = runPhases(context, **checkpoint, request, request.stopAfter.empty() ? "plan" : request.stopAfter);
+  if (!lowered.ok())
+    return lowered.status();
+  OwningOpRef<ModuleOp> module = std::move(*lowered);
+  if (!request.stopAfter.empty())
+    return writeText(request.output, *module);
+  report.skippedTensors = llm::Facts::of(*module).skippedTensors;
 
   tell("codegen");
   auto start = std::chrono::steady_clock::now();

@@ -15,6 +15,9 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "compiler/checkpoint/checkpoint.h"
+#include "mlir/IR/BuiltinOps.h"
 
 namespace ingot {
 
@@ -37,6 +40,10 @@ struct CompileReport {
   uint64_t weightBytes = 0, codeBytes = 0, kernels = 0;
   std::vector<std::string> skippedTensors;
 };
+
+// Runs the phases up to and with `last` on a checkpoint: an `llm` or `exec` module. Also writes request.dumpDirectory.
+absl::StatusOr<mlir::OwningOpRef<mlir::ModuleOp>> runPhases(mlir::MLIRContext &context, const Checkpoint &checkpoint,
+                                                            const CompileRequest &request, const std::string &last);
 
 // Phases that `stopAfter` knows, in order.
 const std::vector<std::string> &phaseNames();

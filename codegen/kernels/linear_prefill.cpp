@@ -73,6 +73,9 @@ LaunchShape emitLinearPrefill(mlir::gpu::GPUModuleOp module, const TargetInfo &t
   };
   std::vector<Val> sums = k.forLoop(k.constant(0), k.constant(steps), k.constant(1), zeros, body);
 
+  for (Val &sum : sums)
+    sum = k.pin(sum);
+
   uint64_t outStride = c.floatOutput ? c.rows * 4 : paddedRow(c.rows) * 2;
   Val out = k.advance(p.out, k.zext(firstToken, k.i64()) * static_cast<int64_t>(outStride));
   for (unsigned r = 0; r < rowTiles; ++r) {
