@@ -16,7 +16,7 @@
 namespace ingot {
 namespace {
 
-constexpr uint64_t kBandRows = 16, kPieceBytes = 16, kColumnPadding = 64, kScalesAlignment = 256;
+constexpr uint64_t kBandRows = 16, kPieceBytes = 16, kRowPadding = 64, kColumnPadding = 64, kScalesAlignment = 256;
 constexpr uint64_t kChunkBytes = 1 << 20;
 constexpr uint32_t kInfinityBits = 0x7f800000u;
 
@@ -27,7 +27,7 @@ struct Geometry {
   explicit Geometry(const PackedWeight &weight) {
     const bool tiled = weight.layout == PackedWeight::Layout::Tile16;
     const bool int8 = tiled && weight.scheme != WeightScheme::Bf16;
-    rows = tiled ? roundUp(weight.rows, kBandRows) : weight.rows;
+    rows = tiled ? roundUp(weight.rows, kRowPadding) : weight.rows;
     columns = roundUp(weight.columns, kColumnPadding);
     valueBytes = int8 ? 1 : weight.layout == PackedWeight::Layout::RowMajorF32 ? 4 : 2;
     rowBytes = columns * valueBytes;

@@ -20,7 +20,7 @@ namespace ingot {
 // One weight of the model, as the device will see it.
 struct PackedWeight {
   enum class Layout : uint8_t {
-    Tile16,       // a linear [rows, columns]: rows padded to 16, columns to 64
+    Tile16,       // a linear [rows, columns]: rows and columns padded to 64
     RowMajorBf16, // a table [rows, columns]: columns padded to 64
     RowMajorF32,  // norms and biases, rows = 1, or a small matrix: columns padded to 64
   };
