@@ -2,6 +2,7 @@
 #pragma once
 
 #include <fstream>
+#include <random>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -30,6 +31,9 @@ inline Json readJson(const std::string &name) {
   EXPECT_TRUE(json.is_object()) << name << " is not JSON";
   return json;
 }
+
+// Random tests that fail the same way every time.
+inline std::mt19937 repeatable(uint32_t seed) { return std::mt19937(seed); }
 
 inline std::string fromBase64(const std::string &encoded) {
   std::string bytes;

@@ -245,7 +245,8 @@ std::string formatPercent(Machine &machine, std::string_view format, const Value
       out.push_back(format[i]);
       continue;
     }
-    if (++i < format.size() && format[i] == '%') {
+    ++i;
+    if (i < format.size() && format[i] == '%') {
       out.push_back('%');
       continue;
     }
@@ -274,9 +275,11 @@ std::string formatPercent(Machine &machine, std::string_view format, const Value
         break;
     auto number = [&] {
       size_t parsed = 0;
-      for (; i < format.size() && format[i] >= '0' && format[i] <= '9'; ++i)
-        if ((parsed = parsed * 10 + static_cast<size_t>(format[i] - '0')) > 10'000)
+      for (; i < format.size() && format[i] >= '0' && format[i] <= '9'; ++i) {
+        parsed = parsed * 10 + static_cast<size_t>(format[i] - '0');
+        if (parsed > 10'000)
           failLimit("a format is wider than 10000");
+      }
       return parsed;
     };
     spec.width = number();

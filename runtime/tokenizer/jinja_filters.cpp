@@ -90,12 +90,14 @@ Value sortFilter(Machine &machine, const Value &value, Args &args) {
   std::vector<std::pair<Value, Value>> keyed;
   for (const Value &item : iterate(machine.meter, value)) {
     std::vector<Value> keys;
+    keys.reserve(getters.size());
     for (const Getter &getter : getters)
       keys.push_back(caseSensitive ? getter(item) : ignoreCase(machine, getter(item)));
     keyed.emplace_back(Value::sequence(std::move(keys)), item);
   }
   sortBy(machine, keyed, bound.flag(0, false));
   std::vector<Value> items;
+  items.reserve(keyed.size());
   for (auto &entry : keyed)
     items.push_back(std::move(entry.second));
   return Value::sequence(std::move(items));
@@ -115,6 +117,7 @@ Value dictSort(Machine &machine, const Value &value, Args &args) {
   }
   sortBy(machine, keyed, bound.flag(2, false));
   std::vector<Value> items;
+  items.reserve(keyed.size());
   for (auto &entry : keyed)
     items.push_back(std::move(entry.second));
   return Value::sequence(std::move(items));

@@ -96,8 +96,7 @@ Value findGlobal(std::string_view name, bool &found) {
   if (name == "dict")
     return Value::callable("dict", makeDict);
   if (name == "namespace")
-    return Value::callable("namespace",
-                           [](Machine &machine, Args &args) { return machine.makeNamespace(std::move(args)); });
+    return Value::callable("namespace", [](Machine &machine, Args &args) { return machine.makeNamespace(args); });
   if (name == "raise_exception")
     return Value::callable("raise_exception", raiseException);
   if (name == "strftime_now")

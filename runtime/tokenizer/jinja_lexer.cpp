@@ -119,15 +119,14 @@ private:
 
   void lexText() {
     size_t begin = at;
-    size_t tag = begin;
-    do {
-      tag = source.find('{', tag);
-      if (tag == std::string_view::npos || tag + 1 >= source.size()) {
-        push(Token::DATA, std::string(source.substr(begin)));
-        at = source.size();
-        return;
-      }
-    } while (source[tag + 1] != '{' && source[tag + 1] != '%' && source[tag + 1] != '#' && ++tag);
+    size_t tag = source.find('{', begin);
+    while (tag != std::string_view::npos && !here("{{", tag - at) && !here("{%", tag - at) && !here("{#", tag - at))
+      tag = source.find('{', tag + 1);
+    if (tag == std::string_view::npos) {
+      push(Token::DATA, std::string(source.substr(begin)));
+      at = source.size();
+      return;
+    }
     char type = source[tag + 1];
     char sign = signOf(source.substr(tag + 2));
     pushText(source.substr(begin, tag - begin), sign, type == '{');

@@ -137,6 +137,7 @@ Machine::Flow Machine::execute(const Stmt &stmt) {
     auto inner = std::make_shared<Scope>();
     inner->parent = scope;
     std::vector<Value> values;
+    values.reserve(stmt.assignments.size());
     for (const auto &assignment : stmt.assignments)
       values.push_back(eval(*assignment.second));
     std::shared_ptr<Scope> outer = std::exchange(scope, inner);
@@ -358,6 +359,7 @@ Value Machine::eval(const Expr &expr) {
   case Expr::LIST: {
     std::vector<Value> items;
     meter.make(expr.kids.size() * sizeof(Value));
+    items.reserve(expr.kids.size());
     for (const Expr *kid : expr.kids)
       items.push_back(eval(*kid));
     return Value::sequence(std::move(items), expr.kind == Expr::LIST ? Flavor::LIST : Flavor::TUPLE);
@@ -696,10 +698,9 @@ Value Machine::evalLoopAttribute(const Value &value, std::string_view name) {
       return args.positional[static_cast<size_t>(index) % args.positional.size()];
     });
   if (name == "changed") {
-    Value self = value;
     return Value::callable(
         "changed",
-        [self](Machine &machine, Args &args) {
+        [self = value](Machine &machine, Args &args) {
           auto &state = self.as<Loop>();
           bool same = state.hasChanged && state.changed.size() == args.positional.size() &&
                       std::equal(state.changed.begin(), state.changed.end(), args.positional.begin(),
@@ -714,7 +715,7 @@ Value Machine::evalLoopAttribute(const Value &value, std::string_view name) {
   return Value::undefined(cat("'LoopContext object' has no attribute '", name, "'"));
 }
 
-Value Machine::makeNamespace(Args args) {
+Value Machine::makeNamespace(const Args &args) {
   meter.make(256);
   auto made = std::make_shared<Namespace>();
   keptNamespaces.push_back(made);

@@ -45,7 +45,7 @@ public:
   // `object.name` and `object[key]` as Jinja's environment looks them up: attributes and items fall back to each other.
   Value attribute(const Value &object, std::string_view name);
   Value item(const Value &object, const Value &key);
-  Value makeNamespace(Args args);
+  Value makeNamespace(const Args &args);
   // Holds what can be part of a cycle or a long chain until the render ends, when each lets go of its values.
   void keep(const std::shared_ptr<Scope> &kept);
   void keep(const std::shared_ptr<Loop> &kept);

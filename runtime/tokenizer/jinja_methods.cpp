@@ -181,8 +181,9 @@ std::vector<Value> splitText(Machine &machine, const std::string &whole, const V
   }
   if (fromRight)
     std::reverse(parts.begin(), parts.end());
-  std::vector<Value> made;
   machine.meter.make(whole.size() + parts.size() * (sizeof(Value) + sizeof(Text)));
+  std::vector<Value> made;
+  made.reserve(parts.size());
   for (std::string_view part : parts)
     made.push_back(text(std::string(part)));
   return made;

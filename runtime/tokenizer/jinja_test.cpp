@@ -127,8 +127,7 @@ TEST(JinjaTest, HostileTemplatesEndInAnError) {
       "{{ [1] | batch(1000000000000, 0) | list }}",
       "{% set ns = namespace(x=[]) %}{% for i in range(90000) %}{% set ns.x = [ns.x] %}{% endfor %}",
       "{% set ns = namespace(x=[1]) %}{% for i in range(60) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x }}",
-      "{% set ns = namespace(x=[1]) %}{% for i in range(60) %}{% set ns.x = [ns.x, ns.x] %}{% endfor %}{{ ns.x == "
-      "ns.x[:] }}",
+      "{% set n = namespace(x=[1]) %}{% for i in range(60) %}{% set n.x = [n.x, n.x] %}{% endfor %}{{ n.x == n.x[:] }}",
       "{% set ns = namespace() %}{% set ns.me = [ns] %}{{ ns }}",
       "{{ " + repeated("(", 5000) + "1" + repeated(")", 5000) + " }}",
       "{{ " + repeated("[", 5000) + repeated("]", 5000) + " }}",
@@ -142,11 +141,13 @@ TEST(JinjaTest, HostileTemplatesEndInAnError) {
       repeated("{% for a in [1] %}", 500) + repeated("{% endfor %}", 500),
       repeated("{% macro m() %}", 500) + repeated("{% endmacro %}", 500),
       "{% for x in [[[[1]]]] recursive %}{{ loop([[1]]) }}{% endfor %}",
-      "{% for i in range(99999) %}{{ 'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa' * 999 }}{% "
+      "{% for i in range(99999) %}{{ 'aaaaaaaaaaaaaaaaaaaa' * 9999 }}{% "
       "endfor %}",
   };
+  jinja::RenderOptions options = goldenOptions();
+  options.limits = {.steps = 3'000'000, .bytes = 1 << 26};
   for (const std::string &source : hostile) {
-    absl::StatusOr<std::string> text = render(source);
+    absl::StatusOr<std::string> text = render(source, Json::object(), options);
     EXPECT_FALSE(text.ok()) << source.substr(0, 200);
   }
   EXPECT_FALSE(render(std::string((1 << 20) + 1, 'x')).ok());
@@ -182,9 +183,9 @@ TEST(JinjaTest, SurvivesMutatedTemplates) {
   variables["messages"] = Json::parse(R"([{"role": "user", "content": "hi"}, {"role": "assistant", "content": "x"}])");
   jinja::RenderOptions options = goldenOptions();
   options.limits = {.steps = 20'000, .bytes = 1 << 20};
-  std::mt19937 random(29);
+  std::mt19937 random = golden::repeatable(29);
   int rendered = 0;
-  for (int round = 0; round < 4000; ++round) {
+  for (int round = 0; round < 3000; ++round) {
     std::string source = sources[random() % sources.size()];
     const std::string &other = sources[random() % sources.size()];
     for (uint32_t edits = 1 + random() % 4; edits > 0 && !source.empty(); --edits) {

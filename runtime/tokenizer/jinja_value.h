@@ -120,7 +120,8 @@ class Meter {
 public:
   Meter(int64_t stepLimit, int64_t byteLimit) : steps(stepLimit), bytes(byteLimit) {}
   void step(int64_t count = 1) {
-    if ((steps -= count) < 0)
+    steps -= count;
+    if (steps < 0)
       failLimit("the template ran too many steps");
   }
   void make(size_t count) {

@@ -83,7 +83,7 @@ private:
   virtual DecodeRules decodeRules() const { return {}; }
   virtual std::string bytesOf(int32_t id, const Piece &piece) const = 0;
   // Whether an added token of the vocabulary is found by encodePlain itself.
-  virtual bool findsItself(int32_t id, const Piece &piece) const { return false; }
+  virtual bool findsItself(int32_t, const Piece &) const { return false; }
 
   std::vector<Entry> pieces;
   absl::flat_hash_map<std::string, int32_t> idOfText;

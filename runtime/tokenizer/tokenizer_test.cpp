@@ -4,6 +4,7 @@
 #include <random>
 
 #include "runtime/tokenizer/golden_file.h"
+#include "runtime/tokenizer/text.h"
 #include "runtime/tokenizer/tokenizer.h"
 #include "runtime/tokenizer/utf8.h"
 
@@ -60,12 +61,11 @@ TEST_P(GoldenTest, NeverMakesControlIdsFromPlainText) {
   golden::Json file = golden::readJson(GetParam());
   std::unique_ptr<Tokenizer> tokenizer = load(file);
   ASSERT_NE(tokenizer, nullptr);
-  std::mt19937 random(5);
   for (int32_t id = 0; id < tokenizer->size(); ++id) {
     if (!tokenizer->isControl(id))
       continue;
     std::string text(tokenizer->pieceText(id));
-    for (int32_t made : tokenizer->encode("a " + text + text + "\n" + text))
+    for (int32_t made : tokenizer->encode(cat("a ", text, text, "\n", text)))
       EXPECT_FALSE(tokenizer->isControl(made)) << text;
     std::vector<int32_t> parsed = tokenizer->encode(text, {.parseSpecial = true});
     EXPECT_EQ(parsed, std::vector<int32_t>{id}) << text;
@@ -76,7 +76,7 @@ TEST_P(GoldenTest, SurvivesAnyBytesAndIds) {
   golden::Json file = golden::readJson(GetParam());
   std::unique_ptr<Tokenizer> tokenizer = load(file);
   ASSERT_NE(tokenizer, nullptr);
-  std::mt19937 random(17);
+  std::mt19937 random = golden::repeatable(17);
   for (int round = 0; round < 800; ++round) {
     std::string text(random() % 60, '\0');
     for (char &c : text)
@@ -100,7 +100,7 @@ INSTANTIATE_TEST_SUITE_P(All, GoldenTest,
 TEST(TokenizerTest, ByteLevelTextSurvivesTheRoundTrip) {
   std::unique_ptr<Tokenizer> tokenizer = load(golden::readJson("bpe_smollm"));
   ASSERT_NE(tokenizer, nullptr);
-  std::mt19937 random(3);
+  std::mt19937 random = golden::repeatable(3);
   for (int round = 0; round < 500; ++round) {
     std::string text;
     for (uint32_t i = random() % 40; i > 0; --i) {
@@ -215,7 +215,7 @@ TEST(TokenizerTest, RefusesDamagedData) {
 TEST(TokenizerTest, SurvivesFlippedBytesInASentencePieceModel) {
   TokenizerData data = golden::dataOf(golden::readJson("spm_unigram"));
   const std::string good = data.sentencepiece_model();
-  std::mt19937 random(23);
+  std::mt19937 random = golden::repeatable(23);
   int loaded = 0;
   for (int round = 0; round < 300; ++round) {
     std::string bad = good;
