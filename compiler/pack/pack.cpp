@@ -168,8 +168,9 @@ public:
 private:
   absl::Status packBand(uint64_t band, uint64_t rows, Scratch &scratch, uint8_t *target) {
     const uint64_t real = std::min(rows, weight.rows - std::min(weight.rows, band));
-    if (absl::Status status = source.read(band, real, {scratch.floats.data(), real * weight.columns}); !status.ok())
-      return status;
+    if (real > 0)
+      if (absl::Status status = source.read(band, real, {scratch.floats.data(), real * weight.columns}); !status.ok())
+        return status;
     const bool tiled = weight.layout == PackedWeight::Layout::Tile16;
     if (real < rows)
       std::fill(scratch.rows.begin() + static_cast<ptrdiff_t>(real * size.rowBytes), scratch.rows.end(), uint8_t{0});

@@ -187,7 +187,7 @@ protected:
   std::span<const float> row(uint64_t r) const { return {checkpoint.values(0).data() + r * columns, columns}; }
 
   const uint64_t rows = GetParam().rows, columns = GetParam().columns;
-  const uint64_t paddedRows = (rows + 15) / 16 * 16, paddedColumns = (columns + 63) / 64 * 64;
+  const uint64_t paddedRows = (rows + 63) / 64 * 64, paddedColumns = (columns + 63) / 64 * 64;
   MemoryCheckpoint checkpoint;
 };
 
