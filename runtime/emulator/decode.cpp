@@ -121,8 +121,8 @@ constexpr uint32_t temporaries = 10; // two registers for each of three sources,
 
 class Decoder {
 public:
-  Decoder(const ChipInfo &chip, const Executor &executor, Disassembler &d, ProgramCode &code)
-      : chip(chip), micro(executor.micro), d(d), code(code) {}
+  Decoder(const ChipInfo &chip, const Executor &executor, Disassembler &d, bool poison, ProgramCode &code)
+      : chip(chip), micro(executor.micro), d(d), poison(poison), code(code) {}
 
   bool run(Fault &fault);
 
@@ -148,12 +148,14 @@ private:
   const ChipInfo &chip;
   const Micro &micro;
   Disassembler &d;
+  bool poison;
   ProgramCode &code;
   uint32_t registers = 0; // allocated by the descriptor
   int32_t sink = 0;       // where writes to NULL go
   std::map<std::pair<uint32_t, uint32_t>, int32_t> constantAt;
   std::map<std::pair<uint32_t, uint32_t>, int32_t> wideAt;
   std::string problem;                            // of the instruction being decoded
+  Use use;                                        // likewise
   std::vector<std::pair<size_t, uint32_t>> jumps; // operation, pc of its target
 
   bool parseDescriptor();
@@ -210,11 +212,14 @@ private:
       return sink;
     }
     uint32_t e = encoding(o);
-    if (e & 0x400)
-      return vectorRegister(o, words);
-    if ((e & 0xff) == sreg::null)
+    if ((e & 0x400) == 0 && (e & 0xff) == sreg::null)
       return sink;
-    return scalarAt(e & 0xff);
+    noteUse(use.writes, e, words);
+    return e & 0x400 ? vectorRegister(o, words) : scalarAt(e & 0xff);
+  }
+  static void noteUse(std::vector<Use::Registers> &list, uint32_t encoding, uint32_t words) {
+    uint32_t first = (encoding & 0xff) + (encoding & 0x400 ? 0 : 256);
+    list.push_back({first, std::min(words, (encoding & 0x400 ? 256 : 512) - first)});
   }
   bool immediate(const llvm::MCOperand &o, int64_t &v) const {
     if (o.isImm()) {
@@ -249,6 +254,7 @@ Decoder::Source Decoder::source(const llvm::MCOperand &o, Type type, uint32_t wo
   if (o.isReg()) {
     uint32_t e = encoding(o);
     s.high = e & 0x1000;
+    noteUse(use.reads, e, words);
     if (e & 0x400)
       s.offset = vectorRegister(o, words);
     else if ((e & 0xff) == sreg::null && words > 1)
@@ -488,8 +494,10 @@ bool Decoder::emitValu(const Raw &raw, const Entry &entry) {
       return false;
     }
     op.d = destination(inst.getOperand(0), resultWords);
-    // A vector handler that wrote to a scalar's place would write over its neighbours.
-    if (e->form == Form::valu && e->result != Type::mask && !isVector(inst.getOperand(0))) {
+    // A vector handler that wrote to a scalar's place would write over its neighbours; v_swap_b32 writes its source
+    // too.
+    bool scalarResult = !isVector(inst.getOperand(0)) || (raw.name == "v_swap_b32" && !isVector(inst.getOperand(1)));
+    if (e->form == Form::valu && e->result != Type::mask && scalarResult) {
       problem = "a scalar destination of a vector operation";
       return false;
     }
@@ -592,6 +600,7 @@ bool Decoder::emitDual(const Raw &raw) {
 }
 
 bool Decoder::emitMatrix(const Raw &raw, const Entry &entry) {
+  use.final = true;
   const Entry *e = &entry;
   unsigned n = raw.inst.getNumOperands(), count = 0;
   uint8_t pending = 0;
@@ -609,6 +618,7 @@ bool Decoder::emitMatrix(const Raw &raw, const Entry &entry) {
       if (o.isReg()) {
         // A tied accumulator is the destination, whatever is listed.
         const llvm::MCOperand &actual = isTied(raw, i) ? raw.inst.getOperand(0) : o;
+        noteUse(use.reads, encoding(actual), words);
         op.s[count] = isVector(actual) ? vectorRegister(actual, words) : 0;
         if (!isVector(actual))
           problem = "matrix operand in scalar registers";
@@ -657,7 +667,7 @@ bool Decoder::emitScalar(const Raw &raw, const Entry &e) {
       problem = "no destination";
       return false;
     }
-    op.d = destination(inst.getOperand(0), is64(e.result) ? 2 : 1);
+    op.d = destination(inst.getOperand(0), std::max<uint32_t>(e.words, is64(e.result) ? 2 : 1));
     first = std::max(1u, defs);
   }
   int64_t v = 0;
@@ -713,9 +723,9 @@ bool Decoder::emitScalar(const Raw &raw, const Entry &e) {
       op.imm = uint32_t(v);
     if (startsWith(raw.name, "s_barrier") && raw.name != "s_barrier" && int16_t(op.imm) != -1)
       problem = "only the workgroup's own barrier (-1) exists";
-    code.usesBarrier |= e.cls == Class::barrier;
     break;
   case Form::smem: {
+    use.final = true;
     op.imm = 0;
     op.s[1] = constant(0) | 1;
     llvm::StringRef rec = record(raw);
@@ -750,6 +760,7 @@ bool Decoder::emitVectorMemory(const Raw &raw, const Entry &e, std::string_view 
   op.run = e.run;
   op.detail = e.detail;
   op.site = code.sites++;
+  use.final = e.form != Form::dsPermute && e.form != Form::dsSwizzle;
   bool isDs = prefix == "ds_", isScratch = prefix == "scratch_";
   bool isStore = e.form == Form::vmemStore || e.form == Form::dsStore;
   std::vector<llvm::MCOperand> vectors;
@@ -762,9 +773,10 @@ bool Decoder::emitVectorMemory(const Raw &raw, const Entry &e, std::string_view 
       continue;
     if (o.isReg() && isVector(o))
       vectors.push_back(o);
-    else if (o.isReg() && o.getReg() && (encoding(o) & 0xff) != sreg::null)
+    else if (o.isReg() && o.getReg() && (encoding(o) & 0xff) != sreg::null) {
+      noteUse(use.reads, encoding(o), isScratch ? 1 : 2);
       scalarBase = scalarAt(encoding(o) & 0xff) | 1;
-    else if (immediate(o, v))
+    } else if (immediate(o, v))
       numbers.push_back(v);
   }
   auto offset = [&](size_t i) {
@@ -787,6 +799,7 @@ bool Decoder::emitVectorMemory(const Raw &raw, const Entry &e, std::string_view 
       problem = "too few registers";
       return 0;
     }
+    noteUse(use.reads, encoding(vectors[at]), count);
     return vectorRegister(vectors[at++], count);
   };
   int32_t zero = constant(0) | 1;
@@ -995,7 +1008,25 @@ bool Decoder::run(Fault &fault) {
     code.blocks.back().instructions += 1;
     code.ops[counter].imm2 = code.blocks.back().instructions;
     problem.clear();
-    if (!emit(raw)) {
+    use = {};
+    size_t check = code.ops.size();
+    if (poison) {
+      Op op{};
+      op.run = checkUse;
+      op.imm = uint32_t(code.uses.size());
+      add(op);
+    }
+    bool known = emit(raw);
+    // These pick among their sources, perhaps only defined ones.
+    if (startsWith(raw.name, "v_read") || startsWith(raw.name, "v_cndmask") || startsWith(raw.name, "v_perm"))
+      use.reads.clear();
+    if (poison && code.ops.size() == check + 1) {
+      code.ops.pop_back();
+      code.instructionOf.pop_back();
+    } else if (poison) {
+      code.uses.push_back(std::move(use));
+    }
+    if (!known) {
       char text[32];
       std::snprintf(text, sizeof text, "  pc 0x%x: ", raw.pc);
       unknown.push_back(text + code.instructions.back().text + (problem == "unknown" ? "" : " (" + problem + ")"));
@@ -1026,7 +1057,7 @@ bool Decoder::run(Fault &fault) {
 } // namespace
 
 std::shared_ptr<Program> decodeKernel(const ChipInfo &chip, const Executor &executor, const KernelInfo &kernel,
-                                      Fault &fault) {
+                                      bool poison, Fault &fault) {
   std::string error;
   Disassembler *d = disassemblerFor(chip, executor, error);
   if (!d) {
@@ -1036,7 +1067,7 @@ std::shared_ptr<Program> decodeKernel(const ChipInfo &chip, const Executor &exec
   std::lock_guard<std::mutex> guard(d->busy);
   auto program = std::make_shared<Program>();
   program->code.kernel = kernel;
-  Decoder decoder(chip, executor, *d, program->code);
+  Decoder decoder(chip, executor, *d, poison, program->code);
   if (!decoder.run(fault))
     return nullptr;
   return program;

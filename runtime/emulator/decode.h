@@ -16,6 +16,17 @@ struct Block {
   uint32_t instructions = 0;
 };
 
+// In poison mode: what an instruction reads and writes. Registers 0-255 are vectors, 256 and up the scalar file.
+// Compiled code does compute with undefined lanes whose results it drops, so arithmetic hands "undefined" on to its
+// result and only a `final` use (an address, data to store, a matrix) is a fault.
+struct Use {
+  struct Registers {
+    uint32_t first, count;
+  };
+  std::vector<Registers> reads, writes;
+  bool final = false;
+};
+
 struct ProgramCode {
   uint64_t id = 0; // never used twice
   KernelInfo kernel;
@@ -29,7 +40,7 @@ struct ProgramCode {
   uint32_t vectorBase = 0;      // byte offset of v0 from the wave
   uint32_t waveBytes = 0;
   uint32_t sites = 0;
-  bool usesBarrier = false;
+  std::vector<Use> uses; // by checkUse's imm
 
   uint16_t properties = 0;
   uint32_t userScalars = 0;
@@ -45,8 +56,9 @@ public:
   ProgramCode code;
 };
 
-// Decodes `kernel` for `chip`, or says in `fault` why not.
+// Decodes `kernel` for `chip`, or says in `fault` why not. `poison`: with a check before each instruction that what it
+// reads was written.
 std::shared_ptr<Program> decodeKernel(const ChipInfo &chip, const Executor &executor, const KernelInfo &kernel,
-                                      Fault &fault);
+                                      bool poison, Fault &fault);
 
 } // namespace ingot::emu

@@ -134,7 +134,7 @@ struct alignas(128) Wave {
   uint32_t mode;      // the MODE register
   uint32_t mxcsr;     // host form of mode, for 32-bit float operations
   uint32_t mxcsrWide; // ... for 64-bit
-  uint32_t *defined;  // poison mode: a lane mask for each vector register, then a word for each scalar
+  uint32_t *defined;  // poison mode: the written lanes of each vector register, then whether each scalar is
   alignas(128) uint32_t s[sreg::count];
   // The kernel's constants follow, then its vector registers (128-byte aligned).
 
@@ -172,6 +172,7 @@ std::span<const Entry> scalarEntries();
 // Pseudo-operations of the decoder.
 void countBlock(Wave *w, const Op *op);
 void leaveCode(Wave *w, const Op *op);
+void checkUse(Wave *w, const Op *op);
 
 #define INGOT_EXEC_TABLES(isa)                                                                                         \
   namespace isa {                                                                                                      \

@@ -568,6 +568,37 @@ void countBlock(Wave *w, const Op *op) {
 
 void leaveCode(Wave *w, const Op *op) { fault(w, op, 719, -1, "execution ran past the end of the kernel"); }
 
+// Before an instruction in poison mode; see Use. A word of a wide result depends on narrow sources and on the same word
+// of wide ones. Scalars are only judged in final uses: compilers merge lane masks with bits that they never look at.
+void checkUse(Wave *w, const Op *op) {
+  const Use &use = w->context->code->uses[op->imm];
+  uint32_t exec = w->exec(), missing[16] = {};
+  for (auto [first, count] : use.reads)
+    for (uint32_t i = first; i < first + count; ++i) {
+      uint32_t lanes = (i < 256 ? exec : 1u) & ~w->defined[i];
+      if (!lanes)
+        continue;
+      if (use.final) {
+        fault(w, op, 719, i < 256 ? std::countr_zero(lanes) : -1,
+              "uses " + (i < 256 ? "v" + std::to_string(i) : "s" + std::to_string(i - 256)) +
+                  ", which nothing defined has been written to");
+        return;
+      }
+      if (i >= 256)
+        continue;
+      for (uint32_t k = 0; k < 16; ++k)
+        if (count == 1 || k == i - first)
+          missing[k] |= lanes;
+    }
+  for (auto [first, count] : use.writes)
+    for (uint32_t i = first; i < first + count; ++i)
+      if (i < 256)
+        w->defined[i] = (w->defined[i] | exec) & ~missing[std::min(i - first, 15u)];
+      else
+        w->defined[i] = 1;
+  INGOT_NEXT;
+}
+
 uint32_t hostControl(uint32_t mode, bool wide) {
   // MODE: round f32 1:0, round f16/f64 3:2 (even, +inf, -inf, zero); denorm f32 5:4, f16/f64 7:6 (bit 0: keep inputs,
   // bit 1: keep outputs).

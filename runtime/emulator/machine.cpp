@@ -40,6 +40,9 @@ std::string hex(uint64_t v) {
   return text;
 }
 
+// Of poison mode, a wave: 256 vector registers and the scalar file.
+constexpr size_t definedWords = 256 + sreg::count;
+
 struct FreeAligned {
   void operator()(uint8_t *p) const { std::free(p); }
 };
@@ -65,7 +68,7 @@ struct Remembered {
 };
 
 struct Worker {
-  Buffer waves, lds, scratch, localIds;
+  Buffer waves, lds, scratch, localIds, defined;
   std::unordered_map<uint64_t, Remembered> programs;
 };
 
@@ -174,6 +177,17 @@ bool Machine::Impl::runGroup(Job &job, Worker &worker, Context &c, uint64_t grou
     w->s[sreg::exec + 1] = 0;
     w->s[sreg::null] = 0;
     w->s[sreg::vcc] = w->s[sreg::vcc + 1] = w->s[sreg::scc] = 0;
+    if (options.poison) {
+      std::memset(w->defined, 0, 4 * definedWords);
+      w->defined[0] = ~0u; // v0
+      auto given = [&](uint32_t first, uint32_t end) {
+        std::fill(w->defined + 256 + first, w->defined + 256 + end, 1u);
+      };
+      given(0, s);
+      given(sreg::ttmp, sreg::null + 1);
+      given(sreg::exec, sreg::exec + 2);
+      given(sreg::sharedBase, sreg::count);
+    }
     std::memcpy(reinterpret_cast<uint8_t *>(w) + code.vectorBase, worker.localIds.data.get() + 128 * size_t(i), 128);
   }
 
@@ -253,6 +267,7 @@ void Machine::Impl::work(Job &job, Worker &worker) {
     std::memcpy(ids + 4 * size_t(i), &v, 4);
   }
   uint8_t *waves = worker.waves.get(size_t(code.waveBytes) * job.waves);
+  auto *defined = reinterpret_cast<uint32_t *>(worker.defined.get(options.poison ? 4 * definedWords * job.waves : 0));
   for (uint32_t i = 0; i < job.waves; ++i) {
     uint8_t *at = waves + size_t(i) * code.waveBytes;
     auto *w = reinterpret_cast<Wave *>(at);
@@ -261,6 +276,7 @@ void Machine::Impl::work(Job &job, Worker &worker) {
     w->context = &c;
     w->index = i;
     w->scratch = c.scratch + size_t(i) * 32 * c.scratchBytes;
+    w->defined = defined + definedWords * i;
     w->s[sreg::sharedBase] = w->s[sreg::privateBase] = 0;
     w->s[sreg::sharedBase + 1] = sharedAperture;
     w->s[sreg::privateBase + 1] = privateAperture;
@@ -327,7 +343,7 @@ std::shared_ptr<const Program> Machine::decode(const KernelInfo &kernel, Fault &
     fault = {719, "the emulator needs a host with AVX2, FMA and F16C"};
     return nullptr;
   }
-  std::shared_ptr<Program> program = decodeKernel(impl->chip, *impl->executor, kernel, fault);
+  std::shared_ptr<Program> program = decodeKernel(impl->chip, *impl->executor, kernel, impl->options.poison, fault);
   if (program) {
     static std::atomic<uint64_t> ids{0};
     program->code.id = ++ids;

@@ -97,8 +97,8 @@ struct Counters {
 struct Options {
   unsigned threads = 0;            // 0: all cores
   uint64_t budget = 4'000'000'000; // wave-instructions a workgroup before it is "a kernel that never ends"
-  bool poison = false;             // fill and track undefined registers and LDS; reading one is a fault
-  bool deterministic = false;      // one thread, workgroups in order
+  bool poison = false; // an address, stored or matrix value that nothing wrote is a fault; LDS starts as 0xfb bytes
+  bool deterministic = false; // one thread, workgroups in order
 };
 
 // A kernel decoded for one chip. Decoding fails with the list of all instructions that the machine does not know.
