@@ -141,8 +141,7 @@ TEST(JinjaTest, HostileTemplatesEndInAnError) {
       repeated("{% for a in [1] %}", 500) + repeated("{% endfor %}", 500),
       repeated("{% macro m() %}", 500) + repeated("{% endmacro %}", 500),
       "{% for x in [[[[1]]]] recursive %}{{ loop([[1]]) }}{% endfor %}",
-      "{% for i in range(99999) %}{{ 'aaaaaaaaaaaaaaaaaaaa' * 9999 }}{% "
-      "endfor %}",
+      "{% for i in range(99999) %}{{ 'aaaaaaaaaa' * 9999 }}{% endfor %}",
   };
   jinja::RenderOptions options = goldenOptions();
   options.limits = {.steps = 3'000'000, .bytes = 1 << 26};
