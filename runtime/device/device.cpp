@@ -40,8 +40,7 @@ absl::StatusOr<std::shared_ptr<const Device>> Device::open(std::shared_ptr<const
   std::string why;
   int count = hip->deviceCount(&why);
   if (count == 0)
-    return absl::UnavailableError(absl::StrCat(hip->file(), " (HIP ", hip->versionText(), ") finds no GPU: ", why,
-                                               "; use --device emulator to run without one"));
+    return absl::UnavailableError(absl::StrCat(hip->file(), " (HIP ", hip->versionText(), ") finds no GPU: ", why));
   if (ordinal < 0 || ordinal >= count)
     return absl::InvalidArgumentError(absl::StrCat("expected a device from 0 to ", count - 1, ", got ", ordinal));
   std::shared_ptr<Device> device(new Device(std::move(hip), ordinal));

@@ -114,8 +114,8 @@ absl::StatusOr<std::shared_ptr<const Hip>> Hip::openSystem() {
       return hip;
     tried.emplace_back(file);
   }
-  return absl::NotFoundError(absl::StrCat("no HIP runtime on this machine (tried ", absl::StrJoin(tried, ", "),
-                                          "); install ROCm or Debian's libamdhip64-5, or use --device emulator"));
+  return absl::NotFoundError(
+      absl::StrCat("no HIP runtime on this machine (tried ", absl::StrJoin(tried, ", "), "); install ROCm"));
 }
 
 absl::StatusOr<std::string> Hip::findEmulator() {

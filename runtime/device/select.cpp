@@ -58,8 +58,13 @@ absl::StatusOr<SelectedDevice> selectEmulator(const DeviceRequest &request) {
 absl::StatusOr<SelectedDevice> selectDevice(const DeviceRequest &request) {
   if (request.available.empty())
     return absl::InvalidArgumentError("expected code for at least one chip, got none");
-  if (request.choice == DeviceChoice::kHip)
-    return selectCard(request);
+  if (request.choice == DeviceChoice::kHip) {
+    auto card = selectCard(request);
+    if (absl::IsUnavailable(card.status()) || absl::IsNotFound(card.status()))
+      return absl::UnavailableError(
+          absl::StrCat(std::string(card.status().message()), "; use --device emulator to run without one"));
+    return card;
+  }
   if (request.choice == DeviceChoice::kEmulator || !request.target.empty())
     return selectEmulator(request);
   auto card = selectCard(request);

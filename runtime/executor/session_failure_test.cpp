@@ -1,7 +1,10 @@
 // Every HIP call fails once: each failure must come back as a status that names it, leak nothing, and leave the session
 // able to begin again.
+#include <atomic>
+#include <cstdlib>
 #include <dlfcn.h>
 #include <filesystem>
+#include <new>
 #include <unistd.h>
 
 #include <gmock/gmock.h>
@@ -11,6 +14,20 @@
 #include "runtime/executor/testing/fake_hip.h"
 #include "runtime/executor/testing/toy_device.h"
 #include "runtime/executor/testing/toy_model.h"
+
+namespace {
+std::atomic<size_t> allocations = 0;
+} // namespace
+
+// Counts what the program allocates; operator new[] and the standard containers end here.
+void *operator new(size_t bytes) {
+  ++allocations;
+  if (void *memory = std::malloc(bytes))
+    return memory;
+  std::abort();
+}
+void operator delete(void *memory) noexcept { std::free(memory); }
+void operator delete(void *memory, size_t) noexcept { std::free(memory); }
 
 namespace ingot::testing {
 namespace {
@@ -114,6 +131,23 @@ TEST_F(SessionFailureTest, ASessionSurvivesAFailedCapture) {
   ASSERT_TRUE((*session)->prefill(somePrompt()).ok());
   for (int32_t expected : toyReply(somePrompt(), 4))
     EXPECT_EQ(*(*session)->next(), expected);
+}
+
+TEST_F(SessionFailureTest, SteadyDecodeAllocatesNothing) {
+  auto toy = openToyDevice();
+  auto artifact = Artifact::open(path);
+  ASSERT_TRUE(toy.ok() && artifact.ok());
+  auto session = Session::load(*std::move(artifact), toy->device, toy->target, {});
+  ASSERT_TRUE(session.ok());
+  ASSERT_TRUE((*session)->prefill(somePrompt()).ok());
+  ASSERT_TRUE((*session)->next().ok());
+  ASSERT_TRUE((*session)->next().ok());
+  size_t before = allocations;
+  bool good = true;
+  for (int step = 0; step < 10; ++step)
+    good &= (*session)->next().ok();
+  EXPECT_EQ(allocations, before);
+  EXPECT_TRUE(good);
 }
 
 TEST_F(SessionFailureTest, TooLittleMemoryIsRefusedWithTheNumbers) {

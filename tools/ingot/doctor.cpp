@@ -74,7 +74,7 @@ absl::Status checkFile(const std::string &path, const DeviceFlags &flags) {
   auto fit = computeFit((*artifact)->manifest(), *selected->device, 0, false);
   if (!fit.ok())
     return fit.status();
-  std::string where = absl::StrCat(selected->device->info().name, " (", selected->target, ")");
+  const std::string &where = selected->device->info().name;
   if (absl::Status status = checkFit(*fit); status.ok()) {
     good(absl::StrCat("fits ", where, " with its full context of ", fit->context,
                       " positions: ", bytesText(static_cast<double>(fit->needed())), " of ",
