@@ -1,0 +1,50 @@
+// Decode attention, both stages, against the text of llm.attention.
+#include "tests/numerics/attention_reference.h"
+
+using namespace ingot;
+using namespace ingot::numerics;
+
+namespace {
+
+void check(AttentionConfig c, const std::vector<uint64_t> &positions) {
+  c.scale = 1 / std::sqrt(static_cast<double>(c.headDim));
+  SCOPED_TRACE(describe(c));
+  Kernel decode([&](auto module, auto &target, auto name) { return emitAttentionDecode(module, target, name, c); });
+  Kernel combine([&](auto module, auto &target, auto name) { return emitAttentionCombine(module, target, name, c); });
+  uint64_t width = c.heads * c.headDim;
+  std::vector<Bf16> q = normalBf16(width, 5);
+  Buffer queries(padRows(q, width));
+  for (uint64_t position : positions) {
+    Caches caches(c, position + 1, 6);
+    StepBuffer step({.tokens = 1, .position = static_cast<int32_t>(position)});
+    Buffer k(caches.layout(true)), v(caches.layout(false));
+    Buffer partials(c.heads * attentionUnits(target(), c) * (c.headDim + 2) * 4), out(paddedRow(width) * 2);
+    decode.run(1, {&step, &queries, &k, &v, &partials});
+    combine.run(1, {&step, &partials, &out});
+
+    Difference difference;
+    std::vector<Bf16> got = out.read<Bf16>();
+    for (uint64_t h = 0; h < c.heads; ++h) {
+      std::vector<double> wanted = attend(c, caches, &q[h * c.headDim], h, position);
+      for (uint64_t d = 0; d < c.headDim; ++d)
+        difference.expect(toFloat(got[h * c.headDim + d]), wanted[d], kAttentionAbsolute, kAttentionRelative,
+                          "head " + std::to_string(h) + ", dim " + std::to_string(d));
+    }
+    for (uint64_t e = width; e < paddedRow(width); ++e)
+      difference.expect(toFloat(got[e]), 0, 0, 0, "padding " + std::to_string(e));
+    difference.report("position " + std::to_string(position));
+  }
+}
+
+TEST(AttentionDecode, RatioOne) { check({.heads = 3, .kvHeads = 3, .headDim = 16}, {0, 15, 16, 17, 63, 64}); }
+TEST(AttentionDecode, RatioThree) { check({.heads = 9, .kvHeads = 3, .headDim = 64}, {0, 1, 14, 15, 16, 300, 2000}); }
+TEST(AttentionDecode, RatioFour) { check({.heads = 4, .kvHeads = 1, .headDim = 128}, {0, 31, 32, 65}); }
+TEST(AttentionDecode, RatioFiveLeavesARaggedGroup) { check({.heads = 10, .kvHeads = 2, .headDim = 32}, {7, 100}); }
+TEST(AttentionDecode, RatioEight) { check({.heads = 16, .kvHeads = 2, .headDim = 48}, {0, 16, 130}); }
+TEST(AttentionDecode, WidestHead) { check({.heads = 3, .kvHeads = 1, .headDim = 256}, {0, 200}); }
+TEST(AttentionDecode, Window) {
+  check({.heads = 6, .kvHeads = 2, .headDim = 32, .window = 20}, {0, 18, 19, 20, 35, 36, 500});
+  check({.heads = 1, .kvHeads = 1, .headDim = 16, .window = 1}, {0, 15, 16});
+}
+
+} // namespace

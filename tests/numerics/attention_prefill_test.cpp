@@ -1,0 +1,61 @@
+// Prefill attention against the text of llm.attention, with rows of NaN after the chunk's last.
+#include "tests/numerics/attention_reference.h"
+
+using namespace ingot;
+using namespace ingot::numerics;
+
+namespace {
+
+struct Chunk {
+  unsigned tokens, position;
+};
+
+void check(AttentionConfig c, const std::vector<Chunk> &chunks) {
+  c.scale = 1 / std::sqrt(static_cast<double>(c.headDim));
+  SCOPED_TRACE(describe(c));
+  Kernel kernel([&](auto module, auto &target, auto name) { return emitAttentionPrefill(module, target, name, c); });
+  uint64_t width = c.heads * c.headDim, stride = paddedRow(width);
+  for (auto [tokens, position] : chunks) {
+    Caches caches(c, position + tokens, 8);
+    std::vector<Bf16> q = normalBf16(tokens * width, 9);
+    StepBuffer step({.tokens = static_cast<int32_t>(tokens), .position = static_cast<int32_t>(position)});
+    Buffer queries(padRows(q, width, tileRest(tokens))), k(caches.layout(true)), v(caches.layout(false));
+    Buffer out((tokens + tileRest(tokens)) * stride * 2);
+    kernel.run(tokens, {&step, &queries, &k, &v, &out});
+
+    Difference difference;
+    std::vector<Bf16> got = out.read<Bf16>();
+    for (unsigned t = 0; t < tokens; ++t) {
+      auto where = [&](uint64_t e) { return "token " + std::to_string(t) + ", element " + std::to_string(e); };
+      for (uint64_t h = 0; h < c.heads; ++h) {
+        std::vector<double> wanted = attend(c, caches, &q[t * width + h * c.headDim], h, position + t);
+        for (uint64_t d = 0; d < c.headDim; ++d)
+          difference.expect(toFloat(got[t * stride + h * c.headDim + d]), wanted[d], kAttentionAbsolute,
+                            kAttentionRelative, where(h * c.headDim + d));
+      }
+      for (uint64_t e = width; e < stride; ++e)
+        difference.expect(toFloat(got[t * stride + e]), 0, 0, 0, where(e));
+    }
+    difference.report(std::to_string(tokens) + " tokens at " + std::to_string(position));
+  }
+}
+
+TEST(AttentionPrefill, RatioOne) {
+  check({.heads = 3, .kvHeads = 3, .headDim = 16}, {{1, 0}, {15, 0}, {16, 0}, {17, 3}});
+}
+TEST(AttentionPrefill, RatioThree) {
+  check({.heads = 9, .kvHeads = 3, .headDim = 64}, {{1, 0}, {16, 16}, {64, 0}, {65, 0}, {30, 63}, {5, 2000}});
+}
+TEST(AttentionPrefill, RatioFour) { check({.heads = 4, .kvHeads = 1, .headDim = 128}, {{33, 31}, {80, 0}}); }
+TEST(AttentionPrefill, RatioEight) { check({.heads = 8, .kvHeads = 1, .headDim = 48}, {{20, 100}}); }
+TEST(AttentionPrefill, WidestHeads) {
+  check({.heads = 2, .kvHeads = 1, .headDim = 256}, {{17, 40}});
+  check({.heads = 1, .kvHeads = 1, .headDim = 240}, {{18, 0}});
+}
+TEST(AttentionPrefill, Window) {
+  check({.heads = 2, .kvHeads = 1, .headDim = 32, .window = 20}, {{70, 0}, {64, 500}, {3, 19}});
+  check({.heads = 1, .kvHeads = 1, .headDim = 16, .window = 1}, {{20, 0}, {16, 16}});
+  check({.heads = 1, .kvHeads = 1, .headDim = 16, .window = 3}, {{40, 30}});
+}
+
+} // namespace

@@ -1,0 +1,194 @@
+#include "tests/numerics/harness.h"
+
+#include <cmath>
+#include <cstdlib>
+#include <iterator>
+
+#include <dlfcn.h>
+
+#include "mlir/IR/BuiltinOps.h"
+#include "mlir/IR/MLIRContext.h"
+#include "mlir/IR/Verifier.h"
+
+namespace ingot::numerics {
+
+namespace {
+
+[[noreturn]] void fail(const std::string &why) {
+  std::fprintf(stderr, "numerics: %s\n", why.c_str());
+  std::exit(1);
+}
+
+// The HIP functions that the tests call, with HIP's own signatures in plain C types.
+struct Hip {
+  int (*hipMalloc)(void **, size_t);
+  int (*hipFree)(void *);
+  int (*hipMemcpy)(void *, const void *, size_t, int);
+  int (*hipModuleLoadData)(void **, const void *);
+  int (*hipModuleUnload)(void *);
+  int (*hipModuleGetFunction)(void **, void *, const char *);
+  int (*hipModuleLaunchKernel)(void *, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, void *,
+                               void **, void **);
+  int (*hipDeviceSynchronize)();
+  const char *(*ingotEmulatorLastReport)();
+
+  Hip() {
+    const char *file = std::getenv("INGOT_EMULATOR_LIBRARY");
+    void *library = dlopen(file ? file : "libingot-emulator.so", RTLD_NOW | RTLD_LOCAL);
+    if (!library)
+      fail(std::string("cannot open the emulator: ") + dlerror() + "; name its file in INGOT_EMULATOR_LIBRARY");
+    auto find = [&](auto &function, const char *name) {
+      void *symbol = dlsym(library, name);
+      if (!symbol)
+        fail(std::string("the emulator has no function ") + name);
+      std::memcpy(&function, &symbol, sizeof(symbol));
+    };
+    find(hipMalloc, "hipMalloc");
+    find(hipFree, "hipFree");
+    find(hipMemcpy, "hipMemcpy");
+    find(hipModuleLoadData, "hipModuleLoadData");
+    find(hipModuleUnload, "hipModuleUnload");
+    find(hipModuleGetFunction, "hipModuleGetFunction");
+    find(hipModuleLaunchKernel, "hipModuleLaunchKernel");
+    find(hipDeviceSynchronize, "hipDeviceSynchronize");
+    find(ingotEmulatorLastReport, "ingotEmulatorLastReport");
+  }
+
+  void check(int error, const char *doing) const {
+    if (error != 0)
+      fail(std::string(doing) + " failed with HIP error " + std::to_string(error) + "\n" + ingotEmulatorLastReport());
+  }
+};
+
+const Hip &hip() {
+  static const Hip instance;
+  return instance;
+}
+
+constexpr int kHostToDevice = 1, kDeviceToHost = 2;
+
+mlir::MLIRContext &context() {
+  static mlir::MLIRContext *instance = [] {
+    mlir::DialectRegistry registry;
+    registerCodegenDialects(registry);
+    auto *made = new mlir::MLIRContext(registry, mlir::MLIRContext::Threading::DISABLED);
+    made->loadAllAvailableDialects();
+    return made;
+  }();
+  return *instance;
+}
+
+} // namespace
+
+const TargetInfo &target() {
+  static const TargetInfo *chosen = [] {
+    const char *name = std::getenv("INGOT_EMULATOR_TARGET");
+    auto found = findTarget(name ? name : allTargets()[0].name);
+    if (!found.ok())
+      fail(std::string(found.status().message()));
+    return *found;
+  }();
+  return *chosen;
+}
+
+Buffer::Buffer(size_t bytes) : size(bytes) {
+  hip().check(hip().hipMalloc(&pointer, bytes), "hipMalloc");
+  std::vector<uint8_t> fill(bytes, kUntouched);
+  write(fill.data(), bytes);
+}
+
+Buffer::~Buffer() { hip().hipFree(pointer); }
+
+void Buffer::write(const void *bytes, size_t count) {
+  hip().check(hip().hipMemcpy(pointer, bytes, count, kHostToDevice), "hipMemcpy to the device");
+}
+
+void Buffer::readBytes(void *to) const {
+  hip().check(hip().hipMemcpy(to, pointer, size, kDeviceToHost), "hipMemcpy from the device");
+}
+
+Kernel::Kernel(const Emit &emit) {
+  mlir::OpBuilder b(&context());
+  mlir::OwningOpRef<mlir::ModuleOp> holder = mlir::ModuleOp::create(b.getUnknownLoc());
+  b.setInsertionPointToEnd(holder->getBody());
+  auto kernels = mlir::gpu::GPUModuleOp::create(b, b.getUnknownLoc(), "kernels");
+  shape = emit(kernels, target(), "kernel");
+  if (mlir::failed(mlir::verify(*holder)))
+    fail("the emitted module does not verify");
+  CompileOptions options;
+  if (const char *folder = std::getenv("INGOT_NUMERICS_DUMP"))
+    options.dumpDirectory = folder;
+  auto code = compileKernels(kernels, target(), options);
+  if (!code.ok())
+    fail(std::string(code.status().message()));
+  if (code->kernels.size() != 1)
+    fail("the code object holds " + std::to_string(code->kernels.size()) + " kernels, not 1");
+  const KernelFacts &facts = code->kernels[0];
+  EXPECT_EQ(facts.scratchBytes, 0U) << "the kernel spills, with " << facts.vgprs << " VGPRs";
+  EXPECT_EQ(facts.workgroupSize, shape.workgroupSize);
+  if (std::getenv("INGOT_NUMERICS_FACTS"))
+    std::printf("%s: %u VGPRs, %u SGPRs, %u bytes of LDS, %u bytes of scratch, %u bytes of code\n", target().name,
+                facts.vgprs, facts.sgprs, facts.ldsBytes, facts.scratchBytes, facts.codeBytes);
+  hip().check(hip().hipModuleLoadData(&module, code->elf.data()), "hipModuleLoadData");
+  hip().check(hip().hipModuleGetFunction(&function, module, shape.kernel.c_str()), "hipModuleGetFunction");
+}
+
+Kernel::~Kernel() { hip().hipModuleUnload(module); }
+
+void Kernel::run(unsigned tokens, const std::vector<const Buffer *> &arguments) const {
+  std::vector<void *> pointers;
+  for (const Buffer *buffer : arguments)
+    pointers.push_back(buffer->device());
+  std::vector<void *> places;
+  for (void *&pointer : pointers)
+    places.push_back(&pointer);
+  unsigned y =
+      shape.tokensPerWorkgroup == 0 ? shape.y : (tokens + shape.tokensPerWorkgroup - 1) / shape.tokensPerWorkgroup;
+  hip().check(hip().hipModuleLaunchKernel(function, shape.x, y, shape.z, shape.workgroupSize, 1, 1, 0, nullptr,
+                                          places.data(), nullptr),
+              "hipModuleLaunchKernel");
+  hip().check(hip().hipDeviceSynchronize(), "the kernel");
+}
+
+// std::normal_distribution differs between libraries; a sum of uniform numbers does not.
+std::vector<float> normalFloat(size_t count, uint32_t seed, float deviation) {
+  std::mt19937 random(seed);
+  std::vector<float> values(count);
+  for (float &value : values) {
+    double sum = -6;
+    for (int i = 0; i < 12; ++i)
+      sum += random() * 0x1p-32;
+    value = static_cast<float>(sum) * deviation;
+  }
+  return values;
+}
+
+std::vector<Bf16> normalBf16(size_t count, uint32_t seed, float deviation) {
+  std::vector<Bf16> values;
+  for (float value : normalFloat(count, seed, deviation))
+    values.push_back(toBf16(value));
+  return values;
+}
+
+std::vector<int8_t> uniformInt8(size_t count, uint32_t seed) {
+  std::mt19937 random(seed);
+  std::vector<int8_t> values(count);
+  for (int8_t &value : values)
+    value = static_cast<int8_t>(static_cast<int>(random() % 255) - 127);
+  return values;
+}
+
+void Difference::expect(double got, double wanted, double absolute, double relative, const std::string &where) {
+  ++compared;
+  if (std::abs(got - wanted) <= absolute + relative * std::abs(wanted))
+    return;
+  if (wrong++ == 0)
+    first = where + ": got " + std::to_string(got) + ", wanted " + std::to_string(wanted);
+}
+
+void Difference::report(const std::string &what) const {
+  EXPECT_GT(compared, 0U) << what << ": nothing was compared";
+  EXPECT_EQ(wrong, 0U) << what << ": " << wrong << " of " << compared << " values differ; the first at " << first;
+}
+
+} // namespace ingot::numerics

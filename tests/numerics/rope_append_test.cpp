@@ -1,0 +1,87 @@
+// Rope and append against the text of llm.rope and llm.append.
+#include "tests/numerics/harness.h"
+
+#include <cmath>
+
+using namespace ingot;
+using namespace ingot::numerics;
+
+namespace {
+
+void checkRope(const RopeConfig &c, unsigned tokens, int position) {
+  std::string what = std::to_string(c.heads) + " heads of " + std::to_string(c.headDim) + ", rotary " +
+                     std::to_string(c.rotary) + ", " + std::to_string(tokens) + " tokens at " +
+                     std::to_string(position);
+  uint64_t width = c.heads * c.headDim, half = c.rotary / 2, stride = paddedRow(width);
+  std::vector<Bf16> x = normalBf16(tokens * width, 1);
+  std::vector<float> frequencies;
+  for (uint64_t i = 0; i < half; ++i)
+    frequencies.push_back(std::pow(10000.0F, -static_cast<float>(i) / static_cast<float>(half)));
+
+  Kernel kernel([&](auto module, auto &target, auto name) { return emitRope(module, target, name, c); });
+  StepBuffer step({.tokens = static_cast<int32_t>(tokens), .position = position});
+  Buffer in(padRows(x, width)), table(frequencies), out(tokens * stride * 2);
+  kernel.run(tokens, {&step, &in, &table, &out});
+
+  Difference difference;
+  std::vector<Bf16> got = out.read<Bf16>();
+  for (unsigned t = 0; t < tokens; ++t)
+    for (uint64_t e = 0; e < stride; ++e) {
+      double wanted = 0, magnitude = 0;
+      if (e < width) {
+        uint64_t head = e / c.headDim, d = e % c.headDim, i = d % half;
+        auto at = [&](uint64_t dim) { return toFloat(x[t * width + head * c.headDim + dim]); };
+        if (d < c.rotary) {
+          double angle = static_cast<float>(position + static_cast<int>(t)) * frequencies[i];
+          double a = at(i), b = at(i + half);
+          wanted = d < half ? a * std::cos(angle) - b * std::sin(angle) : b * std::cos(angle) + a * std::sin(angle);
+          magnitude = std::abs(a) + std::abs(b);
+        } else {
+          wanted = at(d);
+        }
+      }
+      // One rounding to bf16 is 2^-8 relative; sine and cosine are within 2^-20 after the reduction by 2 pi.
+      difference.expect(toFloat(got[t * stride + e]), wanted, magnitude * 0x1p-20, magnitude > 0 ? 0x1.1p-8 : 0,
+                        "token " + std::to_string(t) + ", element " + std::to_string(e));
+    }
+  difference.report(what);
+}
+
+TEST(Rope, FullRotation) {
+  checkRope({.heads = 9, .headDim = 64, .rotary = 64}, 1, 0);
+  checkRope({.heads = 3, .headDim = 48, .rotary = 48}, 17, 5);
+  checkRope({.heads = 2, .headDim = 256, .rotary = 256}, 3, 131000);
+}
+
+TEST(Rope, PartOfAHead) {
+  checkRope({.heads = 3, .headDim = 64, .rotary = 16}, 3, 1000);
+  checkRope({.heads = 1, .headDim = 16, .rotary = 10}, 2, 7);
+}
+
+TEST(Append, WritesTheDeclaredPlacesAndNothingElse) {
+  for (auto [kvHeads, headDim, tokens, position] :
+       {std::tuple{3U, 64U, 1U, 0}, {3U, 64U, 40U, 13}, {1U, 16U, 17U, 15}, {2U, 48U, 5U, 2000}, {5U, 256U, 2U, 31}}) {
+    SCOPED_TRACE(std::to_string(kvHeads) + " heads of " + std::to_string(headDim) + " at " + std::to_string(position));
+    uint64_t width = uint64_t{kvHeads} * headDim, blocks = (static_cast<uint64_t>(position) + tokens + 15) / 16;
+    std::vector<Bf16> k = normalBf16(tokens * width, 2), v = normalBf16(tokens * width, 3);
+    Kernel kernel([&](auto module, auto &target, auto name) {
+      return emitAppend(module, target, name, {.kvHeads = kvHeads, .headDim = headDim});
+    });
+    StepBuffer step({.tokens = static_cast<int32_t>(tokens), .position = position});
+    Buffer kRows(padRows(k, width)), vRows(padRows(v, width)), kCache(blocks * 32 * width), vCache(blocks * 32 * width);
+    kernel.run(tokens, {&step, &kRows, &vRows, &kCache, &vCache});
+
+    std::vector<Bf16> wantedK(blocks * 16 * width, 0xffff), wantedV = wantedK;
+    for (unsigned t = 0; t < tokens; ++t)
+      for (uint64_t e = 0; e < width; ++e) {
+        uint64_t p = static_cast<uint64_t>(position) + t, j = e / headDim, d = e % headDim;
+        uint64_t head = (p / 16 * kvHeads + j) * headDim * 16;
+        wantedK[head + (d / 16 * 2 + d / 8 % 2) * 128 + p % 16 * 8 + d % 8] = k[t * width + e];
+        wantedV[head + d * 16 + p % 16] = v[t * width + e];
+      }
+    EXPECT_TRUE(kCache.read<Bf16>() == wantedK);
+    EXPECT_TRUE(vCache.read<Bf16>() == wantedV);
+  }
+}
+
+} // namespace

@@ -1,0 +1,232 @@
+// Argmax, sampling and advance against the texts of llm.argmax, llm.sample and llm.advance.
+#include "tests/numerics/harness.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <limits>
+#include <numeric>
+
+using namespace ingot;
+using namespace ingot::numerics;
+
+namespace {
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity(), kNaN = std::numeric_limits<float>::quiet_NaN();
+
+// All four words of Philox4x32-10.
+std::array<uint32_t, 4> philox(std::array<uint32_t, 4> c, std::array<uint32_t, 2> k) {
+  for (int round = 0; round < 10; ++round) {
+    uint64_t a = uint64_t{0xD2511F53} * c[0], b = uint64_t{0xCD9E8D57} * c[2];
+    c = {static_cast<uint32_t>(b >> 32) ^ c[1] ^ k[0], static_cast<uint32_t>(b),
+         static_cast<uint32_t>(a >> 32) ^ c[3] ^ k[1], static_cast<uint32_t>(a)};
+    k = {k[0] + 0x9E3779B9, k[1] + 0xBB67AE85};
+  }
+  return c;
+}
+
+double randomOf(const Step &step) {
+  auto counter = static_cast<uint32_t>(step.position + step.tokens);
+  return (philox({counter, 0, 0, 0}, {step.seed[0], step.seed[1]})[0] >> 8) * 0x1p-24;
+}
+
+struct Distribution {
+  std::vector<double> p; // of the kept, summing to 1; 0 for the rest
+  double margin;         // by how much of the probability the top-p cut cleared top_p, at the least
+};
+
+// The kept tokens' probabilities, in double, by sorting.
+Distribution distribution(const std::vector<float> &logits, const Step &step) {
+  std::vector<double> z;
+  for (float x : logits)
+    z.push_back(std::isnan(x) ? -std::numeric_limits<double>::infinity() : static_cast<double>(x) / step.temperature);
+  std::vector<size_t> order(z.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::sort(order.begin(), order.end(), [&](size_t a, size_t b) { return z[a] > z[b] || (z[a] == z[b] && a < b); });
+  if (step.top_k > 0 && static_cast<size_t>(step.top_k) < order.size())
+    order.resize(static_cast<size_t>(step.top_k));
+  Distribution d{std::vector<double>(z.size(), 0.0), 1};
+  double sum = 0, running = 0;
+  for (size_t i : order)
+    sum += std::exp(z[i] - z[order[0]]);
+  for (size_t n = 0; n < order.size(); ++n) {
+    double p = std::exp(z[order[n]] - z[order[0]]) / sum;
+    d.p[order[n]] = p;
+    running += p;
+    if (step.top_p < 1) {
+      d.margin = std::min(d.margin, std::abs(running - step.top_p));
+      if (running >= step.top_p)
+        break;
+    }
+  }
+  for (double &p : d.p)
+    p /= running;
+  return d;
+}
+
+class SampleKernel {
+public:
+  explicit SampleKernel(std::vector<float> values)
+      : logits(std::move(values)), row(logits), token(4),
+        kernel([&](auto module, auto &target, auto name) { return emitSample(module, target, name, logits.size()); }) {}
+
+  int32_t draw(const Step &step) {
+    StepBuffer device(step);
+    kernel.run(1, {&device, &row, &token});
+    return token.read<int32_t>()[0];
+  }
+
+  // Draws `count` tokens at successive positions. Each must be the one whose interval of the running sum holds u. The
+  // kernel's sums are fp32 and so are its weights, to about 1e-6 of the total: where u comes closer than kSlack to a
+  // border, the neighbour is accepted too; a top-p cut closer than kSlack to its goal may fall one token earlier or
+  // later.
+  void check(Step step, int count) {
+    constexpr double kSlack = 4e-6;
+    std::string what = std::to_string(logits.size()) + " logits, temperature " + std::to_string(step.temperature) +
+                       ", top_k " + std::to_string(step.top_k) + ", top_p " + std::to_string(step.top_p);
+    step.tokens = 1;
+    Distribution d = distribution(logits, step);
+    ASSERT_GT(d.margin, kSlack) << what << ": choose another top_p, this one cannot be decided";
+    for (int i = 0; i < count; ++i, ++step.position) {
+      double u = randomOf(step);
+      int32_t got = draw(step);
+      ASSERT_TRUE(got >= 0 && static_cast<size_t>(got) < logits.size()) << what << ": token " << got;
+      double below = std::accumulate(d.p.begin(), d.p.begin() + got, 0.0);
+      EXPECT_GT(d.p[static_cast<size_t>(got)], 0) << what << ": token " << got << " was not kept";
+      EXPECT_TRUE(below - kSlack <= u && u <= below + d.p[static_cast<size_t>(got)] + kSlack)
+          << what << ": token " << got << " has [" << below << ", " << below + d.p[static_cast<size_t>(got)]
+          << "), u is " << u;
+    }
+  }
+
+private:
+  std::vector<float> logits;
+  Buffer row, token;
+  Kernel kernel;
+};
+
+TEST(Philox, MatchesThePublishedVectors) {
+  EXPECT_EQ(philox({0, 0, 0, 0}, {0, 0}), (std::array<uint32_t, 4>{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}));
+  EXPECT_EQ(philox({0xffffffff, 0xffffffff, 0xffffffff, 0xffffffff}, {0xffffffff, 0xffffffff}),
+            (std::array<uint32_t, 4>{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}));
+}
+
+void checkAllModes(size_t vocabulary, int count) {
+  SampleKernel kernel(normalFloat(vocabulary, 11, 3));
+  Step plain{.position = 40, .seed = {1, 2}, .temperature = 1, .top_p = 1};
+  kernel.check(plain, count);
+  for (float temperature : {0.25F, 2.0F}) {
+    Step step = plain;
+    step.temperature = temperature;
+    step.seed[0] = 77;
+    kernel.check(step, count);
+  }
+  for (int32_t k : {1, 2, 5, 40, 5000}) {
+    Step step = plain;
+    step.top_k = k;
+    step.seed[1] = 0xdeadbeef;
+    kernel.check(step, count);
+    step.top_p = 0.71F;
+    kernel.check(step, count);
+  }
+  for (float p : {0.0123F, 0.52F, 0.913F, 0.9871F}) {
+    Step step = plain;
+    step.top_p = p;
+    step.position = 100000;
+    kernel.check(step, count);
+  }
+}
+
+TEST(Sample, SmallVocabulary) { checkAllModes(7, 8); }
+TEST(Sample, OddVocabulary) { checkAllModes(4099, 4); }
+TEST(Sample, RealVocabulary) { checkAllModes(49152, 2); }
+
+TEST(Sample, EqualLogitsKeepTheLowestIndices) {
+  // 3 x 2.0 at 10, 700, 1999; the rest equal at 1.0: the cut falls among equals.
+  std::vector<float> logits(2000, 1.0F);
+  logits[10] = logits[700] = logits[1999] = 2.0F;
+  logits[3] = -0.0F;
+  SampleKernel kernel(logits);
+  Step step{.position = 5, .seed = {9, 9}, .temperature = 1, .top_p = 1};
+  for (int32_t k : {2, 3, 4, 100, 1999}) {
+    step.top_k = k;
+    kernel.check(step, 12);
+  }
+  step.top_k = 50;
+  step.top_p = 0.8F; // among the ties that top-k left
+  kernel.check(step, 12);
+  step.top_k = 0;
+  step.top_p = 0.3003F;
+  kernel.check(step, 12);
+}
+
+TEST(Sample, TheWordOfPhiloxDecides) {
+  // With 2^14 equal logits the token is the upper bits of u.
+  SampleKernel kernel(std::vector<float>(1 << 14, -3.0F));
+  Step step{.tokens = 3, .position = 1234, .seed = {0x01234567, 0x89abcdef}, .temperature = 0.7F, .top_p = 1};
+  for (int i = 0; i < 8; ++i, step.position += 1000)
+    EXPECT_EQ(kernel.draw(step), static_cast<int32_t>(randomOf(step) * (1 << 14)));
+}
+
+TEST(Sample, BadLogitsDoNotWin) {
+  std::vector<float> logits(100, -kInfinity);
+  logits[4] = kNaN;
+  logits[50] = 1;
+  logits[60] = 1;
+  SampleKernel kernel(logits);
+  Step step{.position = 1, .seed = {3, 4}, .temperature = 1, .top_p = 1};
+  kernel.check(step, 8);
+  step.top_k = 70;
+  step.top_p = 0.9F;
+  kernel.check(step, 8);
+}
+
+TEST(Sample, ATinyTemperatureTakesTheLargest) {
+  SampleKernel kernel({0, 3, 7, 6.99F, 1});
+  Step step{.tokens = 1, .position = 1, .temperature = 1e-39F, .top_p = 1};
+  EXPECT_EQ(kernel.draw(step), 2);
+}
+
+TEST(Argmax, FindsTheFirstOfTheLargest) {
+  for (size_t vocabulary : {1U, 63U, 4099U, 49152U}) {
+    Kernel partial(
+        [&](auto module, auto &target, auto name) { return emitArgmaxPartial(module, target, name, vocabulary); });
+    Kernel final([&](auto module, auto &target, auto name) { return emitArgmaxFinal(module, target, name); });
+    auto run = [&](const std::vector<float> &logits) {
+      Buffer row(logits), partials(kArgmaxWorkgroups * 8), token(4);
+      partial.run(1, {&row, &partials});
+      final.run(1, {&partials, &token});
+      return token.read<int32_t>()[0];
+    };
+    std::vector<float> logits = normalFloat(vocabulary, 4);
+    EXPECT_EQ(run(logits), std::max_element(logits.begin(), logits.end()) - logits.begin()) << vocabulary;
+    EXPECT_EQ(run(std::vector<float>(vocabulary, -kInfinity)), 0) << vocabulary;
+    EXPECT_EQ(run(std::vector<float>(vocabulary, kNaN)), 0) << vocabulary;
+    if (vocabulary > 40) {
+      logits[vocabulary - 1] = logits[37] = logits[vocabulary / 2 + 8] = 100;
+      logits[20] = kNaN;
+      EXPECT_EQ(run(logits), 37) << vocabulary;
+      logits[37] = 0;
+      EXPECT_EQ(run(logits), static_cast<int32_t>(vocabulary / 2 + 8)) << vocabulary;
+    }
+  }
+}
+
+TEST(Advance, MovesTheStep) {
+  Kernel kernel([](auto module, auto &target, auto name) { return emitAdvance(module, target, name); });
+  Buffer token(std::vector<int32_t>{321}), tokens(std::vector<int32_t>{1, 2, 3}), output(std::vector<int32_t>{7, 7});
+  StepBuffer step({.tokens = 3, .position = 10, .generated = 1, .capacity = 2, .temperature = 1});
+  auto run = [&] {
+    kernel.run(1, {&step, &token, &tokens, &output});
+    Step now = step.read<Step>()[0];
+    return std::array{now.tokens, now.position, now.generated, now.capacity};
+  };
+  EXPECT_EQ(run(), (std::array{1, 13, 2, 2}));
+  EXPECT_EQ(tokens.read<int32_t>(), (std::vector{321, 2, 3}));
+  EXPECT_EQ(output.read<int32_t>(), (std::vector{7, 321}));
+  // The output is full: nothing is written past it, and the step still moves.
+  EXPECT_EQ(run(), (std::array{1, 14, 3, 2}));
+  EXPECT_EQ(output.read<int32_t>(), (std::vector{7, 321}));
+}
+
+} // namespace
