@@ -321,10 +321,10 @@ TEST_F(IngotTest, StatsGoToStderr) {
 }
 
 TEST_F(IngotTest, AnInterruptStopsAfterTheStep) {
-  std::string script =
-      absl::StrCat("cd ", folder.string(), " && { ", INGOT_PROGRAM,
-                   " bench toy.ingot --device emulator --prompt-tokens 9 --repeat 1000 >/dev/null 2>err & "
-                   "pid=$!; sleep 0.5; kill -INT $pid; wait $pid; }");
+  std::string script = absl::StrCat(
+      "cd ", folder.string(), " && { ", INGOT_PROGRAM,
+      " bench toy.ingot --device emulator --prompt-tokens 9 --repeat 1000 >/dev/null 2>err & "
+      "pid=$!; until grep -q run err || ! kill -0 $pid; do sleep 0.02; done; kill -INT $pid; wait $pid; }");
   int status = std::system(script.c_str()); // NOLINT(bugprone-command-processor): a background job
   ASSERT_TRUE(WIFEXITED(status));
   EXPECT_EQ(WEXITSTATUS(status), 1);
