@@ -123,6 +123,7 @@ Val KernelBuilder::lds(unsigned bytes, llvm::StringRef name) {
 }
 
 void KernelBuilder::barrier() { gpu::BarrierOp::create(b, location); }
+void KernelBuilder::scheduleFence() { ROCDL::SchedBarrier::create(b, location, 0); }
 
 // Control.
 

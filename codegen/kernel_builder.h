@@ -115,6 +115,8 @@ public:
   // LDS: a block of `bytes` of this workgroup; offsets are i32 bytes.
   Val lds(unsigned bytes, llvm::StringRef name);
   void barrier();
+  // The compiler moves no instruction across: bounds how many loads it has in flight, and so the registers they take.
+  void scheduleFence();
 
   // Control.
   // for (i = lower; i < upper; i += step), carrying values; returns what the body returned last.

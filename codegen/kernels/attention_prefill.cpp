@@ -55,8 +55,15 @@ LaunchShape emitAttentionPrefill(mlir::gpu::GPUModuleOp module, const TargetInfo
     fragment = kb.lanes(probe);
     probe.value().getDefiningOp()->erase();
   }
-  constexpr unsigned kRegisters = 200;
-  const unsigned parts = tiles * (fragment + 8) > kRegisters ? 2 : 1, tilesOfPart = (tiles + parts - 1) / parts;
+  constexpr unsigned kRegisters = 160;
+  unsigned parts = 1, tilesOfPart = tiles;
+  while (tiles * fragment + tilesOfPart * 8 > kRegisters && tilesOfPart > 1) {
+    parts *= 2;
+    tilesOfPart = (tiles + parts - 1) / parts;
+  }
+  // With more than half the registers held throughout, loads for a few tiles at a time are all that fit.
+  constexpr unsigned kTilesInFlight = 3;
+  const bool crowded = tiles * fragment + tilesOfPart * 8 > 120;
 
   kb.ifThen(firstQuery < tokens, [&] {
     Val firstTile = kb.constant(0);
@@ -84,8 +91,11 @@ LaunchShape emitAttentionPrefill(mlir::gpu::GPUModuleOp module, const TargetInfo
       Val k = kb.advance(kb.argument(2), bytes), v = kb.advance(kb.argument(3), bytes);
       Val headStart = kvHead * (headDim * 32);
       Val scores = kb.zero(kb.vec(8, kb.f32()));
-      for (unsigned t = 0; t < tiles; ++t)
+      for (unsigned t = 0; t < tiles; ++t) {
+        if (crowded && t % kTilesInFlight == 0)
+          kb.scheduleFence();
         scores = kb.matrixBf16(kb.loadTileFragment(k, headStart + t * 512, matrixRow), q[t], scores);
+      }
 
       // Element e is the score of position 16 block + 8 half + e.
       Val distance = queryPosition - (block * 16 + kb.laneHalf() * 8);
@@ -106,6 +116,8 @@ LaunchShape emitAttentionPrefill(mlir::gpu::GPUModuleOp module, const TargetInfo
 
       std::vector<Val> next = {maximum, kb.fma(s[1], rescale, kb.sumElements(p))};
       for (unsigned t = 0; t < tilesOfPart; ++t) {
+        if (crowded && t % kTilesInFlight == 0)
+          kb.scheduleFence();
         Val values = kb.loadFragment(v, headStart + (firstTile + t) * 512 + matrixRow * 32);
         next.push_back(kb.matrixBf16(values, low, kb.matrixBf16(values, high, s[2 + t] * rescale)));
       }

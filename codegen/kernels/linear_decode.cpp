@@ -38,10 +38,11 @@ static Val accumulate(KernelBuilder &k, const LinearConfig &c, Val tile, Val x, 
   if (c.scheme == LinearScheme::Int8Group32) {
     // Signed bytes become unsigned by flipping the sign bit, since bytes convert to float in one instruction only when
     // unsigned; sum((q + 128) x) - 128 sum(x) = sum(q x).
-    Val bytes = k.bitcast(tile ^ 0x80808080LL, k.vec(16, k.i8()));
     Val sum = k.constantF(0);
-    for (unsigned i = 0; i < 16; ++i)
-      sum = k.fma(k.toFloatUnsigned(k.element(bytes, i)), k.element(x, i), sum);
+    for (unsigned i = 0; i < 16; ++i) {
+      Val word = k.element(tile, i / 4) ^ 0x80808080LL;
+      sum = k.fma(k.toFloatUnsigned((word >> 8 * (i % 4)) & 0xff), k.element(x, i), sum); // v_cvt_f32_ubyteN
+    }
     return k.fma(scale, sum - correction, acc);
   }
   for (unsigned i = 0; i < 4; ++i) {

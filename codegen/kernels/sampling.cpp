@@ -180,7 +180,8 @@ private:
   Cut topP(Cut kept, Val share) {
     auto all = [&] { return std::vector<Val>{kept.key, kept.ties}; };
     auto some = [&] {
-      Val ofTies = kb.toFloat(kept.ties) * weightOfKey(kept.key);
+      // Where top-k kept all there are no ties, and the key below all keys is no number.
+      Val ofTies = kb.select(kept.ties > 0, kb.toFloat(kept.ties) * weightOfKey(kept.key), kb.constantF(0));
       // Of the kept, the weight of the keys at or above each of `keys`, or strictly above.
       auto weigh = [&](const std::vector<Val> &keys, bool strictly) {
         std::vector<Val> zeros(keys.size(), kb.constantF(0));
