@@ -928,7 +928,7 @@ bool Decoder::run(Fault &fault) {
     return fail("made for waves of 64 lanes; this machine runs waves of 32 (compile with wavefrontsize32)");
   if (code.kernel.codeBytes == 0 || code.kernel.codeBytes > (64u << 20))
     return fail("code of " + std::to_string(code.kernel.codeBytes) + " bytes: expected between 4 bytes and 64 MiB");
-  llvm::ArrayRef<uint8_t> bytes(reinterpret_cast<const uint8_t *>(code.kernel.entry), code.kernel.codeBytes);
+  llvm::ArrayRef<uint8_t> bytes(hostPointer(code.kernel.entry), code.kernel.codeBytes);
 
   std::vector<Raw> list;
   std::vector<std::string> unknown;

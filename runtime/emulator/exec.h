@@ -98,6 +98,11 @@ struct Site {
 
 enum class Stop : uint32_t { running, ended, barrier, faulted };
 
+// Addresses of the emulated program are the host's own.
+inline uint8_t *hostPointer(uint64_t address) {
+  return reinterpret_cast<uint8_t *>(address); // NOLINT(performance-no-int-to-ptr)
+}
+
 // What the waves of the workgroup that a thread executes share.
 struct Context {
   const Memory *memory;

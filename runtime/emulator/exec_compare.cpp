@@ -20,7 +20,7 @@ template <class T> void compare(Wave *w, const Op *op) {
     r |= maskOf(a > b);
   if constexpr (T::type == Type::f16 || T::type == Type::f32 || T::type == Type::f64)
     if (condition & unordered)
-      r |= maskOf((a != a) | (b != b));
+      r |= maskOf(anyNan(a, b));
   w->word(op->d) = r & w->exec();
   INGOT_NEXT;
 }

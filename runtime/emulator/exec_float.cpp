@@ -168,8 +168,9 @@ template <class T> bool isDenormal(T x) { return x != 0 && exponentOf(x) == 0; }
 template <class T> T divScale(T operand, T denominator, T numerator, bool &vcc, bool flushes) {
   using F = FloatTraits<T>;
   vcc = false;
-  bool isDenominator = std::memcmp(&operand, &denominator, sizeof(T)) == 0;
-  bool isNumerator = std::memcmp(&operand, &numerator, sizeof(T)) == 0;
+  auto bits = [](T x) { return __builtin_bit_cast(typename F::Bits, x); };
+  bool isDenominator = bits(operand) == bits(denominator);
+  bool isNumerator = bits(operand) == bits(numerator);
   if (denominator == 0 || numerator == 0) {
     vcc = true;
     return std::numeric_limits<T>::quiet_NaN();

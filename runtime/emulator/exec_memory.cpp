@@ -43,7 +43,7 @@ uint32_t bankConflicts(const uint32_t *offset, uint32_t exec, uint32_t words) {
 
 INGOT_INLINE void setPointers(Context *c, uint64_t base, U32 offset) {
   U64 p = __builtin_convertvector(offset, U64) + base;
-  std::memcpy(c->lane, &p, sizeof p);
+  std::memcpy(static_cast<void *>(c->lane), &p, sizeof p);
 }
 
 // Lane by lane, when the lanes are not all inside one range: each must be inside some range.
@@ -80,7 +80,7 @@ __attribute__((noinline, cold)) bool slowAddresses(Wave *w, const Op *op, const 
       faultAddress(w, op, i, a, bytes, write);
       return false;
     }
-    c->lane[i] = reinterpret_cast<uint8_t *>(a);
+    c->lane[i] = hostPointer(a);
   }
   uint8_t *first = c->lane[__builtin_ctz(exec)];
   for (int i = 0; i < 32; ++i)
@@ -169,7 +169,7 @@ __attribute__((noinline)) Where resolve(Wave *w, const Op *op, uint32_t imm) {
       if (inSite(from, from + 32 * bytes)) [[likely]] {
         if (low && (from & low))
           return misaligned(w, op, from, bytes);
-        return {reinterpret_cast<uint8_t *>(from), Lanes::consecutive};
+        return {hostPointer(from), Lanes::consecutive};
       }
     }
     if (exec != ~0u)
@@ -195,14 +195,14 @@ __attribute__((noinline)) Where resolve(Wave *w, const Op *op, uint32_t imm) {
     if (inSite(start, start + 32 * bytes)) [[likely]] {
       if (low && (start & low))
         return misaligned(w, op, start, bytes);
-      return {reinterpret_cast<uint8_t *>(start), Lanes::consecutive};
+      return {hostPointer(start), Lanes::consecutive};
     }
   }
   if (low && (__builtin_reduce_or(address) & low))
     return misaligned(w, op, start, bytes);
   uint64_t from = __builtin_reduce_min(address), to = __builtin_reduce_max(address);
   if (from < 0xffff000000000000ull && to < 0xffff000000000000ull && inSite(from, to + bytes)) [[likely]] {
-    std::memcpy(c->lane, &address, sizeof address);
+    std::memcpy(static_cast<void *>(c->lane), &address, sizeof address);
     return {nullptr, Lanes::scattered};
   }
   alignas(128) uint64_t list[32];

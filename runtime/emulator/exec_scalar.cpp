@@ -48,6 +48,9 @@ template <class T> void write(Wave *w, int32_t offset, T v) {
     w->word(offset) = __builtin_bit_cast(uint32_t, v);
 }
 
+float real(float x) { return x; }
+float real(Half x) { return x.v; }
+
 // What an operation does to SCC: nothing, "result is not zero", or what the expression assigns.
 enum class Scc { kept, nonzero, assigned };
 
@@ -93,8 +96,14 @@ template <class A, class F> Entry testRow(const char *names, F, Form form = Form
   return {names, test<A, F>, form, Class::scalar, Type::none, {typeOf<A>(), typeOf<A>(), Type::none, Type::none},
           2,     0,          0};
 }
-#define L(...) [](auto a, auto b, auto c, uint32_t &scc) { return __VA_ARGS__; }
-#define BODY(...) [](auto a, auto b, auto c, uint32_t &scc) { __VA_ARGS__ }
+#define L(...)                                                                                                         \
+  []([[maybe_unused]] auto a, [[maybe_unused]] auto b, [[maybe_unused]] auto c, [[maybe_unused]] uint32_t &scc) {      \
+    return __VA_ARGS__;                                                                                                \
+  }
+#define BODY(...)                                                                                                      \
+  []([[maybe_unused]] auto a, [[maybe_unused]] auto b, [[maybe_unused]] auto c, [[maybe_unused]] uint32_t &scc) {      \
+    __VA_ARGS__                                                                                                        \
+  }
 #define S1(names, D, A, rule, ...) row<D, A, U, U, Scc::rule>(names, 1, L(__VA_ARGS__))
 #define S2(names, D, A, B, rule, ...) row<D, A, B, U, Scc::rule>(names, 2, L(__VA_ARGS__))
 #define S2B(names, D, A, B, rule, ...) row<D, A, B, U, Scc::rule>(names, 2, BODY(__VA_ARGS__))
@@ -258,7 +267,7 @@ template <uint32_t words> void loadScalar(Wave *w, const Op *op) {
     return;
   }
   c->bytesRead += 4 * words;
-  std::memcpy(&w->word(op->d), reinterpret_cast<const void *>(address), 4 * words);
+  std::memcpy(&w->word(op->d), hostPointer(address), 4 * words);
   INGOT_NEXT;
 }
 template <class T> void loadScalarNarrow(Wave *w, const Op *op) {
@@ -272,7 +281,7 @@ template <class T> void loadScalarNarrow(Wave *w, const Op *op) {
   }
   c->bytesRead += sizeof(T);
   T v;
-  std::memcpy(&v, reinterpret_cast<const void *>(address), sizeof v);
+  std::memcpy(&v, hostPointer(address), sizeof v);
   w->word(op->d) = uint32_t(int32_t(v));
   INGOT_NEXT;
 }
@@ -477,15 +486,17 @@ std::span<const Entry> scalarEntries() {
     S1("s_floor_f16", Half, Half, kept, Half{std::floor(a.v)}),
     S1("s_trunc_f16", Half, Half, kept, Half{std::trunc(a.v)}),
     S1("s_rndne_f16", Half, Half, kept, Half{nearest(a.v)}),
-#define FLOAT_TESTS(type, T, x, y)                                                                                     \
-  TEST("s_cmp_lt_" type, T, x < y), TEST("s_cmp_eq_" type, T, x == y), TEST("s_cmp_le_" type, T, x <= y),              \
-      TEST("s_cmp_gt_" type, T, x > y), TEST("s_cmp_lg_" type, T, x<y || x> y), TEST("s_cmp_ge_" type, T, x >= y),     \
-      TEST("s_cmp_o_" type, T, x == x && y == y), TEST("s_cmp_u_" type, T, x != x || y != y),                          \
-      TEST("s_cmp_nge_" type, T, !(x >= y)), TEST("s_cmp_nlg_" type, T, !(x < y || x > y)),                            \
-      TEST("s_cmp_ngt_" type, T, !(x > y)), TEST("s_cmp_nle_" type, T, !(x <= y)), TEST("s_cmp_neq_" type, T, x != y), \
-      TEST("s_cmp_nlt_" type, T, !(x < y))
-    FLOAT_TESTS("f32", float, a, b),
-    FLOAT_TESTS("f16", Half, a.v, b.v),
+#define FLOAT_TESTS(type, T)                                                                                           \
+  TEST("s_cmp_lt_" type, T, real(a) < real(b)), TEST("s_cmp_eq_" type, T, real(a) == real(b)),                         \
+      TEST("s_cmp_le_" type, T, real(a) <= real(b)), TEST("s_cmp_gt_" type, T, real(a) > real(b)),                     \
+      TEST("s_cmp_lg_" type, T, std::islessgreater(real(a), real(b))), TEST("s_cmp_ge_" type, T, real(a) >= real(b)),  \
+      TEST("s_cmp_o_" type, T, !std::isunordered(real(a), real(b))),                                                   \
+      TEST("s_cmp_u_" type, T, std::isunordered(real(a), real(b))), TEST("s_cmp_nge_" type, T, !(real(a) >= real(b))), \
+      TEST("s_cmp_nlg_" type, T, !std::islessgreater(real(a), real(b))),                                               \
+      TEST("s_cmp_ngt_" type, T, !(real(a) > real(b))), TEST("s_cmp_nle_" type, T, !(real(a) <= real(b))),             \
+      TEST("s_cmp_neq_" type, T, real(a) != real(b)), TEST("s_cmp_nlt_" type, T, !(real(a) < real(b)))
+    FLOAT_TESTS("f32", float),
+    FLOAT_TESTS("f16", Half),
 
   // Transcendentals that read and write scalars (gfx12); their result type says "scalar register" to the decoder.
 #define TRANSCENDENTAL(name, D, A, ...)                                                                                \

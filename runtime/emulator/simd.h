@@ -263,7 +263,9 @@ Entry valuEntry(const char *names, Class cls, F, Form form = Form::valu) {
 }
 
 // Rows of an instruction table: names, result type, source types, the expression over a, b, c.
-#define INGOT_LAMBDA(...) [](auto a, auto b, auto c) __attribute__((always_inline)) { return __VA_ARGS__; }
+#define INGOT_LAMBDA(...)                                                                                              \
+  []([[maybe_unused]] auto a, [[maybe_unused]] auto b, [[maybe_unused]] auto c)                                        \
+      __attribute__((always_inline)) { return __VA_ARGS__; }
 #define V1(names, D, A, ...) valuEntry<D, A, absent, absent>(names, Class::vector, INGOT_LAMBDA(__VA_ARGS__))
 #define V2(names, D, A, B, ...) valuEntry<D, A, B, absent>(names, Class::vector, INGOT_LAMBDA(__VA_ARGS__))
 #define V3(names, D, A, B, C, ...) valuEntry<D, A, B, C>(names, Class::vector, INGOT_LAMBDA(__VA_ARGS__))
@@ -299,9 +301,13 @@ INGOT_INLINE F32 minNumber(F32 a, F32 b) {
   r = select(a == b, as<U32>(a) | as<U32>(b), r);
   return as<F32>(select(b != b, as<U32>(a), r));
 }
+// Lanes where either is a NaN.
+template <class V> INGOT_INLINE auto anyNan(V a, V b) {
+  return (a != a) | (b != b); // NOLINT(misc-redundant-expression)
+}
 // A NaN operand wins.
-INGOT_INLINE F32 maximum(F32 a, F32 b) { return select((a != a) | (b != b), a + b, maxNumber(a, b)); }
-INGOT_INLINE F32 minimum(F32 a, F32 b) { return select((a != a) | (b != b), a + b, minNumber(a, b)); }
+INGOT_INLINE F32 maximum(F32 a, F32 b) { return select(anyNan(a, b), a + b, maxNumber(a, b)); }
+INGOT_INLINE F32 minimum(F32 a, F32 b) { return select(anyNan(a, b), a + b, minNumber(a, b)); }
 INGOT_INLINE F32 fma(F32 a, F32 b, F32 c) { return __builtin_elementwise_fma(a, b, c); }
 
 // f16 fused multiply-add with one rounding: the product is exact in f32; the sum is rounded to odd in f32 when inexact,
@@ -310,7 +316,7 @@ INGOT_INLINE F32 fmaHalf(F32 a, F32 b, F32 c) {
   F32 p = a * b, s = p + c;
   F32 bv = s - p, err = (p - (s - bv)) + (c - bv);
   U32 bits = as<U32>(s);
-  I32 fix = (err != 0.0f) & ((bits & 1u) == 0u) & (s - s == 0.0f);
+  I32 fix = (err != 0.0f) & ((bits & 1u) == 0u) & ((bits & 0x7f800000u) != 0x7f800000u);
   // The exact sum lies towards or away from zero of s; stepping to the odd neighbour on that side keeps the
   // information.
   I32 away = (err > 0.0f) == (s > 0.0f);
