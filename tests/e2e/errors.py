@@ -31,7 +31,7 @@ def body(session):
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir()
         arguments = {"--targets": "gfx1151", "--recipe": "bf16"} | dict(options)
-        return session.run("ingotc", model, "-o", out / "model.ingot", *(f"{k}={v}" for k, v in arguments.items()), **extra)
+        return session.run("ingotc", "--quiet", model, "-o", out / "model.ingot", *(f"{k}={v}" for k, v in arguments.items()), **extra)
 
     def variant(name, case="llama-long"):
         folder = session.work / name
