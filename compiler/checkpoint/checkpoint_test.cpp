@@ -166,10 +166,8 @@ TEST(Gguf, ReadsSentencePieceVocabulary) {
   GgufBuilder builder = GgufBuilder::llama();
   builder.version = 2;
   builder.string("tokenizer.ggml.model", "llama");
-  builder.strings("tokenizer.ggml.tokens", {"<unk>", "<s>", "</s>", "<0x00>",
-                                            "\xe2\x96\x81"
-                                            "a",
-                                            "\xff"});
+  const std::string spaced = std::string("\xe2\x96\x81") + "a";
+  builder.strings("tokenizer.ggml.tokens", {"<unk>", "<s>", "</s>", "<0x00>", spaced, "\xff"});
   builder.numbers<float>("tokenizer.ggml.scores", 6, {0, 0, 0, 0, -1.5f, -2});
   builder.numbers<int32_t>("tokenizer.ggml.token_type", 5, {2, 3, 3, 6, 1, 1});
   builder.u32("tokenizer.ggml.bos_token_id", 1);

@@ -83,7 +83,7 @@ private:
     facts = std::move(*parsed);
     // Newer files keep all RoPE facts in one object; the keys that every older file has are filled from it.
     if (const auto rope = facts.find("rope_parameters"); rope != facts.end() && rope->is_object()) {
-      const nlohmann::json parameters = *rope;
+      const nlohmann::json &parameters = *rope; // adding keys to an object leaves the others in place
       if (parameters.contains("rope_theta") && !facts.contains("rope_theta"))
         facts["rope_theta"] = parameters["rope_theta"];
       if (parameters.contains("rope_type") && parameters["rope_type"] != "default" && !facts.contains("rope_scaling"))

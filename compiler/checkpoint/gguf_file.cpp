@@ -350,6 +350,7 @@ absl::Status GgufFile::parse() {
     tensor.offset += dataStart;
   }
   std::vector<const GgufTensor *> byOffset;
+  byOffset.reserve(records.size());
   for (const GgufTensor &tensor : records)
     byOffset.push_back(&tensor);
   std::sort(byOffset.begin(), byOffset.end(),

@@ -4,6 +4,7 @@
 
 #include <string>
 #include <string_view>
+#include <type_traits>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
@@ -11,8 +12,18 @@
 namespace ingot {
 
 inline absl::string_view messagePiece(std::string_view text) { return {text.data(), text.size()}; }
-template <typename T> const T &messagePiece(const T &value) { return value; }
 
-template <typename... Pieces> std::string cat(const Pieces &...pieces) { return absl::StrCat(messagePiece(pieces)...); }
+// Strings of any kind, and numbers; none gives "".
+template <typename... Pieces> std::string cat(const Pieces &...pieces) {
+  std::string text;
+  const auto add = [&](const auto &piece) {
+    if constexpr (std::is_convertible_v<decltype(piece), std::string_view>)
+      text.append(std::string_view(piece));
+    else
+      absl::StrAppend(&text, piece);
+  };
+  (add(pieces), ...);
+  return text;
+}
 
 } // namespace ingot

@@ -25,18 +25,18 @@ INGOT_INLINE uint32_t load32(const uint8_t *bytes) {
 
 void decodeF32(const uint8_t *source, uint64_t blocks, float *out) { std::memcpy(out, source, blocks * sizeof(float)); }
 
-INGOT_SIMD void decodeF16(const uint8_t *source, uint64_t blocks, float *out) {
+INGOT_SIMD void decodeF16(const uint8_t *__restrict source, uint64_t blocks, float *__restrict out) {
   for (uint64_t i = 0; i < blocks; ++i)
     out[i] = halfToFloat(load16(source + 2 * i));
 }
 
-INGOT_SIMD void decodeBF16(const uint8_t *source, uint64_t blocks, float *out) {
+INGOT_SIMD void decodeBF16(const uint8_t *__restrict source, uint64_t blocks, float *__restrict out) {
   for (uint64_t i = 0; i < blocks; ++i)
     out[i] = bf16ToFloat(load16(source + 2 * i));
 }
 
 // Q8_0: f16 scale, 32 signed bytes.
-INGOT_SIMD void decodeQ8_0(const uint8_t *source, uint64_t blocks, float *out) {
+INGOT_SIMD void decodeQ8_0(const uint8_t *__restrict source, uint64_t blocks, float *__restrict out) {
   for (uint64_t block = 0; block < blocks; ++block, source += 34, out += 32) {
     const float scale = halfToFloat(load16(source));
     for (int i = 0; i < 32; ++i)
@@ -45,7 +45,7 @@ INGOT_SIMD void decodeQ8_0(const uint8_t *source, uint64_t blocks, float *out) {
 }
 
 // Q4_0: f16 scale, 16 bytes; element i in the low nibbles, i + 16 in the high ones; offset 8.
-INGOT_SIMD void decodeQ4_0(const uint8_t *source, uint64_t blocks, float *out) {
+INGOT_SIMD void decodeQ4_0(const uint8_t *__restrict source, uint64_t blocks, float *__restrict out) {
   for (uint64_t block = 0; block < blocks; ++block, source += 18, out += 32) {
     const float scale = halfToFloat(load16(source));
     const uint8_t *nibbles = source + 2;
@@ -57,7 +57,7 @@ INGOT_SIMD void decodeQ4_0(const uint8_t *source, uint64_t blocks, float *out) {
 }
 
 // Q4_1: f16 scale, f16 minimum, 16 bytes of nibbles as in Q4_0.
-INGOT_SIMD void decodeQ4_1(const uint8_t *source, uint64_t blocks, float *out) {
+INGOT_SIMD void decodeQ4_1(const uint8_t *__restrict source, uint64_t blocks, float *__restrict out) {
   for (uint64_t block = 0; block < blocks; ++block, source += 20, out += 32) {
     const float scale = halfToFloat(load16(source)), minimum = halfToFloat(load16(source + 2));
     const uint8_t *nibbles = source + 4;
@@ -76,7 +76,7 @@ INGOT_INLINE void fiveBits(const uint8_t *nibbles, uint32_t high, int32_t *out) 
     out[16 + i] = (nibbles[i] >> 4) | static_cast<int32_t>(((high >> (16 + i)) & 1) << 4);
 }
 
-INGOT_SIMD void decodeQ5_0(const uint8_t *source, uint64_t blocks, float *out) {
+INGOT_SIMD void decodeQ5_0(const uint8_t *__restrict source, uint64_t blocks, float *__restrict out) {
   for (uint64_t block = 0; block < blocks; ++block, source += 22, out += 32) {
     const float scale = halfToFloat(load16(source));
     int32_t numbers[32];
@@ -86,7 +86,7 @@ INGOT_SIMD void decodeQ5_0(const uint8_t *source, uint64_t blocks, float *out) {
   }
 }
 
-INGOT_SIMD void decodeQ5_1(const uint8_t *source, uint64_t blocks, float *out) {
+INGOT_SIMD void decodeQ5_1(const uint8_t *__restrict source, uint64_t blocks, float *__restrict out) {
   for (uint64_t block = 0; block < blocks; ++block, source += 24, out += 32) {
     const float scale = halfToFloat(load16(source)), minimum = halfToFloat(load16(source + 2));
     int32_t numbers[32];
@@ -108,7 +108,7 @@ INGOT_INLINE void sixBitScales(const uint8_t *packed, float *scales, float *mini
 }
 
 // Q4_K: f16 scale, f16 scale of minima, 12 bytes of six-bit scales, 128 bytes of nibbles (32 low, then 32 high).
-INGOT_SIMD void decodeQ4_K(const uint8_t *source, uint64_t blocks, float *out) {
+INGOT_SIMD void decodeQ4_K(const uint8_t *__restrict source, uint64_t blocks, float *__restrict out) {
   for (uint64_t block = 0; block < blocks; ++block, source += 144, out += 256) {
     const float scale = halfToFloat(load16(source)), minimumScale = halfToFloat(load16(source + 2));
     float scales[8], minima[8];
@@ -127,7 +127,7 @@ INGOT_SIMD void decodeQ4_K(const uint8_t *source, uint64_t blocks, float *out) {
 }
 
 // Q5_K: as Q4_K with 32 bytes of fifth bits before the nibbles; bit s of byte i belongs to element i of sub-block s.
-INGOT_SIMD void decodeQ5_K(const uint8_t *source, uint64_t blocks, float *out) {
+INGOT_SIMD void decodeQ5_K(const uint8_t *__restrict source, uint64_t blocks, float *__restrict out) {
   for (uint64_t block = 0; block < blocks; ++block, source += 176, out += 256) {
     const float scale = halfToFloat(load16(source)), minimumScale = halfToFloat(load16(source + 2));
     float scales[8], minima[8];
@@ -152,7 +152,7 @@ INGOT_SIMD void decodeQ5_K(const uint8_t *source, uint64_t blocks, float *out) {
 
 // Q6_K: 128 bytes of low nibbles, 64 of high bit pairs, 16 signed scales (one for 16 elements), f16 scale; offset 32.
 // A half block of 128 elements takes 64 nibble bytes (64 low, then 64 high) and 32 bytes of pairs (four times 32).
-INGOT_SIMD void decodeQ6_K(const uint8_t *source, uint64_t blocks, float *out) {
+INGOT_SIMD void decodeQ6_K(const uint8_t *__restrict source, uint64_t blocks, float *__restrict out) {
   for (uint64_t block = 0; block < blocks; ++block, source += 210, out += 256) {
     const float scale = halfToFloat(load16(source + 208));
     for (int half = 0; half < 2; ++half) {

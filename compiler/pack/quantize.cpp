@@ -28,20 +28,20 @@ INGOT_INLINE int8_t roundHalfEven(float x) {
   return static_cast<int8_t>(std::bit_cast<int32_t>(x + 12582912.0f) - std::bit_cast<int32_t>(12582912.0f));
 }
 
-INGOT_SIMD uint32_t maximumOf(const float *values, uint64_t count) { return absoluteMaximum(values, count); }
+INGOT_SIMD uint32_t maximumOf(const float *__restrict values, uint64_t count) { return absoluteMaximum(values, count); }
 
-INGOT_SIMD void toBf16(const float *values, uint64_t count, uint16_t *out) {
+INGOT_SIMD void toBf16(const float *__restrict values, uint64_t count, uint16_t *__restrict out) {
   for (uint64_t i = 0; i < count; ++i)
     out[i] = floatToBf16(values[i]);
 }
 
-INGOT_SIMD void toInt8(const float *values, uint64_t count, float inverse, int8_t *out) {
+INGOT_SIMD void toInt8(const float *__restrict values, uint64_t count, float inverse, int8_t *__restrict out) {
   for (uint64_t i = 0; i < count; ++i)
     out[i] = roundHalfEven(std::clamp(values[i] * inverse, -127.0f, 127.0f));
 }
 
 // A group at a time; the last one may be short. Returns false at a scale that f16 cannot hold.
-INGOT_SIMD bool toInt8Groups(const float *values, uint64_t count, int8_t *out, uint16_t *scales) {
+INGOT_SIMD bool toInt8Groups(const float *__restrict values, uint64_t count, int8_t *__restrict out, uint16_t *scales) {
   bool good = true;
   for (uint64_t begin = 0; begin < count; begin += kGroupSize) {
     const uint64_t size = std::min(kGroupSize, count - begin);
