@@ -62,8 +62,8 @@ LaunchShape emitAttentionPrefill(mlir::gpu::GPUModuleOp module, const TargetInfo
     tilesOfPart = (tiles + parts - 1) / parts;
   }
   // With more than half the registers held throughout, loads for a few tiles at a time are all that fit.
-  constexpr unsigned kTilesInFlight = 3;
-  const bool crowded = tiles * fragment + tilesOfPart * 8 > 120;
+  constexpr unsigned kTilesInFlight = 2;
+  const bool crowded = tiles * fragment + tilesOfPart * 8 >= 144;
 
   kb.ifThen(firstQuery < tokens, [&] {
     Val firstTile = kb.constant(0);

@@ -161,6 +161,6 @@ TEST_P(Linear, OddWithBias) {
 }
 TEST_P(Linear, RealShape) { check({.rows = 576, .columns = 1536, .scheme = GetParam()}, {0, 17}); }
 // Enough row tiles that a wave takes several.
-TEST_P(Linear, TallDecode) { check({.rows = 16384, .columns = 64, .scheme = GetParam(), .floatOutput = true}, {0}); }
+TEST_P(Linear, TallDecode) { check({.rows = 8192, .columns = 64, .scheme = GetParam(), .floatOutput = true}, {0}); }
 
 } // namespace
