@@ -77,7 +77,8 @@ private:
 };
 
 // LLVM works on one target at a time, so every target gets a thread, with an MLIR context of its own.
-static absl::StatusOr<CodeObject> compileTarget(std::string text, const TargetInfo &target, const std::string &dump) {
+static absl::StatusOr<CodeObject> compileTarget(const std::string &text, const TargetInfo &target,
+                                                const std::string &dump) {
   DialectRegistry registry;
   registerCodegenDialects(registry);
   MLIRContext context(registry, MLIRContext::Threading::DISABLED);

@@ -20,7 +20,7 @@ namespace ingot {
 namespace {
 
 constexpr int64_t kWeightAlignment = 256;
-constexpr int64_t kTokenTile = 64;  // rows that a prefill kernel may write at once
+constexpr int64_t kTokenTile = 64; // rows that a prefill kernel may write at once
 
 int64_t alignTo(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
 

@@ -1,0 +1,52 @@
+// RUN: ingot-opt %s --select=targets=gfx1151,gfx1201 | FileCheck %s
+// RUN: not ingot-opt %s --select=targets=gfx0 2>&1 | FileCheck %s --check-prefix=TARGET
+// RUN: not ingot-opt %s --select 2>&1 | FileCheck %s --check-prefix=NONE
+
+// TARGET: unknown target 'gfx0': expected one of gfx1151, gfx1201
+// NONE: select needs at least one target
+
+// CHECK: exec.weight @embed offset 0 bytes 12416 row_bf16 : tensor<97x64xf32> from ["embed"] scheme #llm.scheme<bf16>
+// CHECK: exec.weight @norm offset 12544 bytes 256 row_f32
+// 64 x 64 int8 and 64 f32 scales.
+// CHECK: exec.weight @w offset 12800 bytes 4352 tile16
+// 128 padded rows of 64 int8, then two f16 scales a row.
+// CHECK: exec.weight @head offset 17152 bytes 8704 tile16
+// CHECK: exec.buffer @weights weights bytes 25856
+// CHECK: exec.buffer @all_logits all_logits bytes 24832
+// CHECK: exec.buffer @decode.0 scratch
+module attributes {llm.facts = {architecture = "llama", context_length = 64 : i64, end_of_sequence = array<i64>, hidden_size = 64 : i64, layers = 1 : i64, name = "small", prefill_chunk = 64 : i64, skipped_tensors = [], vocabulary = 97 : i64}} {
+  llm.weight @embed from "embed" : tensor<97x64xf32> {scheme = #llm.scheme<bf16>}
+  llm.weight @norm from "norm" : tensor<64xf32> {scheme = #llm.scheme<f32>}
+  llm.weight @w from "w" : tensor<64x64xf32> {scheme = #llm.scheme<int8, activation = int8_per_token>}
+  llm.weight @head from "head" : tensor<97x64xf32> {scheme = #llm.scheme<int8, group = 32>}
+
+  // CHECK: exec.target @gfx1151
+  // CHECK: gpu.module @kernels
+  // CHECK-DAG: gpu.func @linear_w8a8_64x64
+  // CHECK-DAG: gpu.func @linear_int8_g32_97x64_f32
+  // CHECK: exec.program @decode weight_bytes 13440
+  // CHECK-NEXT: exec.launch @kernels::@embed_97x64 grid(1, 1, 1) block 128 args(@step, @tokens, @weights, @decode.0)
+  // CHECK-NEXT: exec.launch @kernels::@rms_norm_quantize_64_{{.*}} args(@decode.0, @weights + 12544, @decode.1, @decode.2)
+  // CHECK-NEXT: exec.launch @kernels::@linear_w8a8_64x64 {{.*}} args(@decode.1, @decode.2, @weights + 12800, @decode.3)
+  // CHECK-NEXT: exec.launch @kernels::@linear_int8_g32_97x64_f32 {{.*}} args(@decode.3, @weights + 17152, @logits)
+  func.func @decode(%tokens: tensor<1xi32>) -> tensor<1x97xf32> {
+    %x = llm.embed %tokens, @embed : (tensor<1xi32>) -> tensor<1x64xbf16>
+    %q, %s = llm.rms_norm_quantize %x, @norm eps 1.0e-5 : tensor<1x64xbf16> -> tensor<1x64xi8>, tensor<1xf32>
+    %y = llm.linear %q scales %s, @w : (tensor<1x64xi8>, tensor<1xf32>) -> tensor<1x64xbf16>
+    %l = llm.linear %y, @head : (tensor<1x64xbf16>) -> tensor<1x97xf32>
+    return %l : tensor<1x97xf32>
+  }
+
+  // Many tokens: other kernels, a grid that follows the chunk; one row again after last_token.
+  // CHECK: exec.program @prefill
+  // CHECK-NEXT: @embed_97x64 grid(1, 1, 1) tokens_per_workgroup 1
+  // CHECK-NEXT: @last_token_64 grid(1, 1, 1) block
+  // CHECK-NEXT: @linear_int8_g32_97x64_f32 grid
+  func.func @prefill(%tokens: tensor<?xi32>) -> tensor<1x97xf32> {
+    %x = llm.embed %tokens, @embed : (tensor<?xi32>) -> tensor<?x64xbf16>
+    %y = llm.last_token %x : tensor<?x64xbf16> -> tensor<1x64xbf16>
+    %l = llm.linear %y, @head : (tensor<1x64xbf16>) -> tensor<1x97xf32>
+    return %l : tensor<1x97xf32>
+  }
+  // CHECK: exec.target @gfx1201
+}
