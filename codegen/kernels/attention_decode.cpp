@@ -117,6 +117,7 @@ LaunchShape emitAttentionDecode(mlir::gpu::GPUModuleOp module, const TargetInfo 
         next.push_back(maximum);
         next.push_back(kb.fma(old[1], rescale, p));
         std::vector<Val> sums;
+        sums.reserve(rows);
         for (unsigned i = 0; i < rows; ++i)
           sums.push_back(old[2 + i] * rescale);
         for (unsigned n = 0; n < 16; ++n) {

@@ -70,6 +70,7 @@ LaunchShape emitAttentionPrefill(mlir::gpu::GPUModuleOp module, const TargetInfo
     if (parts > 1)
       firstTile = kb.minI(kb.workgroupZ() * tilesOfPart, kb.constant(tiles - tilesOfPart));
     std::vector<Val> q;
+    q.reserve(tiles);
     for (unsigned t = 0; t < tiles; ++t)
       q.push_back(kb.loadFragment(kb.argument(1), query * (stride * 2) + head * (headDim * 2) + t * 32));
 

@@ -19,7 +19,7 @@ unsigned lanesFor(const TargetInfo &target, uint64_t items) {
 // Runs `body` for every item below `items`, the workgroup's lanes side by side.
 void forItems(KernelBuilder &kb, uint64_t items, unsigned lanes, const std::function<void(Val)> &body) {
   kb.forLoop(kb.thread(), kb.constant(static_cast<int64_t>(items)), kb.constant(lanes), {},
-             [&](Val item, std::vector<Val>) {
+             [&](Val item, const std::vector<Val> &) {
                body(item);
                return std::vector<Val>{};
              });

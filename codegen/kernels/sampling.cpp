@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <limits>
 #include <numbers>
+#include <utility>
 
 #include "runtime/artifact/step.h"
 
@@ -219,7 +220,7 @@ private:
     const int64_t piece = size % 4 == 0 ? 4 : 1;
     const int64_t slice = (size / piece + kLanes - 1) / kLanes * piece;
     Val begin = kb.thread() * slice, end = kb.minI(begin + slice, kb.constant(size));
-    return kb.forLoop(begin, end, kb.constant(piece), state, [&](Val i, std::vector<Val> s) {
+    return kb.forLoop(begin, end, kb.constant(piece), std::move(state), [&](Val i, std::vector<Val> s) {
       if (piece == 1)
         return body(clean(kb.load(kb.f32(), kb.argument(1), i * 4)), i, s);
       Val x = kb.load(kb.vec(static_cast<unsigned>(piece), kb.f32()), kb.argument(1), i * 4);
@@ -261,15 +262,15 @@ private:
       return {s[0] + kb.zext(key(x) == cut.key, kb.i32())};
     })[0];
     Val tiesBefore = scan(ownTies) - ownTies;
-    // Walks the slice's kept elements: carried are the ties met so far and the caller's state.
+    // Walks the slice with the weight of each element, 0 where it is not kept: carried are the ties met so far and the
+    // caller's state.
     auto overKept = [&](std::vector<Val> state,
-                        const std::function<std::vector<Val>(Val, Val, Val, std::vector<Val>)> &body) {
+                        const std::function<std::vector<Val>(Val, Val, std::vector<Val>)> &body) {
       state.insert(state.begin(), tiesBefore);
       state = sweepSlice(state, [&](Val x, Val index, std::vector<Val> s) {
         Val k = key(x), tie = k == cut.key;
         Val kept = (k > cut.key) | (tie & (s[0] < cut.ties));
-        std::vector<Val> next =
-            body(kept, kb.select(kept, weight(x), kb.constantF(0)), index, {s.begin() + 1, s.end()});
+        std::vector<Val> next = body(kb.select(kept, weight(x), kb.constantF(0)), index, {s.begin() + 1, s.end()});
         next.insert(next.begin(), s[0] + kb.zext(tie, kb.i32()));
         return next;
       });
@@ -278,10 +279,10 @@ private:
     };
 
     // Pass 2: each lane's weight, and the last index it keeps that has any.
-    auto own = overKept({kb.constantF(0), kb.constant(-1)},
-                        [&](Val kept, Val w, Val index, std::vector<Val> s) -> std::vector<Val> {
-                          return {s[0] + w, kb.select(w > kb.constantF(0), index, s[1])};
-                        });
+    auto own =
+        overKept({kb.constantF(0), kb.constant(-1)}, [&](Val w, Val index, std::vector<Val> s) -> std::vector<Val> {
+          return {s[0] + w, kb.select(w > kb.constantF(0), index, s[1])};
+        });
     Val upTo = scan(own[0]), start = before(upTo), last = own[1];
     Val total = combineWorkgroup({upTo}, {Combine::MaxF})[0];
     Val goal = total * u;
@@ -292,11 +293,10 @@ private:
         combineWorkgroup({exceeds, kb.select(last >= 0, kb.thread(), kb.constant(-1))}, {Combine::MinI, Combine::MaxI});
     Val chosen = kb.select(lanes[0] == kNoIndex, lanes[1], lanes[0]);
     kb.ifThen(kb.thread() == chosen, [&] {
-      auto found =
-          overKept({start, kb.constant(-1)}, [&](Val kept, Val w, Val index, std::vector<Val> s) -> std::vector<Val> {
-            Val sum = s[0] + w;
-            return {sum, kb.select((s[1] < 0) & (w > kb.constantF(0)) & (sum > goal), index, s[1])};
-          });
+      auto found = overKept({start, kb.constant(-1)}, [&](Val w, Val index, std::vector<Val> s) -> std::vector<Val> {
+        Val sum = s[0] + w;
+        return {sum, kb.select((s[1] < 0) & (w > kb.constantF(0)) & (sum > goal), index, s[1])};
+      });
       kb.store(kb.select(found[1] < 0, last, found[1]), kb.argument(2), kb.constant(0));
     });
   }

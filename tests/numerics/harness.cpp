@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <iterator>
+#include <type_traits>
 
 #include <dlfcn.h>
 
@@ -38,10 +39,10 @@ struct Hip {
     if (!library)
       fail(std::string("cannot open the emulator: ") + dlerror() + "; name its file in INGOT_EMULATOR_LIBRARY");
     auto find = [&](auto &function, const char *name) {
-      void *symbol = dlsym(library, name);
-      if (!symbol)
+      using Function = std::remove_reference_t<decltype(function)>;
+      function = reinterpret_cast<Function>(dlsym(library, name));
+      if (!function)
         fail(std::string("the emulator has no function ") + name);
-      std::memcpy(&function, &symbol, sizeof(symbol));
     };
     find(hipMalloc, "hipMalloc");
     find(hipFree, "hipFree");
@@ -137,11 +138,13 @@ Kernel::~Kernel() { hip().hipModuleUnload(module); }
 
 void Kernel::run(unsigned tokens, const std::vector<const Buffer *> &arguments) const {
   std::vector<void *> pointers;
+  pointers.reserve(arguments.size());
   for (const Buffer *buffer : arguments)
     pointers.push_back(buffer->device());
   std::vector<void *> places;
+  places.reserve(arguments.size());
   for (void *&pointer : pointers)
-    places.push_back(&pointer);
+    places.push_back(static_cast<void *>(&pointer));
   unsigned y =
       shape.tokensPerWorkgroup == 0 ? shape.y : (tokens + shape.tokensPerWorkgroup - 1) / shape.tokensPerWorkgroup;
   hip().check(hip().hipModuleLaunchKernel(function, shape.x, y, shape.z, shape.workgroupSize, 1, 1, 0, nullptr,
@@ -165,6 +168,7 @@ std::vector<float> normalFloat(size_t count, uint32_t seed, float deviation) {
 
 std::vector<Bf16> normalBf16(size_t count, uint32_t seed, float deviation) {
   std::vector<Bf16> values;
+  values.reserve(count);
   for (float value : normalFloat(count, seed, deviation))
     values.push_back(toBf16(value));
   return values;

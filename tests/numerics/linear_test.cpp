@@ -41,7 +41,7 @@ struct Layer {
     uint64_t bytes = bf16 ? 2 : 1, steps = stepsOfK(c), scales = linearScalesOffset(c);
     std::vector<Bf16> floats = normalBf16(c.rows * c.columns, 21);
     std::vector<int8_t> integers = uniformInt8(c.rows * c.columns, 22);
-    std::mt19937 random(23);
+    std::mt19937 random(static_cast<uint32_t>(c.rows));
     for (uint64_t n = 0; n < c.rows; ++n)
       for (uint64_t k = 0; k < c.columns; ++k) {
         uint64_t i = n * c.columns + k, byte = k * bytes;
@@ -88,6 +88,7 @@ void check(const LinearConfig &c, const std::vector<unsigned> &counts) {
     std::vector<Bf16> x = normalBf16(tokens * c.columns, 25);
     std::vector<int8_t> xq = uniformInt8(tokens * c.columns, 26);
     std::vector<float> xScales;
+    xScales.reserve(tokens);
     for (unsigned t = 0; t < tokens; ++t)
       xScales.push_back(0.001F * static_cast<float>(t % 7 + 1));
     uint64_t extra = count == 0 ? 0 : tileRest(tokens);

@@ -106,6 +106,7 @@ TEST(Elementwise, AddsExactly) {
     Buffer first(a), second(b), out(a.size() * 2);
     kernel.run(kTokens, {&first, &second, &out});
     std::vector<Bf16> wanted;
+    wanted.reserve(a.size());
     for (size_t i = 0; i < a.size(); ++i)
       wanted.push_back(toBf16(toFloat(a[i]) + toFloat(b[i])));
     EXPECT_TRUE(out.read<Bf16>() == wanted) << columns;

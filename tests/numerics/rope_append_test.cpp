@@ -15,6 +15,7 @@ void checkRope(const RopeConfig &c, unsigned tokens, int position) {
   uint64_t width = c.heads * c.headDim, half = c.rotary / 2, stride = paddedRow(width);
   std::vector<Bf16> x = normalBf16(tokens * width, 1);
   std::vector<float> frequencies;
+  frequencies.reserve(half);
   for (uint64_t i = 0; i < half; ++i)
     frequencies.push_back(std::pow(10000.0F, -static_cast<float>(i) / static_cast<float>(half)));
 

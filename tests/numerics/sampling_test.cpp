@@ -38,6 +38,7 @@ struct Distribution {
 // The kept tokens' probabilities, in double, by sorting.
 Distribution distribution(const std::vector<float> &logits, const Step &step) {
   std::vector<double> z;
+  z.reserve(logits.size());
   for (float x : logits)
     z.push_back(std::isnan(x) ? -std::numeric_limits<double>::infinity() : static_cast<double>(x) / step.temperature);
   std::vector<size_t> order(z.size());
