@@ -416,9 +416,10 @@ Val KernelBuilder::matrixInt8(Val a, Val x, Val c) {
 }
 
 Val KernelBuilder::pin(Val value) {
-  auto assembly = LLVM::InlineAsmOp::create(b, location, value.type(), ValueRange{value.value()}, "", "=v,0",
-                                            /*has_side_effects=*/true, /*is_align_stack=*/false,
-                                            LLVM::tailcallkind::TailCallKind::None, LLVM::AsmDialectAttr(), ArrayAttr());
+  auto assembly =
+      LLVM::InlineAsmOp::create(b, location, value.type(), ValueRange{value.value()}, "", "=v,0",
+                                /*has_side_effects=*/true, /*is_align_stack=*/false,
+                                LLVM::tailcallkind::TailCallKind::None, LLVM::AsmDialectAttr(), ArrayAttr());
   return wrap(assembly.getRes());
 }
 

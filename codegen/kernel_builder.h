@@ -196,8 +196,9 @@ public:
   // f32 or 8 x i32.
   Val matrixBf16(Val a, Val b, Val c);
   Val matrixInt8(Val a, Val b, Val c);
-  // The same value, computed here and not later. LLVM's machine sinking moves matrix instructions into a block where only some
-  // lanes are active, and they need all lanes; so their results are pinned before the first branch that lanes may disagree on.
+  // The same value, computed here and not later. LLVM's machine sinking moves matrix instructions into a block where
+  // only some lanes are active, and they need all lanes; so their results are pinned before the first branch that lanes
+  // may disagree on.
   Val pin(Val value);
   // A B-fragment (bf16, K = the 16 rows of D) from 8 values of a D held as bf16.
   Val fragmentOfResult(Val eightBf16);
