@@ -1,5 +1,4 @@
 // RUN: ingot-opt %s --plan-memory --split-input-file | FileCheck %s
-// RUN: not ingot-opt %s --plan-memory --split-input-file 2>&1 | FileCheck %s --check-prefix=ERROR
 
 // @a and @c never live at the same time, so two buffers' room is enough for three.
 // CHECK-LABEL: module @chain
@@ -53,22 +52,4 @@ module @none {
   // CHECK-NEXT: exec.buffer @step step bytes 64
   // CHECK-NEXT: }
   exec.buffer @step step bytes 64
-}
-
-// -----
-
-module @handed_over {
-  exec.buffer @a scratch bytes 256
-  exec.target @chip {
-    gpu.module @kernels {
-      gpu.func @k(%x: !llvm.ptr<1>) kernel { gpu.return }
-    }
-    exec.program @prefill weight_bytes 0 {
-      exec.launch @kernels::@k grid(1, 1, 1) block 32 args(@a)
-    }
-    exec.program @decode weight_bytes 0 {
-      // ERROR: hands scratch buffer @a from program @prefill to another
-      exec.launch @kernels::@k grid(1, 1, 1) block 32 args(@a)
-    }
-  }
 }

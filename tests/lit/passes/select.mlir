@@ -13,7 +13,6 @@
 // CHECK: exec.weight @head offset 17152 bytes 8704 tile16
 // CHECK: exec.buffer @weights weights bytes 25856
 // CHECK: exec.buffer @all_logits all_logits bytes 24832
-// CHECK: exec.buffer @decode.0 scratch
 module attributes {llm.facts = {architecture = "llama", context_length = 64 : i64, end_of_sequence = array<i64>, hidden_size = 64 : i64, layers = 1 : i64, name = "small", prefill_chunk = 64 : i64, skipped_tensors = [], vocabulary = 97 : i64}} {
   llm.weight @embed from "embed" : tensor<97x64xf32> {scheme = #llm.scheme<bf16>}
   llm.weight @norm from "norm" : tensor<64xf32> {scheme = #llm.scheme<f32>}
@@ -48,5 +47,6 @@ module attributes {llm.facts = {architecture = "llama", context_length = 64 : i6
     %l = llm.linear %y, @head : (tensor<1x64xbf16>) -> tensor<1x97xf32>
     return %l : tensor<1x97xf32>
   }
+  // CHECK: exec.buffer @decode.0 scratch bytes 256
   // CHECK: exec.target @gfx1201
 }
