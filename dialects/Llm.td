@@ -86,7 +86,7 @@ def Llm_EmbedOp : Llm_SymbolUser<"embed", [Pure]> {
   let summary = "rows of the embedding table";
   let description = [{
     `result[i] = bf16(scale * table[tokens[i]])`, the product in fp32. `scale` is 1 unless the model says otherwise.
-    A token id outside `[0, V)` reads row 0: the runtime refuses such ids before anything runs.
+    A token id outside `[0, V)` reads the nearest row: the runtime refuses such ids before anything runs.
 
     ```mlir
     %x = llm.embed %tokens, @model.embed_tokens.weight : (tensor<?xi32>) -> tensor<?x576xbf16>
