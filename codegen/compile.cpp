@@ -29,6 +29,7 @@
 #include "llvm/Support/Path.h"
 #include "llvm/Support/TargetSelect.h"
 #include "llvm/Target/TargetMachine.h"
+#include "llvm/Transforms/Utils/Cloning.h"
 
 LLD_HAS_DRIVER(elf)
 
@@ -257,19 +258,9 @@ absl::StatusOr<CodeObject> compileKernels(gpu::GPUModuleOp module, const TargetI
   if (absl::Status s = dump(options, target, "ll", print(*ir)); !s.ok())
     return s;
   if (!options.dumpDirectory.empty()) {
-    // Emitting changes the module, so the assembly comes from a copy of the machine's work on a clone read back from
-    // text.
-    std::unique_ptr<llvm::Module> copy = translateModuleToLLVMIR(kernels, context, target.name);
-    copy->setTargetTriple(ir->getTargetTriple());
-    copy->setDataLayout(ir->getDataLayout());
-    if (!copy->getModuleFlag("amdhsa_code_object_version"))
-      copy->addModuleFlag(llvm::Module::Error, "amdhsa_code_object_version", kCodeObjectVersion);
-    for (llvm::Function &function : *copy)
-      if (!function.isDeclaration())
-        function.addFnAttr("uniform-work-group-size", "true");
-    optimise(*copy, **machine);
-    if (absl::Status s = dump(options, target, "s", emit(*copy, **machine, llvm::CodeGenFileType::AssemblyFile));
-        !s.ok())
+    // Emitting changes the module, so the assembly comes from a copy.
+    std::string assembly = emit(*llvm::CloneModule(*ir), **machine, llvm::CodeGenFileType::AssemblyFile);
+    if (absl::Status s = dump(options, target, "s", assembly); !s.ok())
       return s;
   }
   auto elf = link(emit(*ir, **machine, llvm::CodeGenFileType::ObjectFile));
