@@ -99,6 +99,7 @@ absl::StatusOr<DeviceBuffer> DeviceBuffer::allocate(std::shared_ptr<const Device
                                       "allocating ", bytes, " bytes of device memory for ", label);
       !status.ok())
     return status;
+  hip.labelBuffer(buffer.pointer, label);
   buffer.device = std::move(device);
   buffer.size = bytes;
   buffer.text = label;
@@ -123,6 +124,7 @@ absl::StatusOr<DeviceBuffer> DeviceBuffer::map(std::shared_ptr<const Device> dev
                                       "asking for the device address of ", label);
       !status.ok())
     return status;
+  hip.labelBuffer(buffer.pointer, label);
   return buffer;
 }
 

@@ -55,7 +55,8 @@ private:
 // Device memory, or host memory that the device reads in place.
 class DeviceBuffer {
 public:
-  // `label` names the buffer in errors. Zero bytes allocate one, so that every buffer has an address.
+  // `label` names the buffer in errors and in the emulator's counters. Zero bytes allocate one, so that every buffer
+  // has an address.
   static absl::StatusOr<DeviceBuffer> allocate(std::shared_ptr<const Device> device, uint64_t bytes,
                                                const std::string &label);
   // Registers host memory, which must outlive the buffer, for reading by the device.

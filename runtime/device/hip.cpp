@@ -91,6 +91,7 @@ absl::Status Hip::bind() {
   find(library, "ingotEmulatorLastReport", functions->emulatorLastReport);
   find(library, "ingotEmulatorCountersJson", functions->emulatorCountersJson);
   find(library, "ingotEmulatorResetCounters", functions->emulatorResetCounters);
+  find(library, "ingotEmulatorLabelBuffer", functions->emulatorLabelBuffer);
   return absl::OkStatus();
 }
 
@@ -183,6 +184,11 @@ absl::Status Hip::failure(int error, const std::string &doing) const {
 
 std::string Hip::countersJson() const {
   return functions->emulatorCountersJson ? functions->emulatorCountersJson() : "";
+}
+
+void Hip::labelBuffer(const void *pointer, const std::string &label) const {
+  if (functions->emulatorLabelBuffer && !label.empty())
+    functions->emulatorLabelBuffer(pointer, label.c_str());
 }
 
 void Hip::resetCounters() const {

@@ -52,6 +52,8 @@ public:
   // "" on a real device.
   std::string countersJson() const;
   void resetCounters() const;
+  // Names a buffer, by its device address, in the emulator's counters; nothing on a real device.
+  void labelBuffer(const void *pointer, const std::string &label) const;
 
 private:
   Hip(Kind kind, std::string name, void *library);

@@ -60,6 +60,7 @@ struct HipTable {
   const char *(*emulatorLastReport)() = nullptr;
   const char *(*emulatorCountersJson)() = nullptr;
   void (*emulatorResetCounters)() = nullptr;
+  int (*emulatorLabelBuffer)(const void *, const char *) = nullptr;
 };
 
 // Compiles only while the signatures above are those of the header.

@@ -80,7 +80,7 @@ Device::Device() : chip(initialChip()), nullStream(new ihipStream_t) {
   void *pages = mmap(nullptr, stagingBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   staging = pages == MAP_FAILED ? nullptr : static_cast<uint8_t *>(pages);
   if (staging)
-    memory.add(addressOf(staging), stagingBytes, true);
+    memory.add(addressOf(staging), stagingBytes, true, Memory::argumentsName);
 }
 
 hipError_t Device::setTarget(std::string_view name) {
@@ -183,6 +183,14 @@ hipError_t Device::unregisterHost(void *pointer) {
     return fail(hipErrorHostMemoryNotRegistered, hex(pointer) + " is not the start of a registered range");
   memory.remove(found->first);
   allocations.erase(found);
+  return hipSuccess;
+}
+
+hipError_t Device::labelBuffer(const void *pointer, std::string_view name) {
+  if (name.empty() || !allocations.contains(addressOf(pointer)))
+    return fail(hipErrorInvalidValue,
+                format("{} is not the start of a live allocation, or its name is empty", hex(pointer)));
+  memory.rename(addressOf(pointer), name);
   return hipSuccess;
 }
 

@@ -45,6 +45,8 @@ public:
   hipError_t release(void *pointer, bool host);
   hipError_t registerHost(void *pointer, size_t bytes, unsigned flags);
   hipError_t unregisterHost(void *pointer);
+  // Names an allocation or a registered range in the counters.
+  hipError_t labelBuffer(const void *pointer, std::string_view name);
   // The allocation that contains `pointer`, or null.
   const std::pair<const uint64_t, Allocation> *findAllocation(const void *pointer) const;
   uint64_t usedBytes() const { return used; }

@@ -19,7 +19,7 @@ std::string quoted(std::string_view text) {
   return out + "\"";
 }
 
-std::string json(const Counters &c, double seconds) {
+std::string json(const Memory &memory, const Counters &c, double seconds) {
   std::pair<const char *, uint64_t> fields[] = {{"launches", c.launches},
                                                 {"waves", c.waves},
                                                 {"instructions", c.instructions()},
@@ -40,7 +40,11 @@ std::string json(const Counters &c, double seconds) {
   std::string out = "{";
   for (const auto &[name, value] : fields)
     out += format("\"{}\": {}, ", name, value);
-  return out + "\"seconds\": " + std::to_string(seconds) + "}";
+  std::string buffers;
+  for (const BufferBytes &b : c.buffers)
+    buffers += (buffers.empty() ? "" : ", ") + quoted(memory.bufferName(b.buffer)) + ": {" +
+               format("\"read\": {}, \"written\": {}", b.read, b.written) + "}";
+  return out + "\"buffers\": {" + buffers + "}, \"seconds\": " + std::to_string(seconds) + "}";
 }
 
 } // namespace
@@ -84,11 +88,20 @@ const char *ingotEmulatorCountersJson(void) {
       continue;
     totals += record.counters;
     seconds += record.seconds;
-    kernels += (kernels.empty() ? "" : ", ") + quoted(name) + ": " + json(record.counters, record.seconds);
+    kernels +=
+        (kernels.empty() ? "" : ", ") + quoted(name) + ": " + json(device.memory, record.counters, record.seconds);
   }
-  text = "{\"target\": " + quoted(device.chip ? device.chip->name : "") + ", \"totals\": " + json(totals, seconds) +
-         ", \"kernels\": {" + kernels + "}}";
+  text = "{\"target\": " + quoted(device.chip ? device.chip->name : "") +
+         ", \"totals\": " + json(device.memory, totals, seconds) + ", \"kernels\": {" + kernels + "}}";
   return text.c_str();
+}
+
+int ingotEmulatorLabelBuffer(const void *pointer, const char *name) {
+  if (!pointer || !name)
+    return hipErrorInvalidValue;
+  Device &device = Device::get();
+  std::lock_guard guard(device.mutex);
+  return device.labelBuffer(pointer, name);
 }
 
 void ingotEmulatorResetCounters(void) {

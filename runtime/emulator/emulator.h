@@ -28,8 +28,15 @@ const char *ingotEmulatorLastReport(void);
 /* Forgets a sticky device fault, as if the device had been reset; memory, modules and graphs stay. */
 void ingotEmulatorClearFault(void);
 
+/* Names a buffer in the counters: `pointer` is the start of a live allocation or of a registered range. Buffers of one
+ * name are counted together; without a name a buffer is called "buffer N". Kernel arguments are "arguments", constants
+ * and globals of a module "code". 1 (invalid value) for any other pointer or an empty name. */
+int ingotEmulatorLabelBuffer(const void *pointer, const char *name);
+
 /* {"target", "totals": {...}, "kernels": {name: {...}}}: launches, waves, wave-instructions by class, bytes of global
- * memory read and written, LDS conflict cycles, seconds of host time. Valid until the next call on this thread. */
+ * memory read and written, LDS conflict cycles, seconds of host time, and "buffers": {name: {"read", "written"}}, which
+ * add up to the bytes in all. Bytes are the distinct bytes that the lanes of a wave touch with one instruction, before
+ * any cache. Valid until the next call on this thread. */
 const char *ingotEmulatorCountersJson(void);
 void ingotEmulatorResetCounters(void);
 

@@ -87,12 +87,15 @@ static_assert(sizeof(Op) == 64);
 
 enum class Space : uint8_t { globalScalarBase, global, flat, scratch, lds };
 
-// A range of memory this access site has used, and for LDS the last address pattern with its bank conflicts.
+// What an access site used last: its range of memory, and the offsets of its lanes with what they cost.
 struct Site {
   uint64_t begin = 1, end = 0;
+  uint32_t buffer = Memory::arguments;
   bool readOnly = false;
+  bool writes = false;
   bool patternKnown = false;
-  uint32_t patternExec = 0, patternCycles = 0;
+  // Of LDS the extra cycles by bank conflicts, else the distinct bytes that the lanes touch.
+  uint32_t patternExec = 0, patternCost = 0;
   uint32_t pattern[32] = {};
 };
 
@@ -110,13 +113,15 @@ struct Context {
   const Launch *launch;
   struct Job *job;
   Site *sites;
+  uint64_t *siteBytes; // a tally for each site, of the buffer it used last
   uint64_t *blockCounts;
   uint8_t *lds;
   uint32_t ldsBytes;
   uint8_t *scratch; // of all waves of the workgroup
   uint32_t scratchBytes;
   int64_t budget;
-  uint64_t bytesRead, bytesWritten, conflictCycles;
+  uint64_t conflictCycles;
+  Counters *counters;
   std::array<uint32_t, 3> group;
   const std::vector<Memory::Range> *readOnly; // this launch's read-only arguments
   bool faulted;
@@ -155,7 +160,8 @@ uint32_t hostControl(uint32_t mode, bool wide);
 // Records a fault and stops the wave; the caller returns at once. `lane` < 0: not about one lane.
 void fault(Wave *w, const Op *op, int code, int lane, const std::string &what);
 void faultAddress(Wave *w, const Op *op, int lane, uint64_t address, uint32_t bytes, bool write);
-// Finds a range for [low, high) and remembers it at the site; false when no single range has it all.
+// Finds a range for [low, high) and remembers it at the site; false when no single range has it all. Bytes that the
+// site then counts belong to this range's buffer.
 bool findRange(Wave *w, Site &site, uint64_t low, uint64_t high, bool write);
 
 // Where the micro-operations that modifiers, DPP and clamps expand to are found.

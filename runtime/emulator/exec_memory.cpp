@@ -46,11 +46,40 @@ INGOT_INLINE void setPointers(Context *c, uint64_t base, U32 offset) {
   std::memcpy(static_cast<void *>(c->lane), &p, sizeof p);
 }
 
+// How many different bytes the accesses of `bytes` at 32 offsets touch; sorts them.
+template <class T> uint32_t touched(T (&offset)[32], uint32_t bytes) {
+  if (!std::is_sorted(offset, offset + 32))
+    std::sort(offset, offset + 32);
+  uint32_t sum = bytes;
+  for (int i = 1; i < 32; ++i)
+    sum += uint32_t(std::min<T>(offset[i] - offset[i - 1], bytes));
+  return sum;
+}
+
+__attribute__((noinline)) void learnPattern(Site &site, U32 pattern, uint32_t bytes) {
+  std::memcpy(site.pattern, &pattern, sizeof pattern);
+  uint32_t offset[32];
+  std::memcpy(offset, &pattern, sizeof offset);
+  site.patternCost = touched(offset, bytes);
+  site.patternKnown = true;
+}
+
+// Counts an access by offsets from the lowest lane's. Waves repeat their patterns, so the answer stays with the site.
+INGOT_INLINE void countPattern(Context *c, const Op *op, U32 pattern, uint32_t bytes) {
+  Site &site = c->sites[op->site];
+  U32 known;
+  std::memcpy(&known, site.pattern, sizeof known);
+  if (!site.patternKnown || maskOf(known == pattern) != ~0u) [[unlikely]]
+    learnPattern(site, pattern, bytes);
+  c->siteBytes[op->site] += site.patternCost;
+}
+
 // Lane by lane, when the lanes are not all inside one range: each must be inside some range.
 __attribute__((noinline, cold)) bool slowAddresses(Wave *w, const Op *op, const uint64_t *address, uint32_t bytes,
                                                    bool write) {
   Context *c = w->context;
   uint32_t exec = w->exec();
+  uint64_t counted[32], *countedEnd = counted;
   for (int i = 0; i < 32; ++i) {
     if (!(exec >> i & 1))
       continue;
@@ -81,6 +110,12 @@ __attribute__((noinline, cold)) bool slowAddresses(Wave *w, const Op *op, const 
       return false;
     }
     c->lane[i] = hostPointer(a);
+    *countedEnd++ = a;
+  }
+  std::sort(counted, countedEnd);
+  for (const uint64_t *a = counted; a != countedEnd; ++a) {
+    findRange(w, c->sites[op->site], *a, *a + bytes, write);
+    c->siteBytes[op->site] += a == counted ? bytes : std::min<uint64_t>(*a - a[-1], bytes);
   }
   uint8_t *first = c->lane[__builtin_ctz(exec)];
   for (int i = 0; i < 32; ++i)
@@ -143,17 +178,15 @@ __attribute__((noinline)) Where resolve(Wave *w, const Op *op, uint32_t imm) {
     std::memcpy(&known, site.pattern, sizeof known);
     if (!site.patternKnown || site.patternExec != exec || maskOf(known == pattern) != ~0u) [[unlikely]] {
       std::memcpy(site.pattern, &pattern, sizeof pattern);
-      site.patternCycles = bankConflicts(site.pattern, exec, (bytes + 3) / 4);
+      site.patternCost = bankConflicts(site.pattern, exec, (bytes + 3) / 4);
       site.patternExec = exec;
       site.patternKnown = true;
     }
-    c->conflictCycles += site.patternCycles;
+    c->conflictCycles += site.patternCost;
     setPointers(c, reinterpret_cast<uint64_t>(c->lds), offset);
     return {nullptr, Lanes::scattered};
   }
 
-  uint64_t &moved = write ? c->bytesWritten : c->bytesRead;
-  moved += uint64_t(__builtin_popcount(exec)) * bytes;
   Site &site = c->sites[op->site];
   auto inSite = [&](uint64_t from, uint64_t to) {
     if (from >= site.begin && to <= site.end && !(write && site.readOnly)) [[likely]]
@@ -169,6 +202,7 @@ __attribute__((noinline)) Where resolve(Wave *w, const Op *op, uint32_t imm) {
       if (inSite(from, from + 32 * bytes)) [[likely]] {
         if (low && (from & low))
           return misaligned(w, op, from, bytes);
+        c->siteBytes[op->site] += 32 * bytes;
         return {hostPointer(from), Lanes::consecutive};
       }
     }
@@ -176,7 +210,9 @@ __attribute__((noinline)) Where resolve(Wave *w, const Op *op, uint32_t imm) {
       offset = select(exec, offset, splat(start));
     if (low && ((__builtin_reduce_or((uint32_t(base) + offset) & low))))
       return misaligned(w, op, base + start, bytes);
-    if (inSite(base + __builtin_reduce_min(offset), base + __builtin_reduce_max(offset) + bytes)) [[likely]] {
+    uint32_t lowest = __builtin_reduce_min(offset);
+    if (inSite(base + lowest, base + __builtin_reduce_max(offset) + bytes)) [[likely]] {
+      countPattern(c, op, offset - lowest, bytes);
       setPointers(c, base, offset);
       return {nullptr, Lanes::scattered};
     }
@@ -195,6 +231,7 @@ __attribute__((noinline)) Where resolve(Wave *w, const Op *op, uint32_t imm) {
     if (inSite(start, start + 32 * bytes)) [[likely]] {
       if (low && (start & low))
         return misaligned(w, op, start, bytes);
+      c->siteBytes[op->site] += 32 * bytes;
       return {hostPointer(start), Lanes::consecutive};
     }
   }
@@ -203,6 +240,13 @@ __attribute__((noinline)) Where resolve(Wave *w, const Op *op, uint32_t imm) {
   uint64_t from = __builtin_reduce_min(address), to = __builtin_reduce_max(address);
   if (from < 0xffff000000000000ull && to < 0xffff000000000000ull && inSite(from, to + bytes)) [[likely]] {
     std::memcpy(static_cast<void *>(c->lane), &address, sizeof address);
+    if (to - from <= ~0u) [[likely]] {
+      countPattern(c, op, __builtin_convertvector(address - from, U32), bytes);
+    } else {
+      uint64_t list[32];
+      std::memcpy(list, &address, sizeof list);
+      c->siteBytes[op->site] += touched(list, bytes);
+    }
     return {nullptr, Lanes::scattered};
   }
   alignas(128) uint64_t list[32];

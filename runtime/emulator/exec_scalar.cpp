@@ -266,7 +266,7 @@ template <uint32_t words> void loadScalar(Wave *w, const Op *op) {
     faultAddress(w, op, -1, address, 4 * words, false);
     return;
   }
-  c->bytesRead += 4 * words;
+  c->siteBytes[op->site] += 4 * words;
   std::memcpy(&w->word(op->d), hostPointer(address), 4 * words);
   INGOT_NEXT;
 }
@@ -279,7 +279,7 @@ template <class T> void loadScalarNarrow(Wave *w, const Op *op) {
     faultAddress(w, op, -1, address, sizeof(T), false);
     return;
   }
-  c->bytesRead += sizeof(T);
+  c->siteBytes[op->site] += sizeof(T);
   T v;
   std::memcpy(&v, hostPointer(address), sizeof v);
   w->word(op->d) = uint32_t(int32_t(v));

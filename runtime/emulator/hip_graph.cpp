@@ -64,7 +64,7 @@ hipError_t layArguments(Device &device, hipGraphExec &exec) {
   for (const hipGraphExec::Step &step : exec.steps)
     if (const auto *launch = std::get_if<KernelLaunch>(&step.work))
       std::memcpy(exec.arena + step.kernargOffset, launch->kernarg.data(), launch->kernarg.size());
-  device.memory.add(reinterpret_cast<uint64_t>(pages), bytes, true);
+  device.memory.add(reinterpret_cast<uint64_t>(pages), bytes, true, Memory::argumentsName);
   return hipSuccess;
 }
 

@@ -161,6 +161,94 @@ TEST_F(Hip, Int8Gemv) {
   EXPECT_EQ(counters["totals"], kernel);
 }
 
+TEST_F(Hip, CountsBytesByBuffer) {
+  constexpr uint32_t rows = 24, k = 4096;
+  Buffer<int8_t> w(rows * k), x(k);
+  Buffer<float> scales(rows), y(rows);
+  ASSERT_EQ(ingotEmulatorLabelBuffer(w.pointer, "weights"), hipSuccess);
+  ASSERT_EQ(ingotEmulatorLabelBuffer(scales.pointer, "weights"), hipSuccess);
+  ASSERT_EQ(ingotEmulatorLabelBuffer(x.pointer, "an \"x\""), hipSuccess);
+  EXPECT_EQ(ingotEmulatorLabelBuffer(static_cast<char *>(x.pointer) + 4, "inside"), hipErrorInvalidValue);
+  EXPECT_EQ(ingotEmulatorLabelBuffer(&rows, "on the stack"), hipErrorInvalidValue);
+  EXPECT_EQ(ingotEmulatorLabelBuffer(x.pointer, ""), hipErrorInvalidValue);
+  EXPECT_EQ(ingotEmulatorLabelBuffer(nullptr, "nothing"), hipErrorInvalidValue);
+  auto count = [&] {
+    ingotEmulatorResetCounters();
+    EXPECT_HIP(
+        launch("gemv_int8", dim3(rows), dim3(128), w.pointer, x.pointer, scales.pointer, y.pointer, uint32_t(k)));
+    return nlohmann::json::parse(ingotEmulatorCountersJson());
+  };
+  for (int repeat = 0; repeat < 2; ++repeat) {
+    auto counters = count();
+    const auto &kernel = counters["kernels"]["gemv_int8"];
+    const auto &buffers = kernel["buffers"];
+    // Each row's values and its one scale once.
+    EXPECT_EQ(buffers["weights"]["read"], rows * k + rows * 4);
+    EXPECT_EQ(buffers["weights"]["written"], 0);
+    EXPECT_EQ(buffers["an \"x\""]["read"], rows * k);
+    EXPECT_GT(buffers["arguments"]["read"], 0);
+    uint64_t read = 0, written = 0;
+    std::string unnamed;
+    for (const auto &[name, bytes] : buffers.items()) {
+      read += bytes["read"].get<uint64_t>();
+      written += bytes["written"].get<uint64_t>();
+      if (name.starts_with("buffer "))
+        unnamed = name;
+    }
+    EXPECT_EQ(buffers[unnamed]["written"], rows * 4);
+    EXPECT_EQ(kernel["bytes_read"], read);
+    EXPECT_EQ(kernel["bytes_written"], written);
+    EXPECT_EQ(counters["totals"]["buffers"], buffers);
+  }
+  // A new name counts from there on, though the kernel has run before.
+  ASSERT_EQ(ingotEmulatorLabelBuffer(y.pointer, "y"), hipSuccess);
+  auto buffers = count()["totals"]["buffers"];
+  EXPECT_EQ(buffers["y"]["written"], rows * 4);
+  EXPECT_EQ(buffers.size(), 4u);
+}
+
+TEST_F(Hip, CountsDistinctBytesOfAWave) {
+  Buffer<uint32_t> in(4096), at(32), out(32);
+  ASSERT_EQ(ingotEmulatorLabelBuffer(in.pointer, "in"), hipSuccess);
+  ASSERT_EQ(ingotEmulatorLabelBuffer(at.pointer, "at"), hipSuccess);
+  auto gather = [&](auto index) {
+    std::vector<uint32_t> indices(32);
+    for (uint32_t lane = 0; lane < 32; ++lane)
+      indices[lane] = index(lane);
+    EXPECT_HIP(hipMemcpy(at.pointer, indices.data(), 128, hipMemcpyHostToDevice));
+    ingotEmulatorResetCounters();
+    EXPECT_HIP(launch("gather", dim3(1), dim3(32), in.pointer, at.pointer, out.pointer));
+    auto buffers = nlohmann::json::parse(ingotEmulatorCountersJson())["totals"]["buffers"];
+    EXPECT_EQ(buffers["at"]["read"], 128);
+    return buffers["in"]["read"].get<int>();
+  };
+  EXPECT_EQ(gather([](uint32_t lane) { return lane; }), 128);
+  EXPECT_EQ(gather([](uint32_t lane) { return 31 - lane; }), 128);
+  EXPECT_EQ(gather([](uint32_t) { return 77u; }), 4);
+  EXPECT_EQ(gather([](uint32_t lane) { return lane / 2; }), 64);
+  EXPECT_EQ(gather([](uint32_t lane) { return lane % 16; }), 64);
+  EXPECT_EQ(gather([](uint32_t lane) { return 100 * (lane % 5); }), 20);
+  EXPECT_EQ(gather([](uint32_t lane) { return 100 * (lane % 5) + 3; }), 20);
+}
+
+TEST_F(Hip, CountsAWaveThatReadsTwoBuffers) {
+  Buffer<uint32_t> one(4096), two(4096), at(32), out(32);
+  auto *low = static_cast<char *>(std::min(one.pointer, two.pointer));
+  auto *high = static_cast<char *>(std::max(one.pointer, two.pointer));
+  ASSERT_LT(high - low, ptrdiff_t(1) << 34) << "an index reaches from one buffer to the other";
+  ASSERT_EQ(ingotEmulatorLabelBuffer(low, "low"), hipSuccess);
+  ASSERT_EQ(ingotEmulatorLabelBuffer(high, "high"), hipSuccess);
+  std::vector<uint32_t> indices(32);
+  for (uint32_t lane = 0; lane < 32; ++lane)
+    indices[lane] = lane % 3 == 0 ? lane / 6 : uint32_t((high - low) / 4) + lane;
+  ASSERT_HIP(hipMemcpy(at.pointer, indices.data(), 128, hipMemcpyHostToDevice));
+  ingotEmulatorResetCounters();
+  ASSERT_HIP(launch("gather", dim3(1), dim3(32), static_cast<void *>(low), at.pointer, out.pointer));
+  auto buffers = nlohmann::json::parse(ingotEmulatorCountersJson())["totals"]["buffers"];
+  EXPECT_EQ(buffers["low"]["read"], 6 * 4);
+  EXPECT_EQ(buffers["high"]["read"], 21 * 4);
+}
+
 TEST_F(Hip, Softmax) {
   constexpr uint32_t rows = 5, n = 77;
   std::vector<float> in = normal(rows * n);

@@ -166,7 +166,7 @@ private:
       if (segment.p_filesz)
         std::memcpy(object->base + segment.p_vaddr, file.data() + segment.p_offset, segment.p_filesz);
       uint64_t address = reinterpret_cast<uint64_t>(object->base) + segment.p_vaddr;
-      object->memory.add(address, segment.p_memsz, !(segment.p_flags & PF_W));
+      object->memory.add(address, segment.p_memsz, !(segment.p_flags & PF_W), Memory::codeName);
       object->registered.push_back(address);
     }
     return true;

@@ -1,5 +1,6 @@
 // Launches: workgroups are handed out to threads; a thread runs the waves of one workgroup in turn, each until it ends
-// or waits at the barrier. State that a launch needs is kept from the last one, so that a launch allocates nothing.
+// or waits at the barrier. State that a launch needs is kept from the last one, so that a launch allocates next to
+// nothing.
 #include "runtime/emulator/machine.h"
 
 #include "runtime/emulator/decode.h"
@@ -11,6 +12,17 @@
 #include <unordered_map>
 
 namespace ingot::emu {
+
+void Counters::addBytes(const BufferBytes &bytes) {
+  bytesRead += bytes.read;
+  bytesWritten += bytes.written;
+  auto at = std::lower_bound(buffers.begin(), buffers.end(), bytes.buffer,
+                             [](const BufferBytes &entry, uint32_t buffer) { return entry.buffer < buffer; });
+  if (at == buffers.end() || at->buffer != bytes.buffer)
+    at = buffers.insert(at, BufferBytes{bytes.buffer});
+  at->read += bytes.read;
+  at->written += bytes.written;
+}
 
 Counters &Counters::operator+=(const Counters &o) {
   launches += o.launches;
@@ -26,8 +38,8 @@ Counters &Counters::operator+=(const Counters &o) {
   branch += o.branch;
   wait += o.wait;
   barrier += o.barrier;
-  bytesRead += o.bytesRead;
-  bytesWritten += o.bytesWritten;
+  for (const BufferBytes &bytes : o.buffers)
+    addBytes(bytes);
   ldsConflictCycles += o.ldsConflictCycles;
   return *this;
 }
@@ -62,7 +74,7 @@ struct Buffer {
 // What one thread remembers of a program between launches.
 struct Remembered {
   std::vector<Site> sites;
-  std::vector<uint64_t> blockCounts;
+  std::vector<uint64_t> siteBytes, blockCounts;
   std::vector<Memory::Range> readOnly;
   uint64_t memoryVersion = 0;
 };
@@ -122,6 +134,14 @@ static void fillPacket(Job &job) {
   put(24, job.code->kernel.scratchBytes);
   put(28, job.ldsBytes);
   put(40, reinterpret_cast<uint64_t>(job.launch->kernarg.data()));
+}
+
+// Books what a site has counted so far to the buffer it used.
+static void countSite(Context *c, const Site &site) {
+  uint64_t &bytes = c->siteBytes[&site - c->sites];
+  if (bytes)
+    c->counters->addBytes({site.buffer, site.writes ? 0 : bytes, site.writes ? bytes : 0});
+  bytes = 0;
 }
 
 bool Machine::Impl::runGroup(Job &job, Worker &worker, Context &c, uint64_t group) {
@@ -240,18 +260,23 @@ void Machine::Impl::work(Job &job, Worker &worker) {
     for (Site &site : known.sites) {
       site.begin = 1;
       site.end = 0;
+      site.buffer = Memory::arguments;
     }
     known.memoryVersion = job.memoryVersion;
     known.readOnly = *job.readOnly;
   }
+  known.siteBytes.assign(code.sites, 0);
   known.blockCounts.assign(code.blocks.size(), 0);
 
+  Counters counters;
   Context c{};
   c.memory = &memory;
   c.code = &code;
   c.launch = job.launch;
   c.job = &job;
   c.sites = known.sites.data();
+  c.siteBytes = known.siteBytes.data();
+  c.counters = &counters;
   c.blockCounts = known.blockCounts.data();
   c.ldsBytes = job.ldsBytes;
   c.lds = worker.lds.get(std::max(job.ldsBytes, 64u));
@@ -299,7 +324,8 @@ void Machine::Impl::work(Job &job, Worker &worker) {
       break;
   }
 
-  Counters counters;
+  for (Site &site : known.sites)
+    countSite(&c, site);
   counters.waves = done * job.waves;
   std::array<uint64_t, size_t(Class::count)> sum{};
   for (size_t b = 0; b < code.blocks.size(); ++b)
@@ -318,8 +344,6 @@ void Machine::Impl::work(Job &job, Worker &worker) {
   counters.branch = of(Class::branch);
   counters.wait = of(Class::wait);
   counters.barrier = of(Class::barrier);
-  counters.bytesRead = c.bytesRead;
-  counters.bytesWritten = c.bytesWritten;
   counters.ldsConflictCycles = c.conflictCycles;
   std::lock_guard<std::mutex> guard(job.result);
   job.counters += counters;
@@ -478,19 +502,27 @@ bool findRange(Wave *w, Site &site, uint64_t low, uint64_t high, bool write) {
   };
   auto range = c->memory->find(low);
   if (!range) {
-    if (!write && (inside(job->packet) || inside(job->queue)))
-      return true;
     // The arguments are readable even where nobody registered them.
-    return !write && inside(c->launch->kernarg);
+    if (write || !(inside(job->packet) || inside(job->queue) || inside(c->launch->kernarg)))
+      return false;
+    countSite(c, site);
+    site.begin = 1;
+    site.end = 0;
+    site.buffer = Memory::arguments;
+    site.writes = false;
+    return true;
   }
   bool readOnly = range->readOnly;
   for (const Memory::Range &r : *c->readOnly)
     readOnly |= r.begin == range->begin;
   if (high > range->end || (write && readOnly))
     return false;
+  countSite(c, site);
   site.begin = range->begin;
   site.end = range->end;
+  site.buffer = range->buffer;
   site.readOnly = readOnly;
+  site.writes = write;
   return true;
 }
 

@@ -49,19 +49,33 @@ public:
   struct Range {
     uint64_t begin, end;
     bool readOnly;
+    uint32_t buffer = arguments; // under which its bytes are counted
   };
-  void add(uint64_t begin, uint64_t bytes, bool readOnly);
+  // The buffer of launch arguments, also of those that lie in no range.
+  static constexpr uint32_t arguments = 0;
+  static constexpr std::string_view argumentsName = "arguments", codeName = "code";
+
+  // Ranges of one name are one buffer to the counters; a range without a name is a buffer of its own.
+  void add(uint64_t begin, uint64_t bytes, bool readOnly, std::string_view name = {});
   void remove(uint64_t begin);
+  // Names the range that begins there, for accesses from now on; false if there is none.
+  bool rename(uint64_t begin, std::string_view name);
+  // Also of a buffer that is gone. Thread-safe.
+  std::string bufferName(uint32_t buffer) const;
   // The range that contains `address`, if any. Thread-safe.
   std::optional<Range> find(uint64_t address) const;
   // The range closest to an address that is in none, for reports. Thread-safe.
   std::optional<Range> nearest(uint64_t address) const;
-  // Grows by one with every add and remove: a cached Range is valid while this stands still.
+  // Grows by one with every add, remove and rename: a cached Range is valid while this stands still.
   uint64_t version() const;
 
 private:
+  uint32_t bufferOf(std::string_view name);
   mutable std::shared_mutex mutex;
   std::map<uint64_t, Range> ranges;
+  std::map<uint32_t, std::string> names{{arguments, std::string(argumentsName)}};
+  std::map<std::string, uint32_t, std::less<>> named{{std::string(argumentsName), arguments}};
+  uint32_t nextBuffer = arguments + 1;
   uint64_t edits = 0;
 };
 
@@ -81,16 +95,25 @@ struct KernelInfo {
   std::string imageTarget;
 };
 
+struct BufferBytes {
+  uint32_t buffer; // of Memory
+  uint64_t read = 0, written = 0;
+};
+
 // Instructions executed and bytes moved, summed over launches. Wave-instructions: one count a wave, whatever EXEC is.
+// Bytes: of each wave-instruction the distinct bytes that its active lanes touch, before any cache, so that a byte
+// which all 32 lanes read counts once. An atomic counts as written.
 struct Counters {
   uint64_t launches = 0, waves = 0;
   uint64_t scalar = 0, vector = 0, dot = 0, wmma = 0, crossLane = 0, lds = 0, global = 0, scratch = 0, branch = 0,
            wait = 0, barrier = 0;
-  uint64_t bytesRead = 0, bytesWritten = 0; // global memory, per active lane, scalar loads included
+  uint64_t bytesRead = 0, bytesWritten = 0; // global memory, scalar loads included
+  std::vector<BufferBytes> buffers;         // the same by buffer, in ascending order
   uint64_t ldsConflictCycles = 0;           // extra cycles by the 32-bank model, modelled
   uint64_t instructions() const {
     return scalar + vector + dot + wmma + crossLane + lds + global + scratch + branch + wait + barrier;
   }
+  void addBytes(const BufferBytes &bytes); // to the buffer and to the sums
   Counters &operator+=(const Counters &other);
 };
 

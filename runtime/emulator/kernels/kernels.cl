@@ -9,6 +9,12 @@ __attribute__((reqd_work_group_size(64, 1, 1))) kernel void vector_add_fixed(glo
   c[i] = a[i] + b[i];
 }
 
+__attribute__((reqd_work_group_size(32, 1, 1))) kernel void gather(global const uint *in, global const uint *at,
+                                                                    global uint *out) {
+  uint i = __builtin_amdgcn_workitem_id_x();
+  out[i] = in[at[i]];
+}
+
 kernel void vector_add(global const float *a, global const float *b, global float *c, uint n) {
   // The group size comes from the hidden arguments.
   uint i = __builtin_amdgcn_workgroup_id_x() * __builtin_amdgcn_workgroup_size_x() + __builtin_amdgcn_workitem_id_x();
