@@ -308,6 +308,12 @@ TEST_F(IngotTest, BenchCountsOnTheEmulator) {
   EXPECT_GT(json["decode"]["emulator"]["wave_instructions_per_second"], 0);
   EXPECT_EQ(json["decode"]["emulator"]["counters"]["totals"]["launches"], 8 * 4);
   EXPECT_EQ(json["decode"]["launches_per_token"], 4);
+  // A token's weight is one byte, which nothing else reads.
+  EXPECT_EQ(json["decode"]["emulator"]["weight_bytes_read_per_token"], 1);
+  EXPECT_EQ(json["decode"]["emulator"]["weight_bytes_ratio"], 1);
+  EXPECT_EQ(json["decode"]["emulator"]["counters"]["totals"]["buffers"]["weights"]["written"], 0);
+  EXPECT_GT(json["decode"]["emulator"]["state_bytes_written_per_token"], 0);
+  EXPECT_GT(json["decode"]["emulator"]["activation_bytes_read_per_token"], 0);
   result = run("bench toy.ingot --device emulator --prompt-tokens 64");
   EXPECT_EQ(result.exitCode, 1);
   EXPECT_THAT(result.err, HasSubstr("give smaller --prompt-tokens or --max-tokens"));
@@ -317,7 +323,8 @@ TEST_F(IngotTest, StatsGoToStderr) {
   Result result = run("run toy.ingot --prompt abc --max-tokens 5 --device emulator --stats");
   EXPECT_EQ(result.out, textOf(toyReply(idsOf("abc"), 5)) + "\n");
   EXPECT_THAT(result.err, AllOf(HasSubstr("first token"), HasSubstr("4 launches"),
-                                HasSubstr("wave-instructions a token"), HasSubstr("toy_scan")));
+                                HasSubstr("wave-instructions a token"), HasSubstr("toy_scan"),
+                                HasSubstr("weights 1 B read (1.0000 times the planned 1 B)")));
 }
 
 TEST_F(IngotTest, AnInterruptStopsAfterTheStep) {

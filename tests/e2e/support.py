@@ -77,7 +77,7 @@ class Session:
 def main(name, body):
     """Runs body(session, arguments...) for `SCRIPT BUILD_FOLDER [ARGUMENT...]`."""
     build, *arguments = sys.argv[1:]
-    session = Session(build, "-".join([name, *arguments]))
+    session = Session(build, "-".join([name, *(os.path.basename(argument) for argument in arguments)]))
     try:
         body(session, *arguments)
     except Exception:

@@ -77,8 +77,9 @@ Json summaryJson(const std::vector<double> &values) {
 }
 
 // Rates and per-token figures of the last repetition, with every counter as the emulator gave it.
-Json emulatorJson(const nlohmann::json &counters, double seconds, double tokens) {
-  if (!counters.is_object())
+Json emulatorJson(const Session &session, const nlohmann::json &counters, double seconds, double tokens) {
+  auto traffic = trafficOf(session, counters);
+  if (!traffic)
     return nullptr;
   const nlohmann::json &totals = counters["totals"];
   double instructions = totals.value("instructions", 0.0);
@@ -87,6 +88,11 @@ Json emulatorJson(const nlohmann::json &counters, double seconds, double tokens)
           {"wave_instructions_per_token", instructions / tokens},
           {"bytes_per_second", bytes / seconds},
           {"bytes_read_per_token", totals.value("bytes_read", 0.0) / tokens},
+          {"weight_bytes_read_per_token", traffic->weightsRead / tokens},
+          {"state_bytes_read_per_token", traffic->stateRead / tokens},
+          {"state_bytes_written_per_token", traffic->stateWritten / tokens},
+          {"activation_bytes_read_per_token", traffic->activationRead / tokens},
+          {"activation_bytes_written_per_token", traffic->activationWritten / tokens},
           {"counters", counters}};
 }
 
@@ -113,10 +119,27 @@ Json report(const Session &session, const std::vector<int32_t> &prompt, const Be
                     {"weight_bytes_per_second", weightBytes * summarize(samples.decode).median}};
   if (session.device().emulated()) {
     json["prefill"]["emulator"] =
-        emulatorJson(samples.prefillCounters, samples.prefillSeconds, static_cast<double>(prompt.size()));
-    json["decode"]["emulator"] = emulatorJson(samples.decodeCounters, samples.decodeSeconds, options.generate);
+        emulatorJson(session, samples.prefillCounters, samples.prefillSeconds, static_cast<double>(prompt.size()));
+    Json &decode = json["decode"]["emulator"];
+    decode = emulatorJson(session, samples.decodeCounters, samples.decodeSeconds, options.generate);
+    if (decode.is_object() && weightBytes > 0)
+      decode["weight_bytes_ratio"] = decode["weight_bytes_read_per_token"].get<double>() / weightBytes;
   }
   return json;
+}
+
+void printTraffic(const Json &json) {
+  for (const char *phase : {"prefill", "decode"}) {
+    auto found = json[phase].find("emulator");
+    if (found == json[phase].end() || !found->is_object())
+      continue;
+    auto value = [&](const char *key) { return (*found)[key].get<double>(); };
+    Traffic traffic = {value("weight_bytes_read_per_token"), value("state_bytes_read_per_token"),
+                       value("state_bytes_written_per_token"), value("activation_bytes_read_per_token"),
+                       value("activation_bytes_written_per_token")};
+    double planned = found->contains("weight_bytes_ratio") ? json[phase]["weight_bytes_per_token"].get<double>() : 0;
+    absl::PrintF("%-8s emulator: %s\n", phase, trafficText(traffic, 1, planned));
+  }
 }
 
 void print(const Json &json) {
@@ -140,6 +163,7 @@ void print(const Json &json) {
                    (*found)["wave_instructions_per_second"].get<double>() / 1e6,
                    bytesText((*found)["bytes_per_second"].get<double>()),
                    bytesText((*found)["bytes_read_per_token"].get<double>()));
+  printTraffic(json);
   absl::PrintF("median and spread of %d runs\n", json["repeat"].get<int>());
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <map>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -64,6 +65,40 @@ uint64_t plannedWeightBytes(const Session &session) {
   return 0;
 }
 
+std::optional<Traffic> trafficOf(const Session &session, const Json &counters) {
+  if (!counters.is_object() || !counters.contains("totals") || !counters["totals"].contains("buffers"))
+    return std::nullopt;
+  std::map<std::string, Buffer::Role> roles;
+  for (const Buffer &buffer : session.manifest().buffers())
+    roles[buffer.name()] = buffer.role();
+  Traffic traffic;
+  for (const auto &[name, bytes] : counters["totals"]["buffers"].items()) {
+    auto role = roles.find(name);
+    double read = number(bytes, "read"), written = number(bytes, "written");
+    if (role != roles.end() && role->second == Buffer::WEIGHTS) {
+      traffic.weightsRead += read;
+    } else if (role != roles.end() && role->second == Buffer::STATE) {
+      traffic.stateRead += read;
+      traffic.stateWritten += written;
+    } else {
+      traffic.activationRead += read;
+      traffic.activationWritten += written;
+    }
+  }
+  return traffic;
+}
+
+std::string trafficText(const Traffic &traffic, double tokens, double planned) {
+  auto text = [&](double bytes) { return bytesText(bytes / tokens); };
+  std::string ratio;
+  if (planned > 0)
+    ratio = absl::StrFormat(" (%.4f times the planned %s)", traffic.weightsRead / tokens / planned, bytesText(planned));
+  return absl::StrFormat(
+      "weights %s read%s, KV cache %s read and %s written, activations %s read and %s written a token",
+      text(traffic.weightsRead), ratio, text(traffic.stateRead), text(traffic.stateWritten),
+      text(traffic.activationRead), text(traffic.activationWritten));
+}
+
 void printStats(const Session &session, const RunStats &stats) {
   const DeviceInfo &info = session.device().info();
   auto prompt = static_cast<double>(stats.promptTokens), steps = static_cast<double>(stats.decodeSteps);
@@ -77,6 +112,8 @@ void printStats(const Session &session, const RunStats &stats) {
   absl::FPrintF(stderr, "decode       %d tokens, %.2f tokens/s, %d launches and %s of weights a token (%s/s)\n",
                 stats.decodeSteps, per(steps, stats.decodeSeconds), session.launchesPerToken(), bytesText(weightBytes),
                 bytesText(per(weightBytes * steps, stats.decodeSeconds)));
+  if (auto traffic = trafficOf(session, stats.decodeCounters); traffic && stats.decodeSteps > 0)
+    absl::FPrintF(stderr, "bytes        decode: %s\n", trafficText(*traffic, steps, weightBytes));
   printCounters("prefill", stats.prefillCounters, stats.promptTokens, stats.prefillSeconds);
   printCounters("decode", stats.decodeCounters, stats.decodeSteps, stats.decodeSeconds);
 }

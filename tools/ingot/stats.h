@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
+#include <string>
 
 #include <nlohmann/json.hpp>
 
@@ -16,6 +18,17 @@ struct RunStats {
   double prefillSeconds = 0, decodeSeconds = 0;
   nlohmann::json prefillCounters, decodeCounters; // null on a real device
 };
+
+// Bytes that an emulated phase moved, by what they are.
+struct Traffic {
+  double weightsRead = 0;
+  double stateRead = 0, stateWritten = 0;           // what lives from token to token: the KV cache
+  double activationRead = 0, activationWritten = 0; // everything else, kernel arguments and logits included
+};
+// Nothing for null counters.
+std::optional<Traffic> trafficOf(const Session &session, const nlohmann::json &counters);
+// "weights 132.4 MiB read, ..." of one token; with `planned` bytes also the ratio of the weights to them.
+std::string trafficText(const Traffic &traffic, double tokens, double planned = 0);
 
 // To stderr.
 void printStats(const Session &session, const RunStats &stats);
