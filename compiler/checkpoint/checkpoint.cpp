@@ -31,6 +31,12 @@ const TensorInfo *Checkpoint::find(std::string_view name) const {
   return found == all.end() ? nullptr : &*found;
 }
 
+absl::Status Checkpoint::readQuantized(const TensorInfo &tensor, uint64_t first, uint64_t count,
+                                       QuantizedRows &out) const {
+  return absl::FailedPreconditionError(cat(sourceName(), ": tensor '", tensor.name, "' is stored as ", tensor.storage,
+                                           ", which has no codes and scales; read its rows as fp32"));
+}
+
 uint64_t TensorInfo::rows() const { return shape.size() < 2 ? 1 : shape.front(); }
 
 uint64_t TensorInfo::columns() const {

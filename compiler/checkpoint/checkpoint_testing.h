@@ -133,4 +133,31 @@ inline std::string safetensors(std::string_view header, std::string_view data) {
   return raw<uint64_t>(header.size()) + std::string(header) + std::string(data);
 }
 
+// A safetensors file in memory, tensor by tensor.
+struct SafetensorsBuilder {
+  std::string members, data;
+
+  void add(std::string_view name, std::string_view dtype, const std::vector<uint64_t> &shape, std::string_view bytes) {
+    std::string extents;
+    for (uint64_t extent : shape)
+      extents += (extents.empty() ? "" : ",") + std::to_string(extent);
+    members += std::string(members.empty() ? "" : ",") + "\"" + std::string(name) + "\":{\"dtype\":\"" +
+               std::string(dtype) + "\",\"shape\":[" + extents + "],\"data_offsets\":[" + std::to_string(data.size()) +
+               "," + std::to_string(data.size() + bytes.size()) + "]}";
+    data += bytes;
+  }
+  // A tensor whose every element is `value`.
+  template <typename T>
+  void fill(std::string_view name, std::string_view dtype, const std::vector<uint64_t> &shape, T value) {
+    std::string bytes;
+    uint64_t count = 1;
+    for (uint64_t extent : shape)
+      count *= extent;
+    for (uint64_t i = 0; i < count; ++i)
+      bytes += raw(value);
+    add(name, dtype, shape, bytes);
+  }
+  std::string bytes() const { return safetensors("{" + members + "}", data); }
+};
+
 } // namespace ingot::testing

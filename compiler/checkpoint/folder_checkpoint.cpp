@@ -7,6 +7,7 @@
 #include <xxhash.h>
 
 #include "compiler/checkpoint/message.h"
+#include "compiler/checkpoint/quantized_folder.h"
 #include "compiler/checkpoint/readers.h"
 #include "compiler/checkpoint/safetensors_file.h"
 
@@ -42,32 +43,53 @@ public:
   }
 
   absl::Status readRows(const TensorInfo &tensor, uint64_t first, uint64_t count, std::span<float> out) const override {
-    const auto found = places.find(tensor.name);
-    if (found == places.end())
-      return absl::NotFoundError(cat(folder, ": no tensor '", tensor.name, "'"));
-    const TensorInfo &info = infos[found->second.info];
-    const uint64_t rows = info.rows(), columns = info.columns();
-    if (first > rows || count > rows - first || out.size() != count * columns)
-      return absl::OutOfRangeError(cat(folder, ": rows ", first, " + ", count, " of '", tensor.name, "' into ",
-                                       out.size(), " floats: the tensor has ", rows, " rows of ", columns));
-    const SafetensorsFile &file = files[found->second.file];
-    const SafetensorsTensor &record = file.tensors()[found->second.record];
-    record.storage->decode(file.data(record) + first * columns * record.storage->blockBytes, count * columns,
-                           out.data());
+    absl::StatusOr<const ShownTensor *> known = locate(tensor, first, count);
+    if (!known.ok())
+      return known.status();
+    const ShownTensor &found = **known;
+    const uint64_t columns = found.info.columns();
+    if (out.size() != count * columns)
+      return absl::OutOfRangeError(
+          cat(folder, ": ", count, " rows of '", tensor.name, "' into ", out.size(), " floats: a row has ", columns));
+    if (found.linear) {
+      found.linear->dequantize(first, count, out);
+    } else {
+      const SafetensorsTensor &record = *found.parts.front().record;
+      record.storage->decode(found.parts.front().data() + first * columns * record.storage->blockBytes, count * columns,
+                             out.data());
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status readQuantized(const TensorInfo &tensor, uint64_t first, uint64_t count,
+                             QuantizedRows &out) const override {
+    absl::StatusOr<const ShownTensor *> known = locate(tensor, first, count);
+    if (!known.ok())
+      return known.status();
+    if (!(*known)->linear)
+      return Checkpoint::readQuantized(tensor, first, count, out);
+    (*known)->linear->read(first, count, out);
     return absl::OkStatus();
   }
 
   void release(const TensorInfo &tensor) const override {
-    if (const auto found = places.find(tensor.name); found != places.end()) {
-      const SafetensorsFile &file = files[found->second.file];
-      file.release(file.tensors()[found->second.record]);
-    }
+    if (const auto found = places.find(tensor.name); found != places.end())
+      for (const FileTensor &part : shown[found->second].parts)
+        part.file->release(*part.record);
   }
 
 private:
-  struct Place {
-    size_t file, record, info;
-  };
+  // The tensor, once rows [first, first + count) are known to be in it.
+  absl::StatusOr<const ShownTensor *> locate(const TensorInfo &tensor, uint64_t first, uint64_t count) const {
+    const auto found = places.find(tensor.name);
+    if (found == places.end())
+      return absl::NotFoundError(cat(folder, ": no tensor '", tensor.name, "'"));
+    const ShownTensor &known = shown[found->second];
+    if (first > known.info.rows() || count > known.info.rows() - first)
+      return absl::OutOfRangeError(cat(folder, ": rows ", first, " + ", count, " of '", tensor.name,
+                                       "': the tensor has ", known.info.rows(), " rows of ", known.info.columns()));
+    return &known;
+  }
 
   absl::Status readConfig() {
     const std::string path = cat(folder, "/config.json");
@@ -108,6 +130,27 @@ private:
     }
     headerDigest = XXH3_64bits(headers.data(), headers.size());
     headers = {};
+    return showTensors();
+  }
+
+  // From the files' tensors to those of the checkpoint.
+  absl::Status showTensors() {
+    absl::StatusOr<std::optional<QuantizationConfig>> quantization =
+        readQuantizationConfig(cat(folder, "/config.json"), facts);
+    if (!quantization.ok())
+      return quantization.status();
+    std::vector<FileTensor> tensors;
+    for (const SafetensorsFile &file : files)
+      for (const SafetensorsTensor &record : file.tensors())
+        tensors.push_back({&file, &record});
+    absl::StatusOr<std::vector<ShownTensor>> folded = foldQuantizedLinears(tensors, *quantization);
+    if (!folded.ok())
+      return folded.status();
+    shown = std::move(*folded);
+    for (size_t i = 0; i < shown.size(); ++i) {
+      places.emplace(shown[i].info.name, i);
+      infos.push_back(shown[i].info);
+    }
     return absl::OkStatus();
   }
 
@@ -135,8 +178,8 @@ private:
       if (absl::Status status = addFile(cat(folder, "/", name)); !status.ok())
         return status;
       for (const std::string &tensor : expected) {
-        const auto found = places.find(tensor);
-        if (found == places.end() || found->second.file != files.size() - 1)
+        const auto found = fileOf.find(tensor);
+        if (found == fileOf.end() || found->second != files.size() - 1)
           return absl::InvalidArgumentError(
               cat(index, ": tensor '", printable(tensor), "' should be in ", name, ", it is not there"));
       }
@@ -153,21 +196,20 @@ private:
       return opened.status();
     headers.append(reinterpret_cast<const char *>(opened->header().data()), opened->header().size());
     files.push_back(std::move(*opened));
-    const std::vector<SafetensorsTensor> &records = files.back().tensors();
-    for (size_t i = 0; i < records.size(); ++i) {
-      if (!places.emplace(records[i].name, Place{files.size() - 1, i, infos.size()}).second)
+    for (const SafetensorsTensor &record : files.back().tensors())
+      if (!fileOf.emplace(record.name, files.size() - 1).second)
         return absl::InvalidArgumentError(
-            cat(path, ": tensor '", printable(records[i].name), "' is in another file of the folder too"));
-      infos.push_back({records[i].name, records[i].shape, std::string(records[i].storage->name)});
-    }
+            cat(path, ": tensor '", printable(record.name), "' is in another file of the folder too"));
     return absl::OkStatus();
   }
 
   std::string folder;
   std::string headers; // what the digest is made of: config.json and each file's header
   std::vector<SafetensorsFile> files;
-  std::vector<TensorInfo> infos;
-  std::unordered_map<std::string, Place> places;
+  std::unordered_map<std::string, size_t> fileOf; // each tensor of the files
+  std::vector<ShownTensor> shown;
+  std::vector<TensorInfo> infos;                  // of `shown`
+  std::unordered_map<std::string, size_t> places; // name to index in `shown`
   nlohmann::json facts;
   TokenizerData tokenizerData;
   uint64_t headerDigest = 0;

@@ -168,7 +168,7 @@ TEST_F(MalformedSafetensors, EachMistakeHasItsMessage) {
   EXPECT_THAT(message(file(one("[0]", "[0,0]"), 0)), HasSubstr("which cannot be"));
   EXPECT_THAT(message(file(one("[-1]", "[0,8]"), 8)), HasSubstr("no proper dtype, shape and data_offsets"));
   EXPECT_THAT(message(file(R"("x":7)", 0)), HasSubstr("no proper dtype"));
-  EXPECT_THAT(message(file(one("[2]", "[0,8]", "F8_E4M3"), 8)), HasSubstr("'x' has dtype F8_E4M3, which is not read"));
+  EXPECT_THAT(message(file(one("[2]", "[0,8]", "F8_E8M0"), 8)), HasSubstr("'x' has dtype F8_E8M0, which is not read"));
   EXPECT_THAT(message(file(one("[2]", "[4,12]"), 12)), HasSubstr("after a hole"));
   EXPECT_THAT(message(file(one("[2]", "[0,8]"), 12)), HasSubstr("4 bytes after the last tensor"));
   EXPECT_THAT(message(file(one("[2]", "[0,8]") + "," + one("[2]", "[8,16]"), 16)), HasSubstr("'x' appears twice"));

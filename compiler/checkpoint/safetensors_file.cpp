@@ -101,8 +101,8 @@ absl::Status SafetensorsFile::parse() {
     const std::string &type = dtype->get_ref<const std::string &>();
     tensor.storage = findSafetensorsStorage(type);
     if (!tensor.storage)
-      return absl::UnimplementedError(
-          cat(where, " has dtype ", printable(type), ", which is not read; F32, F16 and BF16 are"));
+      return absl::UnimplementedError(cat(where, " has dtype ", printable(type),
+                                          ", which is not read; F32, F16, BF16, F8_E4M3, I8, U8, I32 and I64 are"));
     uint64_t size = tensor.storage->blockBytes;
     for (uint64_t extent : tensor.shape)
       if (extent == 0 || __builtin_mul_overflow(size, extent, &size))

@@ -198,6 +198,12 @@ constexpr std::array kGgmlTypes = {
     GgmlType{35, {"TQ2_0", 256, 66, nullptr}},    GgmlType{39, {"MXFP4", 32, 17, nullptr}},
 };
 
+// What quantised linears are made of in safetensors files.
+constexpr StorageType kQuantizedParts[] = {
+    {"I8", 1, 1, nullptr},  {"U8", 1, 1, nullptr},      {"I32", 1, 4, nullptr},
+    {"I64", 1, 8, nullptr}, {"F8_E4M3", 1, 1, nullptr},
+};
+
 } // namespace
 
 const StorageType *findGgmlStorage(uint32_t ggmlType) {
@@ -215,6 +221,9 @@ std::string_view ggmlTypeName(uint32_t ggmlType) {
 }
 
 const StorageType *findSafetensorsStorage(std::string_view dtype) {
+  for (const StorageType &type : kQuantizedParts)
+    if (type.name == dtype)
+      return &type;
   for (const GgmlType &type : kGgmlTypes)
     if (type.storage.blockElements == 1 && type.storage.decode && type.storage.name == dtype)
       return &type.storage;

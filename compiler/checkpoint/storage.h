@@ -11,6 +11,7 @@ struct StorageType {
   std::string_view name; // "Q4_1"
   uint32_t blockElements;
   uint32_t blockBytes;
+  // Null for integers and FP8 of a safetensors file: they mean something only as parts of a quantised linear.
   // Decodes `blocks` consecutive blocks from `source` (no alignment needed) to blocks * blockElements floats.
   void (*decode)(const uint8_t *source, uint64_t blocks, float *out);
 };
@@ -19,7 +20,7 @@ struct StorageType {
 const StorageType *findGgmlStorage(uint32_t ggmlType);
 // The name of any ggml type number, read or not; empty for a number that ggml does not have.
 std::string_view ggmlTypeName(uint32_t ggmlType);
-// `dtype` is a safetensors dtype: "F32", "F16", "BF16".
+// `dtype` is a safetensors dtype: "F32", "F16", "BF16", and without a decoder "I8", "U8", "I32", "I64", "F8_E4M3".
 const StorageType *findSafetensorsStorage(std::string_view dtype);
 
 } // namespace ingot
