@@ -20,6 +20,7 @@ int main(int argc, char **argv) {
   ingot::cli::addInspect(app, command);
   ingot::cli::addDoctor(app, command);
   ingot::cli::addBench(app, command);
+  ingot::cli::addEval(app, command);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError &error) {

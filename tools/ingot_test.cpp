@@ -1,6 +1,7 @@
 // The command as a person or a script meets it: spawned, with its exit code, stdout and stderr. The model is the toy of
 // the session tests with letters as its tokens, on the emulator.
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <filesystem>
@@ -105,7 +106,8 @@ TEST_F(IngotTest, WrongUsageIsTwo) {
        {"", "bogus", "run", "run toy.ingot", "run toy.ingot --prompt a --no-such-flag",
         "run toy.ingot --prompt a --top-p 2", "run toy.ingot --prompt a --device gpu",
         "run toy.ingot --prompt a --device hip --target gfx1151", "run toy.ingot --prompt a --max-tokens 0",
-        "run toy.ingot --prompt a --temperature -1", "logits toy.ingot", "inspect", "bench toy.ingot --repeat 0"}) {
+        "run toy.ingot --prompt a --temperature -1", "logits toy.ingot", "inspect", "bench toy.ingot --repeat 0",
+        "eval toy.ingot", "eval toy.ingot --text a --tokens 1", "eval toy.ingot --text a --window 1"}) {
     Result result = run(arguments);
     EXPECT_EQ(result.exitCode, 2) << arguments;
     EXPECT_NE(result.err, "") << arguments;
@@ -115,7 +117,7 @@ TEST_F(IngotTest, WrongUsageIsTwo) {
 
 TEST_F(IngotTest, HelpIsZeroAndOnStdout) {
   for (const char *arguments :
-       {"--help", "run --help", "logits --help", "inspect --help", "doctor --help", "bench --help"}) {
+       {"--help", "run --help", "logits --help", "inspect --help", "doctor --help", "bench --help", "eval --help"}) {
     Result result = run(arguments);
     EXPECT_EQ(result.exitCode, 0) << arguments;
     EXPECT_THAT(result.out, HasSubstr("Usage: ingot"));
@@ -319,12 +321,87 @@ TEST_F(IngotTest, BenchCountsOnTheEmulator) {
   EXPECT_THAT(result.err, HasSubstr("give smaller --prompt-tokens or --max-tokens"));
 }
 
+// The mean of -log p over the tokens of `text` from `first` on, where each window begins anew with token 28.
+double toySurprise(const std::vector<int32_t> &text, size_t window, size_t stride) {
+  double sum = 0;
+  size_t scored = 0;
+  for (size_t begin = 0; scored < text.size(); begin += stride) {
+    size_t end = std::min(text.size(), begin + window - 1);
+    std::vector<int32_t> fed = {28};
+    fed.insert(fed.end(), text.begin() + static_cast<ptrdiff_t>(begin), text.begin() + static_cast<ptrdiff_t>(end));
+    auto rows = toyLogitsOf(fed);
+    for (; scored < end; ++scored) {
+      const std::vector<float> &row = rows[scored - begin];
+      double largest = *std::ranges::max_element(row), total = 0;
+      for (float logit : row)
+        total += std::exp(logit - largest);
+      sum += largest + std::log(total) - row[static_cast<size_t>(text[scored])];
+    }
+  }
+  return sum / static_cast<double>(text.size());
+}
+
+TEST_F(IngotTest, EvalBeginsEachWindowWithTheBeginningOfSequence) {
+  TokenizerData tokenizer = letters();
+  tokenizer.set_bos(28);
+  tokenizer.set_add_bos(true);
+  ASSERT_TRUE(writeToyModel(file, toyCode, tokenizer).ok());
+  std::string text = "the quick brown fox jumps over it.";
+  std::ofstream(folder / "text.txt") << text;
+  for (const auto &[flags, window, stride] :
+       {std::tuple("", 64, 32), std::tuple("--window 9 --stride 8", 9, 8), std::tuple("--window 12", 12, 6)}) {
+    Result result = run(absl::StrCat("eval toy.ingot --device emulator --text text.txt --json --save-tokens ids.json ",
+                                     "--against toy.ingot ", flags));
+    ASSERT_EQ(result.exitCode, 0) << result.err;
+    auto json = nlohmann::json::parse(result.out, nullptr, false);
+    ASSERT_TRUE(json.is_object()) << result.out;
+    EXPECT_EQ(json["scored_tokens"], text.size());
+    EXPECT_EQ(json["bos"], true);
+    EXPECT_DOUBLE_EQ(json["mean_surprise"].get<double>(),
+                     toySurprise(idsOf(text), static_cast<size_t>(window), static_cast<size_t>(stride)))
+        << flags;
+    EXPECT_EQ(json["against"]["kl_largest"], 0);
+  }
+  std::vector<int32_t> saved = {28};
+  for (int32_t id : idsOf(text))
+    saved.push_back(id);
+  EXPECT_EQ(nlohmann::json::parse(read(folder / "ids.json"), nullptr, false), nlohmann::json(saved));
+  // Logits of the saved tokens are those that eval compares with.
+  ASSERT_EQ(run("logits toy.ingot --device emulator --tokens ids.json -o out.safetensors").exitCode, 0);
+  Result result = run("eval toy.ingot --device emulator --text text.txt --against out.safetensors --json");
+  ASSERT_EQ(result.exitCode, 0) << result.err;
+  EXPECT_EQ(nlohmann::json::parse(result.out)["against"]["kl_largest"], 0);
+}
+
+TEST_F(IngotTest, EvalRefusesAModelOfOtherTokens) {
+  TokenizerData other = letters();
+  std::swap(*other.mutable_pieces(0), *other.mutable_pieces(1));
+  ASSERT_TRUE(writeToyModel((folder / "other.ingot").string(), toyCode, other).ok());
+  std::ofstream(folder / "text.txt") << "abc";
+  Result result = run("eval toy.ingot --device emulator --text text.txt --against other.ingot");
+  EXPECT_EQ(result.exitCode, 1);
+  EXPECT_THAT(result.err, HasSubstr("splits the text into other tokens"));
+  EXPECT_EQ(result.out, "");
+}
+
+TEST_F(IngotTest, AFolderIsNoInputFile) {
+  for (const char *arguments :
+       {"logits toy.ingot --device emulator --tokens . -o x", "eval toy.ingot --device emulator --text .",
+        "eval toy.ingot --device emulator --text text.txt --against x.safetensors"}) {
+    std::ofstream(folder / "text.txt") << "abc";
+    fs::create_directories(folder / "x.safetensors");
+    Result result = run(arguments);
+    EXPECT_EQ(result.exitCode, 1) << arguments;
+    EXPECT_EQ(std::ranges::count(result.err, '\n'), 1) << result.err;
+  }
+}
+
 TEST_F(IngotTest, StatsGoToStderr) {
   Result result = run("run toy.ingot --prompt abc --max-tokens 5 --device emulator --stats");
   EXPECT_EQ(result.out, textOf(toyReply(idsOf("abc"), 5)) + "\n");
-  EXPECT_THAT(result.err, AllOf(HasSubstr("first token"), HasSubstr("4 launches"),
-                                HasSubstr("wave-instructions a token"), HasSubstr("toy_scan"),
-                                HasSubstr("weights 1 B read (1.0000 times the planned 1 B)")));
+  EXPECT_THAT(result.err,
+              AllOf(HasSubstr("first token"), HasSubstr("4 launches"), HasSubstr("wave-instructions a token"),
+                    HasSubstr("toy_scan"), HasSubstr("weights 1 B read (1.0000 times the planned 1 B)")));
 }
 
 TEST_F(IngotTest, AnInterruptStopsAfterTheStep) {

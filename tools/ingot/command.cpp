@@ -4,6 +4,7 @@
 #include <array>
 #include <csignal>
 #include <cstdio>
+#include <filesystem>
 #include <fstream>
 #include <iterator>
 
@@ -67,6 +68,10 @@ const std::atomic<bool> *interruptFlag() {
 }
 
 absl::StatusOr<std::string> readFile(const std::string &path) {
+  std::error_code error;
+  // Reading a directory as a stream throws.
+  if (std::filesystem::is_directory(path, error))
+    return absl::InvalidArgumentError(absl::StrCat(path, ": is a directory; give the name of a file"));
   std::ifstream in(path, std::ios::binary);
   std::string text{std::istreambuf_iterator<char>(in), {}};
   if (!in)

@@ -31,6 +31,7 @@ void addLogits(CLI::App &app, Command &command);
 void addInspect(CLI::App &app, Command &command);
 void addDoctor(CLI::App &app, Command &command);
 void addBench(CLI::App &app, Command &command);
+void addEval(CLI::App &app, Command &command);
 
 // --device, --target, --stats, --no-graph: the flags of every command that uses a device.
 struct DeviceFlags {
