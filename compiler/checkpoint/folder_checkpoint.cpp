@@ -72,6 +72,14 @@ public:
     return absl::OkStatus();
   }
 
+  std::span<const uint8_t> bf16Rows(const TensorInfo &tensor, uint64_t first, uint64_t count) const override {
+    absl::StatusOr<const ShownTensor *> known = locate(tensor, first, count);
+    if (!known.ok() || (*known)->linear || (*known)->info.storage != "BF16")
+      return {};
+    const uint64_t rowBytes = (*known)->info.columns() * sizeof(uint16_t);
+    return {(*known)->parts.front().data() + first * rowBytes, count * rowBytes};
+  }
+
   void release(const TensorInfo &tensor) const override {
     if (const auto found = places.find(tensor.name); found != places.end())
       for (const FileTensor &part : shown[found->second].parts)

@@ -311,11 +311,8 @@ void readQuark(Members &in, QuantizationConfig &out) {
 
 absl::StatusOr<std::optional<QuantizationConfig>> readQuantizationConfig(const std::string &where, const json &config) {
   const Members root(where, config);
-  const json *object = root.find("quantization_config");
-  const char *key = "quantization_config";
-  if (!object)
-    if ((object = root.find("compression_config")))
-      key = "compression_config";
+  const char *key = root.find("compression_config") ? "compression_config" : "quantization_config";
+  const json *object = root.find(key);
   if (const json *text = root.find("text_config"); !object && text)
     object = Members(where, *text).find(key);
   if (!object)

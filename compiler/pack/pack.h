@@ -31,19 +31,26 @@ struct PackedWeight {
   // Names in the checkpoint. Their rows are concatenated in this order; 1-D tensors (rows = 1) are joined end to end.
   std::vector<std::string> sources;
   uint64_t rows = 0, columns = 0; // of the whole, unpadded
+  // For Tile16: column k of the packed weight is column order[k] of the checkpoint's, as in QuantizedRows::columnOrder.
+  // Only for sources that all have permuted columns, in one order, and whose codes are copied.
+  bool permuted = false;
 };
 
-// All bytes of the weight: values, padding before the scales, scales.
+// All bytes of the weight: values, padding, scales and zeros, padding, column order.
 uint64_t packedBytes(const PackedWeight &weight);
 // Where the scales begin: the end of the values at the next multiple of 256. packedBytes(weight) when there are none.
 uint64_t scalesOffset(const PackedWeight &weight);
+// Where the column order, u32 [columns padded], begins: the end of the scales at the next multiple of 256.
+// packedBytes(weight) when there is none.
+uint64_t columnOrderOffset(const PackedWeight &weight);
 
 // Called with the number of bytes appended since the last call, on the calling thread.
 using PackProgress = std::function<void(uint64_t bytes)>;
 
-// Appends exactly packedBytes(weight) bytes to `sink`, the same bytes for any number of threads (0: all cores).
-// InvalidArgument when a source is missing, its shape does not fit, or a weight is not finite or cannot be stored: the
-// message names tensor and row.
+// Appends exactly packedBytes(weight) bytes to `sink`, the same bytes for any number of threads (0: all cores). A
+// source that the checkpoint stores quantised is copied code by code where the scheme can hold it (copiesCodes); else
+// its values are quantised like any other's. InvalidArgument when a source is missing, its shape does not fit, or a
+// weight is not finite or cannot be stored: the message names tensor and row.
 absl::Status packWeight(const PackedWeight &weight, const Checkpoint &checkpoint, WeightSink &sink,
                         const PackProgress &progress = {}, unsigned threads = 0);
 
