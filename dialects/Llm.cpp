@@ -337,7 +337,12 @@ LogicalResult EmbedOp::verifySymbolUses(SymbolTableCollection &tables) {
   return checkWeight(*this, tables, getTableAttr(), {1, widthOf(getResult())});
 }
 
-LogicalResult RmsNormOp::verify() { return checkEps(*this, getEps()); }
+LogicalResult RmsNormOp::verify() {
+  if (cast<RankedTensorType>(getX().getType()).getShape() != cast<RankedTensorType>(getResult().getType()).getShape())
+    return emitOpError() << "expected operand and result to have the same shape, got " << getX().getType() << " and "
+                         << getResult().getType();
+  return checkEps(*this, getEps());
+}
 
 LogicalResult RmsNormOp::verifySymbolUses(SymbolTableCollection &tables) {
   return checkWeight(*this, tables, getWeightAttr(), {widthOf(getX())});

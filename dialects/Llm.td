@@ -14,6 +14,7 @@ include "mlir/Interfaces/SideEffectInterfaces.td"
 //===--------------------------------------------------------------------------------------------------------------===//
 
 def Llm_Rows : 2DTensorOf<[BF16]>;        // [tokens, columns]
+def Llm_StreamRows : 2DTensorOf<[BF16, F32]>; // [tokens, columns], where the residual stream may be
 def Llm_QuantizedRows : 2DTensorOf<[I8]>; // [tokens, columns]
 def Llm_Scales : 1DTensorOf<[F32]>;       // [tokens]
 def Llm_Logits : 2DTensorOf<[F32]>;       // [tokens, vocabulary]
@@ -85,11 +86,12 @@ def Llm_StateOp : Llm_Op<"state", [Symbol]> {
 def Llm_EmbedOp : Llm_SymbolUser<"embed", [Pure]> {
   let summary = "rows of the embedding table";
   let description = [{
-    `result[i] = bf16(scale * table[tokens[i]])`, the product in fp32. `scale` is 1 unless the model says otherwise.
+    `result[i] = scale * table[tokens[i]]`, the product in fp32, rounded once to the result's type. `scale` is 1 unless
+    the model says otherwise.
     A token id outside `[0, V)` reads the nearest row: the runtime refuses such ids before anything runs.
 
     ```mlir
-    %x = llm.embed %tokens, @model.embed_tokens.weight : (tensor<?xi32>) -> tensor<?x576xbf16>
+    %x = llm.embed %tokens, @model.embed_tokens.weight : (tensor<?xi32>) -> tensor<?x576xf32>
     ```
 
     Rules: R1, the table is a weight `[V, H]`, where H is the result's width; R2, tokens and result have the same first
@@ -97,26 +99,27 @@ def Llm_EmbedOp : Llm_SymbolUser<"embed", [Pure]> {
   }];
   let arguments = (ins Llm_Tokens:$tokens, FlatSymbolRefAttr:$table,
                        DefaultValuedAttr<F32Attr, "1.0f">:$scale);
-  let results = (outs Llm_Rows:$result);
+  let results = (outs Llm_StreamRows:$result);
   let assemblyFormat = "$tokens `,` $table (`scale` $scale^)? attr-dict `:` functional-type(operands, results)";
   let hasVerifier = 1;
 }
 
-def Llm_RmsNormOp : Llm_SymbolUser<"rms_norm", [Pure, SameOperandsAndResultType]> {
+def Llm_RmsNormOp : Llm_SymbolUser<"rms_norm", [Pure]> {
   let summary = "root mean square norm";
   let description = [{
     For each row: `y = bf16(x * r * w)` with `r = 1 / sqrt(mean(x^2) + eps)`, all in fp32 and in this order: no
     rounding happens between the normalisation and the multiplication by `w`.
 
     ```mlir
-    %y = llm.rms_norm %x, @model.norm.weight eps 9.99999974E-6 : tensor<?x576xbf16>
+    %y = llm.rms_norm %x, @model.norm.weight eps 9.99999974E-6 : tensor<?x576xf32> -> tensor<?x576xbf16>
     ```
 
-    Rules: R1, the weight is `[H]`, where H is the width of the rows; R2, eps is finite and not negative.
+    Rules: R1, the weight is `[H]`, where H is the width of the rows; R2, eps is finite and not negative;
+    R3, operand and result have the same shape.
   }];
-  let arguments = (ins Llm_Rows:$x, FlatSymbolRefAttr:$weight, F32Attr:$eps);
+  let arguments = (ins Llm_StreamRows:$x, FlatSymbolRefAttr:$weight, F32Attr:$eps);
   let results = (outs Llm_Rows:$result);
-  let assemblyFormat = "$x `,` $weight `eps` $eps attr-dict `:` type($x)";
+  let assemblyFormat = "$x `,` $weight `eps` $eps attr-dict `:` type($x) `->` type($result)";
   let hasVerifier = 1;
 }
 
@@ -149,12 +152,12 @@ def Llm_RmsNormQuantizeOp : Llm_SymbolUser<"rms_norm_quantize", [Pure, InferType
 
     ```mlir
     %q, %s = llm.rms_norm_quantize %x, @model.norm.weight eps 9.99999974E-6
-        : tensor<?x576xbf16> -> tensor<?x576xi8>, tensor<?xf32>
+        : tensor<?x576xf32> -> tensor<?x576xi8>, tensor<?xf32>
     ```
 
     Rules: R1, R2 as `llm.rms_norm`; R3, values have the operand's shape and scales its first dimension.
   }];
-  let arguments = (ins Llm_Rows:$x, FlatSymbolRefAttr:$weight, F32Attr:$eps);
+  let arguments = (ins Llm_StreamRows:$x, FlatSymbolRefAttr:$weight, F32Attr:$eps);
   let results = (outs Llm_QuantizedRows:$values, Llm_Scales:$scales);
   let assemblyFormat = "$x `,` $weight `eps` $eps attr-dict `:` type($x) `->` type($values) `,` type($scales)";
   let hasVerifier = 1;
@@ -164,7 +167,7 @@ def Llm_LinearOp : Llm_SymbolUser<"linear", [Pure]> {
   let summary = "a matrix product with a weight";
   let description = [{
     `result[t, n] = sum_k x[t, k] * w[n, k] + bias[n]`, accumulated in fp32 and rounded once to the result's type: bf16,
-    or f32 (not rounded) for logits. The order of the sum is free.
+    or f32 (not rounded) for logits and for what is added to the residual stream. The order of the sum is free.
 
     With int8 operands and `scales`, the dot is exact in int32 and
     `result[t, n] = fp32(dot) * w_scale[n] * scales[t] + bias[n]`, in this order.
@@ -286,14 +289,14 @@ def Llm_SiluMulOp : Op<LlmDialect, "silu_mul", [Pure, SameOperandsAndResultType]
 def Llm_AddOp : Op<LlmDialect, "add", [Pure, SameOperandsAndResultType]> {
   let summary = "the residual's sum";
   let description = [{
-    `result = bf16(a + b)`, in fp32 with one rounding.
+    `result = a + b` in fp32, rounded once to the result's type.
 
     ```mlir
-    %y = llm.add %x, %o : tensor<?x576xbf16>
+    %y = llm.add %x, %o : tensor<?x576xf32>
     ```
   }];
-  let arguments = (ins Llm_Rows:$lhs, Llm_Rows:$rhs);
-  let results = (outs Llm_Rows:$result);
+  let arguments = (ins Llm_StreamRows:$lhs, Llm_StreamRows:$rhs);
+  let results = (outs Llm_StreamRows:$result);
   let assemblyFormat = "$lhs `,` $rhs attr-dict `:` type($lhs)";
 }
 
@@ -303,13 +306,13 @@ def Llm_LastTokenOp : Op<LlmDialect, "last_token", [InferTypeOpAdaptor, MemoryEf
     Row `Step.tokens - 1` of the operand.
 
     ```mlir
-    %l = llm.last_token %x : tensor<?x576xbf16> -> tensor<1x576xbf16>
+    %l = llm.last_token %x : tensor<?x576xf32> -> tensor<1x576xf32>
     ```
 
     Rules: R1, the result is one row of the operand's width.
   }];
-  let arguments = (ins Llm_Rows:$x);
-  let results = (outs Llm_Rows:$result);
+  let arguments = (ins Llm_StreamRows:$x);
+  let results = (outs Llm_StreamRows:$result);
   let assemblyFormat = "$x attr-dict `:` type($x) `->` type($result)";
 }
 

@@ -61,7 +61,7 @@ def FuseNormQuantize : Pass<"fuse-norm-quantize", "::mlir::ModuleOp"> {
   let description = [{
     Before:
     ```mlir
-    %n = llm.rms_norm %x, @w eps 9.99999974E-6 : tensor<?x64xbf16>
+    %n = llm.rms_norm %x, @w eps 9.99999974E-6 : tensor<?x64xbf16> -> tensor<?x64xbf16>
     %values, %scales = llm.quantize %n : tensor<?x64xbf16> -> tensor<?x64xi8>, tensor<?xf32>
     ```
     After:

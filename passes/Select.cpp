@@ -60,6 +60,14 @@ std::string schemeName(LinearScheme scheme) {
   return "";
 }
 
+Element elementOf(Value tensor) {
+  return cast<RankedTensorType>(tensor.getType()).getElementType().isF32() ? Element::F32 : Element::Bf16;
+}
+std::string suffix(Element element) { return element == Element::F32 ? "_f32" : ""; }
+
+// Whether the function returns it: then it lies where the runtime looks for logits, in rows without padding.
+bool returned(Value value) { return llvm::any_of(value.getUsers(), llvm::IsaPred<func::ReturnOp>); }
+
 int64_t dim(Value tensor, unsigned i) { return cast<RankedTensorType>(tensor.getType()).getDimSize(i); }
 
 class Selection {
@@ -98,7 +106,9 @@ private:
             .columns = static_cast<uint64_t>(weight.getTensorType().getDimSize(1)),
             .scheme = *linearScheme(*weight.getScheme()),
             .bias = op.getBias().has_value(),
-            .floatOutput = cast<RankedTensorType>(op.getResult().getType()).getElementType().isF32()};
+            .output = elementOf(op.getResult()) == Element::Bf16 ? LinearOutput::Bf16
+                      : returned(op.getResult())                 ? LinearOutput::Logits
+                                                                 : LinearOutput::F32};
   }
 
   LogicalResult placeWeights() {
@@ -274,7 +284,8 @@ private:
     int64_t hidden = dim(op.getResult(), 1),
             vocabulary = llm::lookupWeight(op, op.getTableAttr()).getTensorType().getDimSize(0);
     double scale = op.getScale().convertToFloat();
-    std::string name = llvm::formatv("embed_{0}x{1}", vocabulary, hidden).str();
+    Element out = elementOf(op.getResult());
+    std::string name = llvm::formatv("embed_{0}x{1}{2}", vocabulary, hidden, suffix(out)).str();
     if (scale != 1)
       name += "_scaled";
     launch(op, name, dim(op.getResult(), 0) == 1,
@@ -283,6 +294,7 @@ private:
              return emitEmbed(kernels, *target, n,
                               {.vocabulary = static_cast<uint64_t>(vocabulary),
                                .hidden = static_cast<uint64_t>(hidden),
+                               .out = out,
                                .scale = scale});
            });
     return success();
@@ -292,7 +304,7 @@ private:
     std::string name = config.norm ? "rms_norm" : "quantize";
     if (config.norm && config.quantize)
       name += "_quantize";
-    name += "_" + std::to_string(config.columns);
+    name += "_" + std::to_string(config.columns) + suffix(config.x);
     if (config.norm) // eps is baked in, so it is part of the name: by its bits
       name += "_" + llvm::utohexstr(llvm::bit_cast<uint32_t>(static_cast<float>(config.epsilon)));
     launch(op, name, dim(op->getOperand(0), 0) == 1, arguments,
@@ -302,6 +314,7 @@ private:
   LogicalResult select(llm::RmsNormOp op) {
     selectNorm(op,
                {.columns = static_cast<uint64_t>(dim(op.getX(), 1)),
+                .x = elementOf(op.getX()),
                 .norm = true,
                 .quantize = false,
                 .epsilon = op.getEps().convertToFloat()},
@@ -311,6 +324,7 @@ private:
   LogicalResult select(llm::RmsNormQuantizeOp op) {
     selectNorm(op,
                {.columns = static_cast<uint64_t>(dim(op.getX(), 1)),
+                .x = elementOf(op.getX()),
                 .norm = true,
                 .quantize = true,
                 .epsilon = op.getEps().convertToFloat()},
@@ -318,7 +332,11 @@ private:
     return success();
   }
   LogicalResult select(llm::QuantizeOp op) {
-    selectNorm(op, {.columns = static_cast<uint64_t>(dim(op.getX(), 1)), .norm = false, .quantize = true},
+    selectNorm(op,
+               {.columns = static_cast<uint64_t>(dim(op.getX(), 1)),
+                .x = elementOf(op.getX()),
+                .norm = false,
+                .quantize = true},
                {define(op.getX()), define(op.getValues()), define(op.getScales())});
     return success();
   }
@@ -338,9 +356,11 @@ private:
     if (op.getBiasAttr())
       arguments.push_back(weight(op.getBiasAttr()));
     arguments.push_back(define(op.getResult()));
-    std::string name =
-        llvm::formatv("linear{0}_{1}_{2}x{3}{4}{5}", decode ? "" : "_prefill", schemeName(config.scheme), config.rows,
-                      config.columns, config.bias ? "_bias" : "", config.floatOutput ? "_f32" : "");
+    const char *output = config.output == LinearOutput::Logits ? "_logits"
+                         : config.output == LinearOutput::F32  ? "_f32"
+                                                               : "";
+    std::string name = llvm::formatv("linear{0}_{1}_{2}x{3}{4}{5}", decode ? "" : "_prefill", schemeName(config.scheme),
+                                     config.rows, config.columns, config.bias ? "_bias" : "", output);
     launch(op, name, decode, arguments, [&](llvm::StringRef n) {
       return decode ? emitLinearDecode(kernels, *target, n, config) : emitLinearPrefill(kernels, *target, n, config);
     });
@@ -393,9 +413,10 @@ private:
 
   LogicalResult selectElementwise(Operation *op, Elementwise kind, const char *name) {
     int64_t columns = dim(op->getResult(0), 1);
-    launch(op, name + ("_" + std::to_string(columns)), dim(op->getResult(0), 0) == 1,
+    Element element = elementOf(op->getResult(0));
+    launch(op, name + ("_" + std::to_string(columns)) + suffix(element), dim(op->getResult(0), 0) == 1,
            {define(op->getOperand(0)), define(op->getOperand(1)), define(op->getResult(0))},
-           [&](llvm::StringRef n) { return emitElementwise(kernels, *target, n, kind, columns); });
+           [&](llvm::StringRef n) { return emitElementwise(kernels, *target, n, kind, element, columns); });
     return success();
   }
   LogicalResult select(llm::SiluMulOp op) { return selectElementwise(op, Elementwise::SiluMul, "silu_mul"); }
@@ -403,9 +424,10 @@ private:
 
   LogicalResult select(llm::LastTokenOp op) {
     int64_t columns = dim(op.getX(), 1);
-    launch(op, "last_token_" + std::to_string(columns), true,
+    Element element = elementOf(op.getX());
+    launch(op, "last_token_" + std::to_string(columns) + suffix(element), true,
            {fixed("step"), define(op.getX()), define(op.getResult())},
-           [&](llvm::StringRef n) { return emitLastToken(kernels, *target, n, columns); });
+           [&](llvm::StringRef n) { return emitLastToken(kernels, *target, n, element, columns); });
     return success();
   }
 

@@ -12,6 +12,7 @@
 #include "codegen/compile.h"
 #include "compiler/pipeline.h"
 #include "compiler/reference/interpreter.h"
+#include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "nlohmann/json.hpp"
 #include "runtime/device/select.h"
 #include "runtime/executor/session.h"
@@ -25,17 +26,22 @@ struct Expected {
   std::string label, op;
   std::vector<HostTensor> results;
   std::vector<mlir::Type> elements;
+  std::vector<size_t> strides; // elements from row to row in device memory
 };
 
-// Bytes of `tensor` as the device lays it out: rows of bf16 and int8 are padded to 64 elements, all else is dense.
-size_t rowStride(const HostTensor &tensor, mlir::Type element) {
-  bool padded = element.isBF16() || element.isInteger(8);
-  return padded ? (tensor.columns + 63) / 64 * 64 : tensor.columns;
+// Elements from row to row as the device lays `value` out: rows of activations are padded to 64, vectors and logits are
+// dense.
+size_t rowStride(mlir::Value value) {
+  auto type = mlir::cast<mlir::RankedTensorType>(value.getType());
+  bool logits = llvm::any_of(value.getUsers(), llvm::IsaPred<mlir::func::ReturnOp>);
+  if (type.getRank() == 1)
+    return 1;
+  return logits ? type.getDimSize(1) : (type.getDimSize(1) + 63) / 64 * 64;
 }
 
 // Relative L2 distance. NaN, and anything that is not finite on one side only, comes out as NaN.
-double distance(const HostTensor &expected, mlir::Type element, const std::vector<std::byte> &got) {
-  size_t stride = rowStride(expected, element), width = element.getIntOrFloatBitWidth() / 8;
+double distance(const HostTensor &expected, mlir::Type element, size_t stride, const std::vector<std::byte> &got) {
+  size_t width = element.getIntOrFloatBitWidth() / 8;
   double difference = 0, size = 0;
   for (int64_t r = 0; r < expected.rows; ++r)
     for (int64_t c = 0; c < expected.columns; ++c) {
@@ -75,9 +81,11 @@ public:
   Comparison(double tolerance, bool verbose) : tolerance(tolerance), verbose(verbose) {}
 
   void expect(mlir::Operation *op, std::span<const HostTensor> results) {
-    Expected e{llm::labelOf(op), op->getName().getStringRef().str(), {results.begin(), results.end()}, {}};
-    for (mlir::Value value : op->getResults())
+    Expected e{llm::labelOf(op), op->getName().getStringRef().str(), {results.begin(), results.end()}, {}, {}};
+    for (mlir::Value value : op->getResults()) {
       e.elements.push_back(mlir::getElementTypeOrSelf(value.getType()));
+      e.strides.push_back(rowStride(value));
+    }
     queue.push_back(std::move(e));
   }
 
@@ -95,12 +103,12 @@ public:
                                               "): it was made from another graph"));
     for (size_t i = 0; i < e.results.size(); ++i) {
       const HostTensor &tensor = e.results[i];
-      size_t bytes = tensor.rows * rowStride(tensor, e.elements[i]) * e.elements[i].getIntOrFloatBitWidth() / 8;
+      size_t bytes = tensor.rows * e.strides[i] * e.elements[i].getIntOrFloatBitWidth() / 8;
       std::vector<std::byte> got(bytes);
       unsigned argument = launch.arguments_size() - e.results.size() + i;
       if (absl::Status s = read(argument, got); !s.ok())
         return s;
-      double d = distance(tensor, e.elements[i], got);
+      double d = distance(tensor, e.elements[i], e.strides[i], got);
       worst = std::max(worst, d);
       if (verbose)
         std::printf("%-10.3g %-24s %s\n", d, e.op.c_str(), e.label.c_str());

@@ -2,21 +2,22 @@
 // row.
 
 #include "codegen/kernels/kernels.h"
+#include "codegen/kernels/pieces.h"
 
 namespace ingot {
 
 static constexpr unsigned kThreads = 128;
 
-// Calls `body` with the byte offset of each 16-byte piece of a bf16 row, spread over the workgroups along x.
+// Calls `body` with each piece of eight elements of a row, spread over the workgroups along x.
 static unsigned overPieces(KernelBuilder &k, uint64_t columns, const std::function<void(Val)> &body) {
   uint64_t pieces = paddedRow(columns) / 8;
   Val piece = k.workgroupX() * kThreads + k.thread();
-  k.ifThen(piece < static_cast<int64_t>(pieces), [&] { body(piece * 16); });
+  k.ifThen(piece < static_cast<int64_t>(pieces), [&] { body(piece); });
   return static_cast<unsigned>((pieces + kThreads - 1) / kThreads);
 }
 
-static Val rowOf(KernelBuilder &k, Val rows, Val index, uint64_t columns) {
-  return k.advance(rows, k.zext(index, k.i64()) * static_cast<int64_t>(paddedRow(columns) * 2));
+static Val rowOf(KernelBuilder &k, Element element, Val rows, Val index, uint64_t columns) {
+  return k.advance(rows, k.zext(index, k.i64()) * static_cast<int64_t>(paddedRow(columns) * bytesOf(element)));
 }
 
 LaunchShape emitEmbed(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
@@ -26,26 +27,27 @@ LaunchShape emitEmbed(mlir::gpu::GPUModuleOp module, const TargetInfo &target, l
   Val id = k.load(k.i32(), k.argument(1), token * 4);
   // Ids are checked before a launch; this keeps a corrupted one inside the table.
   id = k.minI(k.maxI(id, k.constant(0)), k.constant(c.vocabulary - 1));
-  Val from = rowOf(k, k.argument(2), k.uniform(id), c.hidden), to = rowOf(k, k.argument(3), token, c.hidden);
-  unsigned x = overPieces(k, c.hidden, [&](Val offset) {
-    Val v = k.load(k.vec(8, k.bf16()), from, offset);
+  Val from = rowOf(k, Element::Bf16, k.argument(2), k.uniform(id), c.hidden),
+      to = rowOf(k, c.out, k.argument(3), token, c.hidden);
+  unsigned x = overPieces(k, c.hidden, [&](Val piece) {
+    Val v = loadPiece(k, Element::Bf16, from, piece);
     if (c.scale != 1)
-      v = k.round(k.extend(v) * k.constantF(c.scale), k.bf16());
-    k.store(v, to, offset);
+      v = v * k.constantF(c.scale);
+    storePiece(k, c.out, v, to, piece);
   });
   k.finish();
   return {.kernel = name.str(), .x = x, .tokensPerWorkgroup = 1, .workgroupSize = kThreads};
 }
 
 LaunchShape emitElementwise(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
-                            Elementwise op, uint64_t columns) {
+                            Elementwise op, Element element, uint64_t columns) {
   KernelBuilder k(module, target, name, {Access::Read, Access::Read, Access::Write}, kThreads);
   Val token = k.workgroupY();
-  Val first = rowOf(k, k.argument(0), token, columns), second = rowOf(k, k.argument(1), token, columns);
-  Val out = rowOf(k, k.argument(2), token, columns);
-  unsigned x = overPieces(k, columns, [&](Val offset) {
-    Val a = k.extend(k.load(k.vec(8, k.bf16()), first, offset));
-    Val b = k.extend(k.load(k.vec(8, k.bf16()), second, offset));
+  Val first = rowOf(k, element, k.argument(0), token, columns),
+      second = rowOf(k, element, k.argument(1), token, columns);
+  Val out = rowOf(k, element, k.argument(2), token, columns);
+  unsigned x = overPieces(k, columns, [&](Val piece) {
+    Val a = loadPiece(k, element, first, piece), b = loadPiece(k, element, second, piece);
     Val y;
     switch (op) {
     case Elementwise::Add:
@@ -56,18 +58,18 @@ LaunchShape emitElementwise(mlir::gpu::GPUModuleOp module, const TargetInfo &tar
       y = a * k.reciprocal(k.exp2(a * k.constantF(-1.4426950408889634)) + 1) * b;
       break;
     }
-    k.store(k.round(y, k.bf16()), out, offset);
+    storePiece(k, element, y, out, piece);
   });
   k.finish();
   return {.kernel = name.str(), .x = x, .tokensPerWorkgroup = 1, .workgroupSize = kThreads};
 }
 
 LaunchShape emitLastToken(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
-                          uint64_t columns) {
+                          Element element, uint64_t columns) {
   KernelBuilder k(module, target, name, {Access::Read, Access::Read, Access::Write}, kThreads);
-  Val last = rowOf(k, k.argument(1), k.stepTokens(k.argument(0)) - 1, columns);
+  Val last = rowOf(k, element, k.argument(1), k.stepTokens(k.argument(0)) - 1, columns);
   unsigned x = overPieces(
-      k, columns, [&](Val offset) { k.store(k.load(k.vec(8, k.bf16()), last, offset), k.argument(2), offset); });
+      k, columns, [&](Val piece) { storePiece(k, element, loadPiece(k, element, last, piece), k.argument(2), piece); });
   k.finish();
   return {.kernel = name.str(), .x = x, .workgroupSize = kThreads};
 }

@@ -23,19 +23,24 @@ struct LaunchShape {
 
 // The arguments of each kernel are listed in order; all are global pointers.
 
-// (step, tokens i32, table bf16 row-major, out bf16). One workgroup a token. Ids beyond the table read its last row.
+// What an activation is made of. Rows of either are padded to 64 elements.
+enum class Element { Bf16, F32 };
+
+// (step, tokens i32, table bf16 row-major, out). One workgroup a token. Ids beyond the table read its last row.
 struct EmbedConfig {
   uint64_t vocabulary, hidden;
+  Element out;
   double scale = 1;
 };
 LaunchShape emitEmbed(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
                       const EmbedConfig &c);
 
-// (x bf16, weight f32, out bf16) or, quantised, (x bf16, weight f32, out int8, scales f32). y = bf16(x *
+// (x, weight f32, out bf16) or, quantised, (x, weight f32, out int8, scales f32). y = bf16(x *
 // rsqrt(mean(x^2) + eps) * w); quantised: q = round-half-even(y * (127 / absmax)), scale = absmax / 127 per row.
 // Without norm (`norm` false, no weight argument) it quantises x itself. One workgroup a token.
 struct NormConfig {
   uint64_t columns;
+  Element x;
   bool norm, quantize;
   double epsilon = 0;
 };
@@ -43,11 +48,13 @@ LaunchShape emitNorm(mlir::gpu::GPUModuleOp module, const TargetInfo &target, ll
                      const NormConfig &c);
 
 enum class LinearScheme { Bf16, Int8PerToken, Int8Group32 };
+// How a result is stored: padded rows of bf16 or f32, or logits: f32 rows of exactly N elements.
+enum class LinearOutput { Bf16, F32, Logits };
 struct LinearConfig {
   uint64_t rows, columns; // N, K
   LinearScheme scheme;
-  bool bias = false;        // f32 [N padded]
-  bool floatOutput = false; // f32 rows of exactly N elements (logits); else bf16 padded rows
+  bool bias = false; // f32 [N padded]
+  LinearOutput output = LinearOutput::Bf16;
 };
 // One token. (x, [scales f32,] weight, [bias,] out)
 LaunchShape emitLinearDecode(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
@@ -89,14 +96,14 @@ LaunchShape emitAttentionCombine(mlir::gpu::GPUModuleOp module, const TargetInfo
 LaunchShape emitAttentionPrefill(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
                                  const AttentionConfig &c);
 
-// (a bf16, b bf16, out bf16), rows of `columns`.
+// (a, b, out), rows of `columns`, all of one element.
 enum class Elementwise { Add, SiluMul };
 LaunchShape emitElementwise(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
-                            Elementwise op, uint64_t columns);
+                            Elementwise op, Element element, uint64_t columns);
 
-// (step, x bf16, out bf16): the row of the chunk's last token.
+// (step, x, out): the row of the chunk's last token.
 LaunchShape emitLastToken(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
-                          uint64_t columns);
+                          Element element, uint64_t columns);
 
 // Index of the largest of `vocabulary` f32; ties to the lowest. Two stages: (logits, partials) and (partials, token
 // i32). partials: [kArgmaxWorkgroups] x {f32 value, i32 index}. NaN never wins.

@@ -98,10 +98,17 @@ LaunchShape emitLinearDecode(mlir::gpu::GPUModuleOp module, const TargetInfo &ta
                 : sum;
     if (c.bias)
       y = y + k.load(k.f32(), p.bias, n * 4);
-    if (c.floatOutput)
-      k.ifThen(n < static_cast<int64_t>(c.rows), [&] { k.store(y, p.out, n * 4); });
-    else
+    switch (c.output) {
+    case LinearOutput::Bf16:
       k.store(k.round(y, k.bf16()), p.out, n * 2);
+      break;
+    case LinearOutput::F32:
+      k.store(y, p.out, n * 4);
+      break;
+    case LinearOutput::Logits:
+      k.ifThen(n < static_cast<int64_t>(c.rows), [&] { k.store(y, p.out, n * 4); });
+      break;
+    }
   };
   Val firstRow = firstTile * 16;
   if (waves == 1) {

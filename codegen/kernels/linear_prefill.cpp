@@ -76,7 +76,9 @@ LaunchShape emitLinearPrefill(mlir::gpu::GPUModuleOp module, const TargetInfo &t
   for (Val &sum : sums)
     sum = k.pin(sum);
 
-  uint64_t outStride = c.floatOutput ? c.rows * 4 : paddedRow(c.rows) * 2;
+  bool exact = c.output == LinearOutput::Logits && c.rows % 64 != 0; // rows without padding
+  uint64_t outStride =
+      c.output == LinearOutput::Bf16 ? paddedRow(c.rows) * 2 : (exact ? c.rows : paddedRow(c.rows)) * 4;
   Val out = k.advance(p.out, k.zext(firstToken, k.i64()) * static_cast<int64_t>(outStride));
   for (unsigned r = 0; r < rowTiles; ++r) {
     Val n = (firstTile + r) * 16 + half * 8; // the first of this lane's eight rows
@@ -93,9 +95,9 @@ LaunchShape emitLinearPrefill(mlir::gpu::GPUModuleOp module, const TargetInfo &t
           y = k.toFloat(y) * k.load(k.f32(), p.xScales, (firstToken + token) * 4) * weightScale;
         if (c.bias)
           y = y + bias;
-        if (!c.floatOutput) {
+        if (c.output == LinearOutput::Bf16) {
           k.store(k.round(y, k.bf16()), out, token * outStride + n * 2);
-        } else if (c.rows % 64 == 0) {
+        } else if (!exact) {
           k.store(y, out, token * outStride + n * 4);
         } else {
           for (unsigned i = 0; i < 8; ++i)

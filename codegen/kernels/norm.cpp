@@ -2,6 +2,7 @@
 // passes.
 
 #include "codegen/kernels/kernels.h"
+#include "codegen/kernels/pieces.h"
 
 namespace ingot {
 
@@ -26,7 +27,7 @@ LaunchShape emitNorm(mlir::gpu::GPUModuleOp module, const TargetInfo &target, ll
   Val out = k.argument(next++);
   Val scales = c.quantize ? k.argument(next++) : Val();
   Val token = k.workgroupY(), thread = k.thread();
-  Val row = k.advance(x, k.zext(token, k.i64()) * static_cast<int64_t>(paddedRow(c.columns) * 2));
+  Val row = k.advance(x, k.zext(token, k.i64()) * static_cast<int64_t>(paddedRow(c.columns) * bytesOf(c.x)));
   Val block = k.lds(4 * waves, "reduce");
 
   // Lanes past the row's end work on a clamped piece, whose values count as zero and are not stored.
@@ -36,7 +37,7 @@ LaunchShape emitNorm(mlir::gpu::GPUModuleOp module, const TargetInfo &target, ll
     Val p = thread + i * threads;
     inside.push_back(p < static_cast<int64_t>(pieces));
     piece.push_back(k.minI(p, k.constant(pieces - 1)));
-    Val loaded = k.extend(k.load(k.vec(8, k.bf16()), row, piece[i] * 16));
+    Val loaded = loadPiece(k, c.x, row, piece[i]);
     values.push_back(k.select(inside[i], loaded, k.zero(eight)));
   }
   if (c.norm) {

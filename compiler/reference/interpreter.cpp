@@ -76,6 +76,10 @@ private:
 
   bool device() const { return options_.numerics == Numerics::Device; }
   float rounded(float value) const { return device() ? roundBf16(value) : value; }
+  /// Whether a value of this type is rounded when it is stored.
+  bool rounds(mlir::Value value) const {
+    return device() && mlir::cast<mlir::RankedTensorType>(value.getType()).getElementType().isBF16();
+  }
   static HostTensor floats(int64_t rows, int64_t columns) {
     HostTensor tensor;
     tensor.rows = rows;
@@ -188,13 +192,16 @@ absl::StatusOr<HostTensor> Interpreter::Implementation::embed(llm::EmbedOp op, c
     return table.status();
   const float scale = op.getScale().convertToFloat();
   HostTensor result = floats(tokens.rows, (*table)->columns);
+  const bool round = rounds(op.getResult());
   for (int64_t t = 0; t < tokens.rows; ++t) {
     int32_t id = tokens.ids[t];
     if (id < 0 || id >= (*table)->rows)
       return absl::OutOfRangeError(
           absl::StrCat("token ", id, " at index ", t, " is outside the vocabulary of ", (*table)->rows));
-    for (int64_t c = 0; c < result.columns; ++c)
-      result.floats[t * result.columns + c] = rounded(scale * (*table)->row(id)[c]);
+    for (int64_t c = 0; c < result.columns; ++c) {
+      float x = scale * (*table)->row(id)[c];
+      result.floats[t * result.columns + c] = round ? roundBf16(x) : x;
+    }
   }
   return result;
 }
@@ -243,7 +250,7 @@ absl::StatusOr<HostTensor> Interpreter::Implementation::linear(llm::LinearOp op,
       return vector.status();
     bias = (*vector)->values.data();
   }
-  const bool wide = mlir::cast<mlir::RankedTensorType>(op.getResult().getType()).getElementType().isF32();
+  const bool round = rounds(op.getResult());
   const bool int8 = !x.int8s.empty();
   const int64_t columns = w.rows;
   HostTensor result = floats(x.rows, columns);
@@ -258,7 +265,7 @@ absl::StatusOr<HostTensor> Interpreter::Implementation::linear(llm::LinearOp op,
         y = dot(x.row(t).data(), w.row(n), w.columns);
       if (bias)
         y += bias[n];
-      result.floats[t * columns + n] = wide ? y : rounded(y);
+      result.floats[t * columns + n] = round ? roundBf16(y) : y;
     }
   });
   return result;
@@ -362,8 +369,11 @@ absl::StatusOr<Interpreter::Implementation::Results> Interpreter::Implementation
   };
   const auto elementwise = [&](mlir::Value a, mlir::Value b, auto function) -> absl::StatusOr<Results> {
     HostTensor result = in(a);
-    for (size_t i = 0; i < result.floats.size(); ++i)
-      result.floats[i] = rounded(function(result.floats[i], in(b).floats[i]));
+    const bool round = rounds(op->getResult(0));
+    for (size_t i = 0; i < result.floats.size(); ++i) {
+      float y = function(result.floats[i], in(b).floats[i]);
+      result.floats[i] = round ? roundBf16(y) : y;
+    }
     return one(std::move(result));
   };
   const auto token = [&](int32_t id) {

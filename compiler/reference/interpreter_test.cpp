@@ -227,7 +227,7 @@ TEST_F(OpTest, NormRoundsOnce) {
   const char *text = R"(
     llm.weight @w : tensor<2xf32> value dense<[2.0, 0.5]> : tensor<2xf32>
     func.func @f(%x: tensor<?x2xbf16>) -> tensor<?x2xbf16> {
-      %y = llm.rms_norm %x, @w eps 0.5 : tensor<?x2xbf16>
+      %y = llm.rms_norm %x, @w eps 0.5 : tensor<?x2xbf16> -> tensor<?x2xbf16>
       return %y : tensor<?x2xbf16>
     })";
   // mean of squares 12.5, plus 0.5: 3 / sqrt(13) * 2 and 4 / sqrt(13) / 2.
@@ -240,7 +240,7 @@ TEST_F(OpTest, QuantiseAndItsFusionAgree) {
   const char *text = R"(
     llm.weight @w : tensor<4xf32> value dense<[1.5, 0.75, 1.25, 2.0]> : tensor<4xf32>
     func.func @chain(%x: tensor<?x4xbf16>) -> tensor<?x4xi8> {
-      %n = llm.rms_norm %x, @w eps 1.0e-5 : tensor<?x4xbf16>
+      %n = llm.rms_norm %x, @w eps 1.0e-5 : tensor<?x4xbf16> -> tensor<?x4xbf16>
       %v, %s = llm.quantize %n : tensor<?x4xbf16> -> tensor<?x4xi8>, tensor<?xf32>
       return %v : tensor<?x4xi8>
     }

@@ -111,13 +111,13 @@ public:
     int64_t rows = lastOnly ? 1 : tokens;
     auto logits = mlir::RankedTensorType::get({rows, shape_.vocabulary}, builder_.getF32Type());
     auto function = begin(name, {mlir::RankedTensorType::get({tokens}, builder_.getI32Type())}, {logits});
-    mlir::Value x = llm::EmbedOp::create(builder_, at("embed_tokens"), rowsOf(tokens, shape_.hidden),
-                                         function.getArgument(0), embedding_, builder_.getF32FloatAttr(1));
+    mlir::Value x = llm::EmbedOp::create(builder_, at("embed_tokens"), streamOf(tokens), function.getArgument(0),
+                                         embedding_, builder_.getF32FloatAttr(1));
     for (const Layer &layer : layers_)
       x = block(layer, x);
     if (lastOnly && !oneToken)
       x = llm::LastTokenOp::create(builder_, at("last_token"), x);
-    x = llm::RmsNormOp::create(builder_, at("norm"), x, norm_, eps());
+    x = norm(x, norm_, "norm");
     mlir::Value result = llm::LinearOp::create(builder_, at("lm_head"), logits, x, mlir::Value(), head_, nullptr);
     end(result);
   }
@@ -181,7 +181,7 @@ private:
 
   mlir::Value block(const Layer &layer, mlir::Value x) {
     const auto name = [&](const char *part) { return absl::StrCat(layer.name, ".", part); };
-    mlir::Value a = llm::RmsNormOp::create(builder_, at(name("input_layernorm")), x, layer.inputNorm, eps());
+    mlir::Value a = norm(x, layer.inputNorm, name("input_layernorm"));
     mlir::Value q = apply(layer.q, a, name("self_attn.q_proj"));
     mlir::Value k = apply(layer.k, a, name("self_attn.k_proj"));
     mlir::Value v = apply(layer.v, a, name("self_attn.v_proj"));
@@ -195,20 +195,25 @@ private:
                                  builder_.getI64IntegerAttr(shape_.heads), builder_.getI64IntegerAttr(shape_.kvHeads),
                                  builder_.getI64IntegerAttr(shape_.headDim), builder_.getF32FloatAttr(scale),
                                  shape_.window ? builder_.getI64IntegerAttr(shape_.window) : mlir::IntegerAttr());
-    mlir::Value o = apply(layer.o, attended, name("self_attn.o_proj"));
+    mlir::Value o = apply(layer.o, attended, name("self_attn.o_proj"), x.getType());
     x = llm::AddOp::create(builder_, at(name("self_attn.add")), x, o);
-    mlir::Value m = llm::RmsNormOp::create(builder_, at(name("post_attention_layernorm")), x, layer.postNorm, eps());
+    mlir::Value m = norm(x, layer.postNorm, name("post_attention_layernorm"));
     mlir::Value gate = apply(layer.gate, m, name("mlp.gate_proj"));
     mlir::Value up = apply(layer.up, m, name("mlp.up_proj"));
     mlir::Value product = llm::SiluMulOp::create(builder_, at(name("mlp.silu_mul")), gate, up);
-    mlir::Value down = apply(layer.down, product, name("mlp.down_proj"));
+    mlir::Value down = apply(layer.down, product, name("mlp.down_proj"), x.getType());
     return llm::AddOp::create(builder_, at(name("mlp.add")), x, down);
   }
 
-  mlir::Value apply(const Linear &linear, mlir::Value x, const std::string &name) {
-    int64_t tokens = mlir::cast<mlir::RankedTensorType>(x.getType()).getDimSize(0);
-    return llm::LinearOp::create(builder_, at(name), rowsOf(tokens, linear.outputs), x, mlir::Value(), linear.weight,
-                                 linear.bias);
+  // bf16 rows, unless `type` says otherwise.
+  mlir::Value apply(const Linear &linear, mlir::Value x, const std::string &name, mlir::Type type = {}) {
+    if (!type)
+      type = rowsOf(tokensOf(x), linear.outputs);
+    return llm::LinearOp::create(builder_, at(name), type, x, mlir::Value(), linear.weight, linear.bias);
+  }
+
+  mlir::Value norm(mlir::Value x, mlir::FlatSymbolRefAttr weight, const std::string &name) {
+    return llm::RmsNormOp::create(builder_, at(name), rowsOf(tokensOf(x), shape_.hidden), x, weight, eps());
   }
 
   mlir::Value rope(mlir::Value x, int64_t heads, const std::string &name) {
@@ -231,6 +236,10 @@ private:
 
   mlir::Location at(const std::string &name) { return mlir::NameLoc::get(builder_.getStringAttr(name)); }
   mlir::FloatAttr eps() { return builder_.getF32FloatAttr(shape_.eps); }
+  static int64_t tokensOf(mlir::Value x) { return mlir::cast<mlir::RankedTensorType>(x.getType()).getDimSize(0); }
+  mlir::RankedTensorType streamOf(int64_t tokens) {
+    return mlir::RankedTensorType::get({tokens, shape_.hidden}, builder_.getF32Type());
+  }
   mlir::RankedTensorType rowsOf(int64_t tokens, int64_t columns) {
     return mlir::RankedTensorType::get({tokens, columns}, builder_.getBF16Type());
   }

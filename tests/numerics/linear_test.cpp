@@ -73,8 +73,8 @@ struct Layer {
 
 void check(const LinearConfig &c, const std::vector<unsigned> &counts) {
   std::string what = std::to_string(c.rows) + " x " + std::to_string(c.columns) + ", scheme " +
-                     std::to_string(static_cast<int>(c.scheme)) + (c.bias ? ", bias" : "") +
-                     (c.floatOutput ? ", f32" : "");
+                     std::to_string(static_cast<int>(c.scheme)) + (c.bias ? ", bias" : "") + ", output " +
+                     std::to_string(static_cast<int>(c.output));
   SCOPED_TRACE(what);
   Layer layer(c);
   bool integer = c.scheme == LinearScheme::Int8PerToken;
@@ -95,8 +95,9 @@ void check(const LinearConfig &c, const std::vector<unsigned> &counts) {
     StepBuffer step({.tokens = static_cast<int32_t>(tokens)});
     Buffer rows = integer ? Buffer(padRows(xq, c.columns, extra)) : Buffer(padRows(x, c.columns, extra));
     Buffer scales(padRows(xScales, tokens, 0));
-    uint64_t outStride = c.floatOutput ? c.rows : paddedRow(c.rows);
-    Buffer out(tokens * outStride * (c.floatOutput ? 4 : 2));
+    bool wide = c.output != LinearOutput::Bf16;
+    uint64_t outStride = c.output == LinearOutput::Logits ? c.rows : paddedRow(c.rows);
+    Buffer out(tokens * outStride * (wide ? 4 : 2));
     std::vector<const Buffer *> arguments = {&rows, &weight, &out};
     if (c.bias)
       arguments.insert(arguments.end() - 1, &bias);
@@ -107,7 +108,7 @@ void check(const LinearConfig &c, const std::vector<unsigned> &counts) {
     (count == 0 ? decode : prefill).run(tokens, arguments);
 
     std::vector<float> got;
-    if (c.floatOutput)
+    if (wide)
       got = out.read<float>();
     else
       for (Bf16 bits : out.read<Bf16>())
@@ -135,7 +136,7 @@ void check(const LinearConfig &c, const std::vector<unsigned> &counts) {
         // a thousand terms; the decode kernel's group dot adds 128 times x first, which costs it two bits more. Integer
         // dots are exact and round three times. Then one rounding to bf16.
         double absolute = magnitude * (c.scheme == LinearScheme::Int8Group32 ? 0x1p-18 : integer ? 0x1p-22 : 0x1p-20);
-        difference.expect(got[t * outStride + n], sum, absolute, c.floatOutput ? 0 : 0x1.01p-8,
+        difference.expect(got[t * outStride + n], sum, absolute, wide ? 0 : 0x1.01p-8,
                           "token " + std::to_string(t) + ", row " + std::to_string(n));
       }
     difference.report(count == 0 ? "decode" : std::to_string(count) + " tokens");
@@ -155,13 +156,16 @@ INSTANTIATE_TEST_SUITE_P(Schemes, Linear,
 TEST_P(Linear, Square) { check({.rows = 64, .columns = 64, .scheme = GetParam()}, {0, 1, 15, 16, 17, 64, 65}); }
 TEST_P(Linear, RowsPadded) { check({.rows = 48, .columns = 80, .scheme = GetParam(), .bias = true}, {0, 1, 17, 64}); }
 TEST_P(Linear, BothOdd) {
-  check({.rows = 97, .columns = 48, .scheme = GetParam(), .floatOutput = true}, {0, 15, 16, 65});
+  check({.rows = 97, .columns = 48, .scheme = GetParam(), .output = LinearOutput::Logits}, {0, 15, 16, 65});
+  check({.rows = 97, .columns = 48, .scheme = GetParam(), .output = LinearOutput::F32}, {0, 15, 65});
 }
 TEST_P(Linear, OddWithBias) {
-  check({.rows = 97, .columns = 48, .scheme = GetParam(), .bias = true, .floatOutput = true}, {0, 3});
+  check({.rows = 97, .columns = 48, .scheme = GetParam(), .bias = true, .output = LinearOutput::Logits}, {0, 3});
 }
 TEST_P(Linear, RealShape) { check({.rows = 576, .columns = 1536, .scheme = GetParam()}, {0, 17}); }
 // Enough row tiles that a wave takes several.
-TEST_P(Linear, TallDecode) { check({.rows = 8192, .columns = 64, .scheme = GetParam(), .floatOutput = true}, {0}); }
+TEST_P(Linear, TallDecode) {
+  check({.rows = 8192, .columns = 64, .scheme = GetParam(), .output = LinearOutput::F32}, {0});
+}
 
 } // namespace

@@ -147,7 +147,7 @@ func.func @f(%t: tensor<?xi32>) {
 // llm.rms_norm R1
 func.func @f(%x: tensor<?x32xbf16>) {
   // expected-error @+1 {{expected @w to be an llm.weight, got no such symbol}}
-  %y = llm.rms_norm %x, @w eps 1.0 : tensor<?x32xbf16>
+  %y = llm.rms_norm %x, @w eps 1.0 : tensor<?x32xbf16> -> tensor<?x32xbf16>
   return
 }
 
@@ -157,7 +157,7 @@ func.func @f(%x: tensor<?x32xbf16>) {
 llm.weight @w from "w" : tensor<32xf32>
 func.func @f(%x: tensor<?x32xbf16>) {
   // expected-error @+1 {{expected a finite eps that is not negative, got -1}}
-  %y = llm.rms_norm %x, @w eps -1.0 : tensor<?x32xbf16>
+  %y = llm.rms_norm %x, @w eps -1.0 : tensor<?x32xbf16> -> tensor<?x32xbf16>
   return
 }
 

@@ -30,8 +30,8 @@ module attributes {llm.facts = {architecture = "llama", context_length = 2048 : 
     %x = llm.embed %tokens, @embed : (tensor<?xi32>) -> tensor<?x32xbf16>
     // CHECK: llm.embed %{{.*}}, @embed scale 2.000000e+00 : (tensor<?xi32>) -> tensor<?x32xbf16>
     %scaled = llm.embed %tokens, @embed scale 2.0 : (tensor<?xi32>) -> tensor<?x32xbf16>
-    // CHECK: llm.rms_norm %{{.*}}, @norm eps 9.99999974E-6 : tensor<?x32xbf16>
-    %n = llm.rms_norm %x, @norm eps 1.0e-5 : tensor<?x32xbf16>
+    // CHECK: llm.rms_norm %{{.*}}, @norm eps 9.99999974E-6 : tensor<?x32xbf16> -> tensor<?x32xbf16>
+    %n = llm.rms_norm %x, @norm eps 1.0e-5 : tensor<?x32xbf16> -> tensor<?x32xbf16>
     // CHECK: llm.quantize %{{.*}} : tensor<?x32xbf16> -> tensor<?x32xi8>, tensor<?xf32>
     %v, %s = llm.quantize %n : tensor<?x32xbf16> -> tensor<?x32xi8>, tensor<?xf32>
     // CHECK: llm.rms_norm_quantize %{{.*}}, @norm eps 9.99999974E-6 : tensor<?x32xbf16> -> tensor<?x32xi8>, tensor<?xf32>

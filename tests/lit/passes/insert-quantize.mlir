@@ -26,7 +26,7 @@ func.func @shared(%x: tensor<?x64xbf16>) -> (tensor<?x64xbf16>, tensor<?x32xbf16
 func.func @one_token(%x: tensor<1x64xbf16>) -> tensor<1x32xbf16> {
   // CHECK: %[[N:.*]] = llm.rms_norm
   // CHECK-NEXT: %[[V:.*]], %[[S:.*]] = llm.quantize %[[N]] : tensor<1x64xbf16> -> tensor<1x64xi8>, tensor<1xf32>
-  %n = llm.rms_norm %x, @norm eps 1.0e-5 : tensor<1x64xbf16>
+  %n = llm.rms_norm %x, @norm eps 1.0e-5 : tensor<1x64xbf16> -> tensor<1x64xbf16>
   // CHECK-NEXT: %[[Y:.*]] = llm.add %[[N]], %[[N]]
   %y = llm.add %n, %n : tensor<1x64xbf16>
   // CHECK-NEXT: %[[V2:.*]], %[[S2:.*]] = llm.quantize %[[Y]]

@@ -1,0 +1,24 @@
+// How kernels read and write a row of activations: eight elements a lane, whatever they are made of, and fp32 in
+// registers.
+#pragma once
+
+#include "codegen/kernels/kernels.h"
+
+namespace ingot {
+
+constexpr unsigned bytesOf(Element element) { return element == Element::Bf16 ? 2 : 4; }
+
+inline Val loadPiece(KernelBuilder &k, Element element, Val row, Val piece) {
+  if (element == Element::Bf16)
+    return k.extend(k.load(k.vec(8, k.bf16()), row, piece * 16));
+  return k.load(k.vec(8, k.f32()), row, piece * 32, 16);
+}
+
+inline void storePiece(KernelBuilder &k, Element element, Val eight, Val row, Val piece) {
+  if (element == Element::Bf16)
+    k.store(k.round(eight, k.bf16()), row, piece * 16);
+  else
+    k.store(eight, row, piece * 32, 16);
+}
+
+} // namespace ingot
