@@ -296,6 +296,13 @@ LogicalResult checkHeads(Operation *op, Value value, int64_t heads, int64_t dim)
                            << value.getType();
 }
 
+LogicalResult checkSameShape(Operation *op, Value operand, Value result) {
+  if (cast<RankedTensorType>(operand.getType()).getShape() == cast<RankedTensorType>(result.getType()).getShape())
+    return success();
+  return op->emitOpError() << "expected operand and result to have the same shape, got " << operand.getType() << " and "
+                           << result.getType();
+}
+
 LogicalResult checkEps(Operation *op, const APFloat &eps) {
   float value = eps.convertToFloat();
   if (std::isfinite(value) && value >= 0)
@@ -338,9 +345,8 @@ LogicalResult EmbedOp::verifySymbolUses(SymbolTableCollection &tables) {
 }
 
 LogicalResult RmsNormOp::verify() {
-  if (cast<RankedTensorType>(getX().getType()).getShape() != cast<RankedTensorType>(getResult().getType()).getShape())
-    return emitOpError() << "expected operand and result to have the same shape, got " << getX().getType() << " and "
-                         << getResult().getType();
+  if (failed(checkSameShape(*this, getX(), getResult())))
+    return failure();
   return checkEps(*this, getEps());
 }
 
@@ -397,6 +403,8 @@ LogicalResult RopeOp::verify() {
   if (rotated <= 0 || rotated % 2 != 0 || rotated > static_cast<int64_t>(getHeadDim()))
     return emitOpError() << "expected rotary_dim to be even, positive and at most head_dim " << getHeadDim() << ", got "
                          << rotated;
+  if (failed(checkSameShape(*this, getX(), getResult())))
+    return failure();
   return checkHeads(*this, getX(), getHeads(), getHeadDim());
 }
 
@@ -431,6 +439,8 @@ LogicalResult AttentionOp::verifySymbolUses(SymbolTableCollection &tables) {
     return failure();
   return checkState(*this, tables, getVStateAttr(), StateKind::Value, getKvHeads(), getHeadDim());
 }
+
+LogicalResult SiluMulOp::verify() { return checkSameShape(*this, getGate(), getResult()); }
 
 LogicalResult LastTokenOp::inferReturnTypes(MLIRContext *, std::optional<Location>, Adaptor adaptor,
                                             SmallVectorImpl<Type> &types) {

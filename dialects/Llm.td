@@ -14,7 +14,7 @@ include "mlir/Interfaces/SideEffectInterfaces.td"
 //===--------------------------------------------------------------------------------------------------------------===//
 
 def Llm_Rows : 2DTensorOf<[BF16]>;        // [tokens, columns]
-def Llm_StreamRows : 2DTensorOf<[BF16, F32]>; // [tokens, columns], where the residual stream may be
+def Llm_WideRows : 2DTensorOf<[BF16, F32]>; // [tokens, columns], not yet rounded where f32
 def Llm_QuantizedRows : 2DTensorOf<[I8]>; // [tokens, columns]
 def Llm_Scales : 1DTensorOf<[F32]>;       // [tokens]
 def Llm_Logits : 2DTensorOf<[F32]>;       // [tokens, vocabulary]
@@ -99,7 +99,7 @@ def Llm_EmbedOp : Llm_SymbolUser<"embed", [Pure]> {
   }];
   let arguments = (ins Llm_Tokens:$tokens, FlatSymbolRefAttr:$table,
                        DefaultValuedAttr<F32Attr, "1.0f">:$scale);
-  let results = (outs Llm_StreamRows:$result);
+  let results = (outs Llm_WideRows:$result);
   let assemblyFormat = "$tokens `,` $table (`scale` $scale^)? attr-dict `:` functional-type(operands, results)";
   let hasVerifier = 1;
 }
@@ -117,7 +117,7 @@ def Llm_RmsNormOp : Llm_SymbolUser<"rms_norm", [Pure]> {
     Rules: R1, the weight is `[H]`, where H is the width of the rows; R2, eps is finite and not negative;
     R3, operand and result have the same shape.
   }];
-  let arguments = (ins Llm_StreamRows:$x, FlatSymbolRefAttr:$weight, F32Attr:$eps);
+  let arguments = (ins Llm_WideRows:$x, FlatSymbolRefAttr:$weight, F32Attr:$eps);
   let results = (outs Llm_Rows:$result);
   let assemblyFormat = "$x `,` $weight `eps` $eps attr-dict `:` type($x) `->` type($result)";
   let hasVerifier = 1;
@@ -157,7 +157,7 @@ def Llm_RmsNormQuantizeOp : Llm_SymbolUser<"rms_norm_quantize", [Pure, InferType
 
     Rules: R1, R2 as `llm.rms_norm`; R3, values have the operand's shape and scales its first dimension.
   }];
-  let arguments = (ins Llm_StreamRows:$x, FlatSymbolRefAttr:$weight, F32Attr:$eps);
+  let arguments = (ins Llm_WideRows:$x, FlatSymbolRefAttr:$weight, F32Attr:$eps);
   let results = (outs Llm_QuantizedRows:$values, Llm_Scales:$scales);
   let assemblyFormat = "$x `,` $weight `eps` $eps attr-dict `:` type($x) `->` type($values) `,` type($scales)";
   let hasVerifier = 1;
@@ -190,30 +190,32 @@ def Llm_LinearOp : Llm_SymbolUser<"linear", [Pure]> {
   let hasVerifier = 1;
 }
 
-def Llm_RopeOp : Llm_SymbolUser<"rope", [SameOperandsAndResultType, MemoryEffects<[MemRead<Llm_StepResource>]>]> {
+def Llm_RopeOp : Llm_SymbolUser<"rope", [MemoryEffects<[MemRead<Llm_StepResource>]>]> {
   let summary = "rotary position embedding";
   let description = [{
     Rotates each head of each row by its position. With `R = rotary_dim` (or `head_dim` where it is absent), element
     `i < R/2` of a head pairs with element `i + R/2` ("rotate half"); elements from R on pass through.
 
         angle = fp32(position) * inv_freq[i]              position = Step.position + row
-        y[i]       = bf16(x[i] * cos(angle) - x[i + R/2] * sin(angle))
-        y[i + R/2] = bf16(x[i + R/2] * cos(angle) + x[i] * sin(angle))
+        y[i]       = x[i] * cos(angle) - x[i + R/2] * sin(angle)
+        y[i + R/2] = x[i + R/2] * cos(angle) + x[i] * sin(angle)
 
-    The angle is one fp32 product; cosine and sine are fp32 and not rounded to bf16.
+    The angle is one fp32 product; cosine and sine are fp32 and not rounded to bf16. Every element, those from R on too,
+    is rounded once to the result's type.
 
     ```mlir
-    %r = llm.rope %q, @inv_freq heads 9 head_dim 64 : tensor<?x576xbf16>
+    %r = llm.rope %q, @inv_freq heads 9 head_dim 64 : tensor<?x576xf32> -> tensor<?x576xbf16>
     ```
 
     Rules: R1, `heads * head_dim` is the width of the rows; R2, `rotary_dim` is even, positive and at most `head_dim`;
-    R3, the inverse frequencies are a weight `[R/2]`.
+    R3, the inverse frequencies are a weight `[R/2]`; R4, operand and result have the same shape.
   }];
-  let arguments = (ins Llm_Rows:$x, FlatSymbolRefAttr:$inv_freq, I64Attr:$heads, I64Attr:$head_dim,
+  let arguments = (ins Llm_WideRows:$x, FlatSymbolRefAttr:$inv_freq, I64Attr:$heads, I64Attr:$head_dim,
                        OptionalAttr<I64Attr>:$rotary_dim);
   let results = (outs Llm_Rows:$result);
   let assemblyFormat = [{
     $x `,` $inv_freq `heads` $heads `head_dim` $head_dim (`rotary_dim` $rotary_dim^)? attr-dict `:` type($x)
+    `->` type($result)
   }];
   let hasVerifier = 1;
   let extraClassDeclaration = [{
@@ -272,18 +274,21 @@ def Llm_AttentionOp : Llm_SymbolUser<"attention", [SameOperandsAndResultType,
   let hasVerifier = 1;
 }
 
-def Llm_SiluMulOp : Op<LlmDialect, "silu_mul", [Pure, SameOperandsAndResultType]> {
+def Llm_SiluMulOp : Op<LlmDialect, "silu_mul", [Pure, SameTypeOperands]> {
   let summary = "SwiGLU's product";
   let description = [{
-    `result = bf16(gate / (1 + exp(-gate)) * up)`, in fp32 with one rounding.
+    `result = gate / (1 + exp(-gate)) * up` in fp32, rounded once to the result's type.
 
     ```mlir
-    %h = llm.silu_mul %gate, %up : tensor<?x1536xbf16>
+    %h = llm.silu_mul %gate, %up : tensor<?x1536xf32> -> tensor<?x1536xbf16>
     ```
+
+    Rules: R1, operands and result have the same shape.
   }];
-  let arguments = (ins Llm_Rows:$gate, Llm_Rows:$up);
-  let results = (outs Llm_Rows:$result);
-  let assemblyFormat = "$gate `,` $up attr-dict `:` type($gate)";
+  let arguments = (ins Llm_WideRows:$gate, Llm_WideRows:$up);
+  let results = (outs Llm_WideRows:$result);
+  let assemblyFormat = "$gate `,` $up attr-dict `:` type($gate) `->` type($result)";
+  let hasVerifier = 1;
 }
 
 def Llm_AddOp : Op<LlmDialect, "add", [Pure, SameOperandsAndResultType]> {
@@ -295,8 +300,8 @@ def Llm_AddOp : Op<LlmDialect, "add", [Pure, SameOperandsAndResultType]> {
     %y = llm.add %x, %o : tensor<?x576xf32>
     ```
   }];
-  let arguments = (ins Llm_StreamRows:$lhs, Llm_StreamRows:$rhs);
-  let results = (outs Llm_StreamRows:$result);
+  let arguments = (ins Llm_WideRows:$lhs, Llm_WideRows:$rhs);
+  let results = (outs Llm_WideRows:$result);
   let assemblyFormat = "$lhs `,` $rhs attr-dict `:` type($lhs)";
 }
 
@@ -311,8 +316,8 @@ def Llm_LastTokenOp : Op<LlmDialect, "last_token", [InferTypeOpAdaptor, MemoryEf
 
     Rules: R1, the result is one row of the operand's width.
   }];
-  let arguments = (ins Llm_StreamRows:$x);
-  let results = (outs Llm_StreamRows:$result);
+  let arguments = (ins Llm_WideRows:$x);
+  let results = (outs Llm_WideRows:$result);
   let assemblyFormat = "$x attr-dict `:` type($x) `->` type($result)";
 }
 

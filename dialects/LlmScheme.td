@@ -31,10 +31,11 @@ def LlmDialect : Dialect {
     (`runtime/artifact/step.h`), which lives in device memory: row `i` of a tensor belongs to position
     `Step.position + i` of the sequence. So a captured program is replayed without an argument changing.
 
-    **Numbers.** Activations are bf16 in memory, but for the residual stream, which is f32: it is what every layer adds
-    to, and rounding it to bf16 was most of the difference from an fp32 model (docs/design/testing.md). Every op reads
-    its operands as fp32, computes in fp32 with fp32 reductions (int32 for dots of int8), and rounds its result once to
-    the result's type, half to even. Where an op deviates its text says so.
+    **Numbers.** In memory bf16 is what a matrix product or attention reads, and what the cache holds. The residual
+    stream is f32, because every layer adds to it, and so is what a fusion keeps in registers anyway (a projection on its
+    way to its rotation or its gate): rounding those was most of the difference from an fp32 model
+    (docs/design/testing.md). Every op reads its operands as fp32, computes in fp32 with fp32 reductions (int32 for dots
+    of int8), and rounds its result once to the result's type, half to even. Where an op deviates its text says so.
 
     **Weights are fp32 by type.** The type of an `llm.weight` is what the mathematics sees. How it is stored is the
     `scheme` attribute, which the `annotate` pass sets from a recipe; the packer, the kernels and the interpreter all

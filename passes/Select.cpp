@@ -370,11 +370,12 @@ private:
   LogicalResult select(llm::RopeOp op) {
     RopeConfig config{.heads = static_cast<uint64_t>(op.getHeads()),
                       .headDim = static_cast<uint64_t>(op.getHeadDim()),
-                      .rotary = static_cast<uint64_t>(op.getRotated())};
-    launch(op, llvm::formatv("rope_{0}x{1}_{2}", config.heads, config.headDim, config.rotary).str(),
-           dim(op.getX(), 0) == 1,
-           {fixed("step"), define(op.getX()), weight(op.getInvFreqAttr()), define(op.getResult())},
-           [&](llvm::StringRef n) { return emitRope(kernels, *target, n, config); });
+                      .rotary = static_cast<uint64_t>(op.getRotated()),
+                      .x = elementOf(op.getX())};
+    launch(
+        op, llvm::formatv("rope_{0}x{1}_{2}{3}", config.heads, config.headDim, config.rotary, suffix(config.x)).str(),
+        dim(op.getX(), 0) == 1, {fixed("step"), define(op.getX()), weight(op.getInvFreqAttr()), define(op.getResult())},
+        [&](llvm::StringRef n) { return emitRope(kernels, *target, n, config); });
     return success();
   }
 
@@ -413,10 +414,11 @@ private:
 
   LogicalResult selectElementwise(Operation *op, Elementwise kind, const char *name) {
     int64_t columns = dim(op->getResult(0), 1);
-    Element element = elementOf(op->getResult(0));
-    launch(op, name + ("_" + std::to_string(columns)) + suffix(element), dim(op->getResult(0), 0) == 1,
+    Element in = elementOf(op->getOperand(0)), out = elementOf(op->getResult(0));
+    launch(op, name + ("_" + std::to_string(columns)) + suffix(in) + (in == out ? "" : "_bf16"),
+           dim(op->getResult(0), 0) == 1,
            {define(op->getOperand(0)), define(op->getOperand(1)), define(op->getResult(0))},
-           [&](llvm::StringRef n) { return emitElementwise(kernels, *target, n, kind, element, columns); });
+           [&](llvm::StringRef n) { return emitElementwise(kernels, *target, n, kind, in, out, columns); });
     return success();
   }
   LogicalResult select(llm::SiluMulOp op) { return selectElementwise(op, Elementwise::SiluMul, "silu_mul"); }

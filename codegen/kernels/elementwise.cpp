@@ -40,14 +40,13 @@ LaunchShape emitEmbed(mlir::gpu::GPUModuleOp module, const TargetInfo &target, l
 }
 
 LaunchShape emitElementwise(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
-                            Elementwise op, Element element, uint64_t columns) {
+                            Elementwise op, Element in, Element result, uint64_t columns) {
   KernelBuilder k(module, target, name, {Access::Read, Access::Read, Access::Write}, kThreads);
   Val token = k.workgroupY();
-  Val first = rowOf(k, element, k.argument(0), token, columns),
-      second = rowOf(k, element, k.argument(1), token, columns);
-  Val out = rowOf(k, element, k.argument(2), token, columns);
+  Val first = rowOf(k, in, k.argument(0), token, columns), second = rowOf(k, in, k.argument(1), token, columns);
+  Val out = rowOf(k, result, k.argument(2), token, columns);
   unsigned x = overPieces(k, columns, [&](Val piece) {
-    Val a = loadPiece(k, element, first, piece), b = loadPiece(k, element, second, piece);
+    Val a = loadPiece(k, in, first, piece), b = loadPiece(k, in, second, piece);
     Val y;
     switch (op) {
     case Elementwise::Add:
@@ -58,7 +57,7 @@ LaunchShape emitElementwise(mlir::gpu::GPUModuleOp module, const TargetInfo &tar
       y = a * k.reciprocal(k.exp2(a * k.constantF(-1.4426950408889634)) + 1) * b;
       break;
     }
-    storePiece(k, element, y, out, piece);
+    storePiece(k, result, y, out, piece);
   });
   k.finish();
   return {.kernel = name.str(), .x = x, .tokensPerWorkgroup = 1, .workgroupSize = kThreads};

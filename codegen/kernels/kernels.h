@@ -64,9 +64,10 @@ LaunchShape emitLinearDecode(mlir::gpu::GPUModuleOp module, const TargetInfo &ta
 LaunchShape emitLinearPrefill(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
                               const LinearConfig &c);
 
-// (step, x bf16, inv_freq f32 [rotary / 2], out bf16): rotate-half on each head's first `rotary` dims.
+// (step, x, inv_freq f32 [rotary / 2], out bf16): rotate-half on each head's first `rotary` dims.
 struct RopeConfig {
   uint64_t heads, headDim, rotary;
+  Element x;
 };
 LaunchShape emitRope(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
                      const RopeConfig &c);
@@ -96,10 +97,10 @@ LaunchShape emitAttentionCombine(mlir::gpu::GPUModuleOp module, const TargetInfo
 LaunchShape emitAttentionPrefill(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
                                  const AttentionConfig &c);
 
-// (a, b, out), rows of `columns`, all of one element.
+// (a, b, out), rows of `columns`; a and b of one element.
 enum class Elementwise { Add, SiluMul };
 LaunchShape emitElementwise(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
-                            Elementwise op, Element element, uint64_t columns);
+                            Elementwise op, Element in, Element out, uint64_t columns);
 
 // (step, x, out): the row of the chunk's last token.
 LaunchShape emitLastToken(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,

@@ -2,6 +2,7 @@
 // values to the cache in the layouts that attention loads whole (docs/design/layouts.md, "KV cache"). The fact they
 // turn on: both are bound by memory, so lanes are laid over the row so that its loads are contiguous.
 #include "codegen/kernels/kernels.h"
+#include "codegen/kernels/pieces.h"
 
 #include <algorithm>
 #include <numbers>
@@ -52,28 +53,35 @@ LaunchShape emitRope(mlir::gpu::GPUModuleOp module, const TargetInfo &target, ll
 
   KernelBuilder kb(module, target, name, {Access::Read, Access::Read, Access::Read, Access::Write}, lanes);
   Val position = kb.stepPosition(kb.argument(0)) + kb.workgroupY();
-  Val row = kb.zext(kb.workgroupY(), kb.i64()) * static_cast<int64_t>(padded * 2);
-  Val in = kb.advance(kb.argument(1), row), frequencies = kb.argument(2), out = kb.advance(kb.argument(3), row);
+  const unsigned bytes = bytesOf(c.x);
+  Val row = kb.zext(kb.workgroupY(), kb.i64()) * static_cast<int64_t>(padded);
+  Val in = kb.advance(kb.argument(1), row * static_cast<int64_t>(bytes)), frequencies = kb.argument(2),
+      out = kb.advance(kb.argument(3), row * 2);
   Val positionF = kb.toFloat(position);
   mlir::Type narrow = kb.vec(step, kb.bf16()), wide = kb.vec(step, kb.f32());
+  // `place` counts elements.
+  auto load = [&](Val place) {
+    return c.x == Element::F32 ? kb.load(wide, in, place * 4) : kb.extend(kb.load(narrow, in, place * 2));
+  };
+  auto store = [&](Val y, Val place) { kb.store(kb.round(y, kb.bf16()), out, place * 2); };
 
   forItems(kb, c.heads * itemsPerHead, lanes, [&](Val item) {
     Val head = item / static_cast<int64_t>(itemsPerHead), inHead = item % static_cast<int64_t>(itemsPerHead);
-    Val headStart = head * static_cast<int64_t>(c.headDim * 2);
+    Val headStart = head * static_cast<int64_t>(c.headDim);
     auto rotate = [&] {
-      Val first = headStart + inHead * (step * 2), second = first + static_cast<int64_t>(half * 2);
-      Val x = kb.extend(kb.load(narrow, in, first)), y = kb.extend(kb.load(narrow, in, second));
+      Val first = headStart + inHead * step, second = first + static_cast<int64_t>(half);
+      Val x = load(first), y = load(second);
       Val angle = kb.load(wide, frequencies, inHead * (step * 4)) * positionF;
       Val turns = turnsOf(kb, angle);
       Val sine = kb.sinTurns(turns), cosine = kb.cosTurns(turns);
       // The subtrahend enters the fma exactly; the sum rounds to fp32 once and to bf16 once.
       Val minusSine = kb.zero(wide) - sine;
-      kb.store(kb.round(kb.fma(x, cosine, y * minusSine), kb.bf16()), out, first);
-      kb.store(kb.round(kb.fma(y, cosine, x * sine), kb.bf16()), out, second);
+      store(kb.fma(x, cosine, y * minusSine), first);
+      store(kb.fma(y, cosine, x * sine), second);
     };
     auto copy = [&] {
-      Val place = headStart + (inHead - static_cast<int64_t>(pairs)) * (step * 2) + static_cast<int64_t>(c.rotary * 2);
-      kb.store(kb.load(narrow, in, place), out, place);
+      Val place = headStart + (inHead - static_cast<int64_t>(pairs)) * step + static_cast<int64_t>(c.rotary);
+      store(load(place), place);
     };
     if (copies == 0) {
       rotate();

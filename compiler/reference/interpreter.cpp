@@ -63,7 +63,8 @@ private:
 
   absl::StatusOr<Results> evaluate(mlir::Operation *op, const Values &values);
   absl::StatusOr<HostTensor> embed(llm::EmbedOp op, const HostTensor &tokens);
-  absl::StatusOr<HostTensor> norm(llvm::StringRef weight, const llvm::APFloat &eps, const HostTensor &x);
+  absl::StatusOr<HostTensor> norm(llvm::StringRef weight, const llvm::APFloat &eps, const HostTensor &x,
+                                  mlir::Type type);
   Results quantize(const HostTensor &x);
   absl::StatusOr<HostTensor> linear(llm::LinearOp op, const HostTensor &x, const HostTensor *scales);
   absl::StatusOr<HostTensor> rope(llm::RopeOp op, const HostTensor &x);
@@ -75,10 +76,9 @@ private:
   absl::StatusOr<LoadedWeight> load(llm::WeightOp op);
 
   bool device() const { return options_.numerics == Numerics::Device; }
-  float rounded(float value) const { return device() ? roundBf16(value) : value; }
-  /// Whether a value of this type is rounded when it is stored.
-  bool rounds(mlir::Value value) const {
-    return device() && mlir::cast<mlir::RankedTensorType>(value.getType()).getElementType().isBF16();
+  /// `y` as a tensor of this type holds it.
+  float stored(float y, mlir::Type type) const {
+    return device() && mlir::getElementTypeOrSelf(type).isBF16() ? roundBf16(y) : y;
   }
   static HostTensor floats(int64_t rows, int64_t columns) {
     HostTensor tensor;
@@ -192,22 +192,20 @@ absl::StatusOr<HostTensor> Interpreter::Implementation::embed(llm::EmbedOp op, c
     return table.status();
   const float scale = op.getScale().convertToFloat();
   HostTensor result = floats(tokens.rows, (*table)->columns);
-  const bool round = rounds(op.getResult());
+  const mlir::Type type = op.getResult().getType();
   for (int64_t t = 0; t < tokens.rows; ++t) {
     int32_t id = tokens.ids[t];
     if (id < 0 || id >= (*table)->rows)
       return absl::OutOfRangeError(
           absl::StrCat("token ", id, " at index ", t, " is outside the vocabulary of ", (*table)->rows));
-    for (int64_t c = 0; c < result.columns; ++c) {
-      float x = scale * (*table)->row(id)[c];
-      result.floats[t * result.columns + c] = round ? roundBf16(x) : x;
-    }
+    for (int64_t c = 0; c < result.columns; ++c)
+      result.floats[t * result.columns + c] = stored(scale * (*table)->row(id)[c], type);
   }
   return result;
 }
 
 absl::StatusOr<HostTensor> Interpreter::Implementation::norm(llvm::StringRef name, const llvm::APFloat &eps,
-                                                             const HostTensor &x) {
+                                                             const HostTensor &x, mlir::Type type) {
   auto gain = weight(name);
   if (!gain.ok())
     return gain.status();
@@ -217,7 +215,7 @@ absl::StatusOr<HostTensor> Interpreter::Implementation::norm(llvm::StringRef nam
     const float *row = x.row(t).data();
     float r = 1.0F / std::sqrt(dot(row, row, x.columns) / static_cast<float>(x.columns) + epsilon);
     for (int64_t c = 0; c < x.columns; ++c)
-      result.floats[t * x.columns + c] = rounded(row[c] * r * (*gain)->values[c]);
+      result.floats[t * x.columns + c] = stored(row[c] * r * (*gain)->values[c], type);
   }
   return result;
 }
@@ -250,7 +248,7 @@ absl::StatusOr<HostTensor> Interpreter::Implementation::linear(llm::LinearOp op,
       return vector.status();
     bias = (*vector)->values.data();
   }
-  const bool round = rounds(op.getResult());
+  const mlir::Type type = op.getResult().getType();
   const bool int8 = !x.int8s.empty();
   const int64_t columns = w.rows;
   HostTensor result = floats(x.rows, columns);
@@ -265,7 +263,7 @@ absl::StatusOr<HostTensor> Interpreter::Implementation::linear(llm::LinearOp op,
         y = dot(x.row(t).data(), w.row(n), w.columns);
       if (bias)
         y += bias[n];
-      result.floats[t * columns + n] = round ? roundBf16(y) : y;
+      result.floats[t * columns + n] = stored(y, type);
     }
   });
   return result;
@@ -288,11 +286,13 @@ absl::StatusOr<HostTensor> Interpreter::Implementation::rope(llm::RopeOp op, con
       for (int64_t h = 0; h < heads; ++h) {
         const int64_t first = t * x.columns + h * dim + i;
         const int64_t second = first + half;
-        result.floats[first] = rounded(x.floats[first] * cosine - x.floats[second] * sine);
-        result.floats[second] = rounded(x.floats[second] * cosine + x.floats[first] * sine);
+        result.floats[first] = x.floats[first] * cosine - x.floats[second] * sine;
+        result.floats[second] = x.floats[second] * cosine + x.floats[first] * sine;
       }
     }
   }
+  for (float &y : result.floats)
+    y = stored(y, op.getResult().getType());
   return result;
 }
 
@@ -344,7 +344,7 @@ absl::StatusOr<HostTensor> Interpreter::Implementation::attention(llm::Attention
       for (int64_t d = 0; d < dim; ++d)
         mixed[d] += scores[n - begin] / sum * valuesOfCache[n * width + offset + d];
     for (int64_t d = 0; d < dim; ++d)
-      result.floats[t * q.columns + h * dim + d] = rounded(mixed[d]);
+      result.floats[t * q.columns + h * dim + d] = stored(mixed[d], op.getResult().getType());
   });
   return result;
 }
@@ -369,11 +369,9 @@ absl::StatusOr<Interpreter::Implementation::Results> Interpreter::Implementation
   };
   const auto elementwise = [&](mlir::Value a, mlir::Value b, auto function) -> absl::StatusOr<Results> {
     HostTensor result = in(a);
-    const bool round = rounds(op->getResult(0));
-    for (size_t i = 0; i < result.floats.size(); ++i) {
-      float y = function(result.floats[i], in(b).floats[i]);
-      result.floats[i] = round ? roundBf16(y) : y;
-    }
+    const mlir::Type type = op->getResult(0).getType();
+    for (size_t i = 0; i < result.floats.size(); ++i)
+      result.floats[i] = stored(function(result.floats[i], in(b).floats[i]), type);
     return one(std::move(result));
   };
   const auto token = [&](int32_t id) {
@@ -385,10 +383,12 @@ absl::StatusOr<Interpreter::Implementation::Results> Interpreter::Implementation
   using Outcome = absl::StatusOr<Results>;
   return llvm::TypeSwitch<mlir::Operation *, Outcome>(op)
       .Case([&](llm::EmbedOp o) { return one(embed(o, in(o.getTokens()))); })
-      .Case([&](llm::RmsNormOp o) { return one(norm(o.getWeight(), o.getEps(), in(o.getX()))); })
+      .Case(
+          [&](llm::RmsNormOp o) { return one(norm(o.getWeight(), o.getEps(), in(o.getX()), o.getResult().getType())); })
       .Case([&](llm::QuantizeOp o) -> Outcome { return quantize(in(o.getX())); })
       .Case([&](llm::RmsNormQuantizeOp o) -> Outcome {
-        auto normalised = norm(o.getWeight(), o.getEps(), in(o.getX()));
+        // Rounded in between, as the two ops would.
+        auto normalised = norm(o.getWeight(), o.getEps(), in(o.getX()), mlir::BFloat16Type::get(o.getContext()));
         if (!normalised.ok())
           return normalised.status();
         return quantize(*normalised);

@@ -324,11 +324,11 @@ TEST_F(OpTest, RopePairsHalves) {
   const char *text = R"(
     llm.weight @f : tensor<2xf32> value dense<[1.0, 0.0]> : tensor<2xf32>
     func.func @whole(%x: tensor<?x4xbf16>) -> tensor<?x4xbf16> {
-      %y = llm.rope %x, @f heads 1 head_dim 4 : tensor<?x4xbf16>
+      %y = llm.rope %x, @f heads 1 head_dim 4 : tensor<?x4xbf16> -> tensor<?x4xbf16>
       return %y : tensor<?x4xbf16>
     }
     func.func @part(%x: tensor<?x6xbf16>) -> tensor<?x6xbf16> {
-      %y = llm.rope %x, @f heads 1 head_dim 6 rotary_dim 4 : tensor<?x6xbf16>
+      %y = llm.rope %x, @f heads 1 head_dim 6 rotary_dim 4 : tensor<?x6xbf16> -> tensor<?x6xbf16>
       return %y : tensor<?x6xbf16>
     })";
   load(text, fp32);
@@ -426,7 +426,7 @@ TEST_F(OpTest, ElementwiseOps) {
   const char *text = R"(
     func.func @silu(%x: tensor<?x2xbf16>) -> tensor<?x2xbf16> {
       %s = llm.add %x, %x : tensor<?x2xbf16>
-      %y = llm.silu_mul %x, %s : tensor<?x2xbf16>
+      %y = llm.silu_mul %x, %s : tensor<?x2xbf16> -> tensor<?x2xbf16>
       return %y : tensor<?x2xbf16>
     }
     func.func @last(%x: tensor<?x2xbf16>) -> tensor<1x2xbf16> {

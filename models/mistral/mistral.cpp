@@ -182,9 +182,9 @@ private:
   mlir::Value block(const Layer &layer, mlir::Value x) {
     const auto name = [&](const char *part) { return absl::StrCat(layer.name, ".", part); };
     mlir::Value a = norm(x, layer.inputNorm, name("input_layernorm"));
-    mlir::Value q = apply(layer.q, a, name("self_attn.q_proj"));
-    mlir::Value k = apply(layer.k, a, name("self_attn.k_proj"));
-    mlir::Value v = apply(layer.v, a, name("self_attn.v_proj"));
+    mlir::Value q = apply(layer.q, a, name("self_attn.q_proj"), builder_.getF32Type());
+    mlir::Value k = apply(layer.k, a, name("self_attn.k_proj"), builder_.getF32Type());
+    mlir::Value v = apply(layer.v, a, name("self_attn.v_proj"), builder_.getBF16Type());
     q = rope(q, shape_.heads, name("self_attn.q_rope"));
     k = rope(k, shape_.kvHeads, name("self_attn.k_rope"));
     llm::AppendOp::create(builder_, at(name("self_attn.append")), k, v, layer.kState, layer.vState,
@@ -195,20 +195,19 @@ private:
                                  builder_.getI64IntegerAttr(shape_.heads), builder_.getI64IntegerAttr(shape_.kvHeads),
                                  builder_.getI64IntegerAttr(shape_.headDim), builder_.getF32FloatAttr(scale),
                                  shape_.window ? builder_.getI64IntegerAttr(shape_.window) : mlir::IntegerAttr());
-    mlir::Value o = apply(layer.o, attended, name("self_attn.o_proj"), x.getType());
+    mlir::Value o = apply(layer.o, attended, name("self_attn.o_proj"), builder_.getF32Type());
     x = llm::AddOp::create(builder_, at(name("self_attn.add")), x, o);
     mlir::Value m = norm(x, layer.postNorm, name("post_attention_layernorm"));
-    mlir::Value gate = apply(layer.gate, m, name("mlp.gate_proj"));
-    mlir::Value up = apply(layer.up, m, name("mlp.up_proj"));
-    mlir::Value product = llm::SiluMulOp::create(builder_, at(name("mlp.silu_mul")), gate, up);
-    mlir::Value down = apply(layer.down, product, name("mlp.down_proj"), x.getType());
+    mlir::Value gate = apply(layer.gate, m, name("mlp.gate_proj"), builder_.getF32Type());
+    mlir::Value up = apply(layer.up, m, name("mlp.up_proj"), builder_.getF32Type());
+    mlir::Value product = llm::SiluMulOp::create(builder_, at(name("mlp.silu_mul")),
+                                                 rowsOf(tokensOf(gate), layer.gate.outputs), gate, up);
+    mlir::Value down = apply(layer.down, product, name("mlp.down_proj"), builder_.getF32Type());
     return llm::AddOp::create(builder_, at(name("mlp.add")), x, down);
   }
 
-  // bf16 rows, unless `type` says otherwise.
-  mlir::Value apply(const Linear &linear, mlir::Value x, const std::string &name, mlir::Type type = {}) {
-    if (!type)
-      type = rowsOf(tokensOf(x), linear.outputs);
+  mlir::Value apply(const Linear &linear, mlir::Value x, const std::string &name, mlir::Type element) {
+    auto type = mlir::RankedTensorType::get({tokensOf(x), linear.outputs}, element);
     return llm::LinearOp::create(builder_, at(name), type, x, mlir::Value(), linear.weight, linear.bias);
   }
 
@@ -217,7 +216,7 @@ private:
   }
 
   mlir::Value rope(mlir::Value x, int64_t heads, const std::string &name) {
-    return llm::RopeOp::create(builder_, at(name), x.getType(), x, inverseFrequencies_,
+    return llm::RopeOp::create(builder_, at(name), rowsOf(tokensOf(x), heads * shape_.headDim), x, inverseFrequencies_,
                                builder_.getI64IntegerAttr(heads), builder_.getI64IntegerAttr(shape_.headDim),
                                mlir::IntegerAttr());
   }

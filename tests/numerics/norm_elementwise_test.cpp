@@ -119,7 +119,7 @@ TEST(Elementwise, AddsExactly) {
     std::vector<Bf16> a = padRows(normalBf16(kTokens * columns, 41), columns),
                       b = padRows(normalBf16(kTokens * columns, 42), columns);
     Kernel kernel([&](auto module, auto &target, auto name) {
-      return emitElementwise(module, target, name, Elementwise::Add, Element::Bf16, columns);
+      return emitElementwise(module, target, name, Elementwise::Add, Element::Bf16, Element::Bf16, columns);
     });
     Buffer first(a), second(b), out(a.size() * 2);
     kernel.run(kTokens, {&first, &second, &out});
@@ -132,7 +132,7 @@ TEST(Elementwise, AddsExactly) {
     std::vector<float> c = padRows(normalFloat(kTokens * columns, 48), columns),
                        d = padRows(normalFloat(kTokens * columns, 49), columns);
     Kernel wide([&](auto module, auto &target, auto name) {
-      return emitElementwise(module, target, name, Elementwise::Add, Element::F32, columns);
+      return emitElementwise(module, target, name, Elementwise::Add, Element::F32, Element::F32, columns);
     });
     Buffer third(c), fourth(d), sums(c.size() * 4);
     wide.run(kTokens, {&third, &fourth, &sums});
@@ -149,7 +149,7 @@ TEST(Elementwise, SiluMul) {
   gate[1] = toBf16(200);
   gate[2] = toBf16(0);
   Kernel kernel([&](auto module, auto &target, auto name) {
-    return emitElementwise(module, target, name, Elementwise::SiluMul, Element::Bf16, kColumns);
+    return emitElementwise(module, target, name, Elementwise::SiluMul, Element::Bf16, Element::Bf16, kColumns);
   });
   Buffer first(gate), second(up), out(gate.size() * 2);
   kernel.run(2, {&first, &second, &out});
@@ -162,6 +162,18 @@ TEST(Elementwise, SiluMul) {
     difference.expect(toFloat(got[i]), g / (1 + std::exp(-g)) * toFloat(up[i]), 0x1p-126, 0x1.02p-8, std::to_string(i));
   }
   difference.report("silu_mul");
+
+  std::vector<float> wideGate, wideUp;
+  for (size_t i = 0; i < gate.size(); ++i) {
+    wideGate.push_back(toFloat(gate[i]));
+    wideUp.push_back(toFloat(up[i]));
+  }
+  Kernel wide([&](auto module, auto &target, auto name) {
+    return emitElementwise(module, target, name, Elementwise::SiluMul, Element::F32, Element::Bf16, kColumns);
+  });
+  Buffer third(wideGate), fourth(wideUp), same(gate.size() * 2);
+  wide.run(2, {&third, &fourth, &same});
+  EXPECT_TRUE(same.read<Bf16>() == got);
 }
 
 TEST(Embed, CopiesAndScales) {

@@ -13,7 +13,11 @@ void checkRope(const RopeConfig &c, unsigned tokens, int position) {
                      std::to_string(c.rotary) + ", " + std::to_string(tokens) + " tokens at " +
                      std::to_string(position);
   uint64_t width = c.heads * c.headDim, half = c.rotary / 2, stride = paddedRow(width);
+  // Values that bf16 holds, so that one reference serves both kinds of rows.
   std::vector<Bf16> x = normalBf16(tokens * width, 1);
+  std::vector<float> wide;
+  for (Bf16 bits : x)
+    wide.push_back(toFloat(bits));
   std::vector<float> frequencies;
   frequencies.reserve(half);
   for (uint64_t i = 0; i < half; ++i)
@@ -21,8 +25,9 @@ void checkRope(const RopeConfig &c, unsigned tokens, int position) {
 
   Kernel kernel([&](auto module, auto &target, auto name) { return emitRope(module, target, name, c); });
   StepBuffer step({.tokens = static_cast<int32_t>(tokens), .position = position});
-  Buffer in(padRows(x, width)), table(frequencies), out(tokens * stride * 2);
-  kernel.run(tokens, {&step, &in, &table, &out});
+  Buffer narrowRows(padRows(x, width)), wideRows(padRows(wide, width));
+  Buffer table(frequencies), out(tokens * stride * 2);
+  kernel.run(tokens, {&step, c.x == Element::F32 ? &wideRows : &narrowRows, &table, &out});
 
   Difference difference;
   std::vector<Bf16> got = out.read<Bf16>();
@@ -49,14 +54,14 @@ void checkRope(const RopeConfig &c, unsigned tokens, int position) {
 }
 
 TEST(Rope, FullRotation) {
-  checkRope({.heads = 9, .headDim = 64, .rotary = 64}, 1, 0);
-  checkRope({.heads = 3, .headDim = 48, .rotary = 48}, 17, 5);
-  checkRope({.heads = 2, .headDim = 256, .rotary = 256}, 3, 131000);
+  checkRope({.heads = 9, .headDim = 64, .rotary = 64, .x = Element::Bf16}, 1, 0);
+  checkRope({.heads = 3, .headDim = 48, .rotary = 48, .x = Element::F32}, 17, 5);
+  checkRope({.heads = 2, .headDim = 256, .rotary = 256, .x = Element::F32}, 3, 131000);
 }
 
 TEST(Rope, PartOfAHead) {
-  checkRope({.heads = 3, .headDim = 64, .rotary = 16}, 3, 1000);
-  checkRope({.heads = 1, .headDim = 16, .rotary = 10}, 2, 7);
+  checkRope({.heads = 3, .headDim = 64, .rotary = 16, .x = Element::F32}, 3, 1000);
+  checkRope({.heads = 1, .headDim = 16, .rotary = 10, .x = Element::Bf16}, 2, 7);
 }
 
 TEST(Append, WritesTheDeclaredPlacesAndNothingElse) {

@@ -279,7 +279,7 @@ func.func @f(%x: tensor<?x32xbf16>) {
 llm.weight @f from "f" : tensor<8xf32>
 func.func @g(%x: tensor<?x32xbf16>) {
   // expected-error @+1 {{expected rows of 3 heads of 16 elements, got 'tensor<?x32xbf16>'}}
-  %y = llm.rope %x, @f heads 3 head_dim 16 : tensor<?x32xbf16>
+  %y = llm.rope %x, @f heads 3 head_dim 16 : tensor<?x32xbf16> -> tensor<?x32xbf16>
   return
 }
 
@@ -289,7 +289,7 @@ func.func @g(%x: tensor<?x32xbf16>) {
 llm.weight @f from "f" : tensor<8xf32>
 func.func @g(%x: tensor<?x32xbf16>) {
   // expected-error @+1 {{expected rotary_dim to be even, positive and at most head_dim 16, got 18}}
-  %y = llm.rope %x, @f heads 2 head_dim 16 rotary_dim 18 : tensor<?x32xbf16>
+  %y = llm.rope %x, @f heads 2 head_dim 16 rotary_dim 18 : tensor<?x32xbf16> -> tensor<?x32xbf16>
   return
 }
 
@@ -299,7 +299,7 @@ func.func @g(%x: tensor<?x32xbf16>) {
 llm.weight @f from "f" : tensor<7xf32> // expected-note {{declared here}}
 func.func @g(%x: tensor<?x32xbf16>) {
   // expected-error @+1 {{expected @f to have type 'tensor<8xf32>', got 'tensor<7xf32>'}}
-  %y = llm.rope %x, @f heads 2 head_dim 16 : tensor<?x32xbf16>
+  %y = llm.rope %x, @f heads 2 head_dim 16 : tensor<?x32xbf16> -> tensor<?x32xbf16>
   return
 }
 

@@ -40,18 +40,18 @@ module attributes {llm.facts = {architecture = "llama", context_length = 2048 : 
     %q = llm.linear %v scales %s, @q : (tensor<?x32xi8>, tensor<?xf32>) -> tensor<?x32xbf16>
     // CHECK: llm.linear %{{.*}}, @k bias @kb : (tensor<?x32xbf16>) -> tensor<?x16xbf16>
     %k = llm.linear %n, @k bias @kb : (tensor<?x32xbf16>) -> tensor<?x16xbf16>
-    // CHECK: llm.rope %{{.*}}, @freq heads 2 head_dim 16 : tensor<?x32xbf16>
-    %qr = llm.rope %q, @freq heads 2 head_dim 16 : tensor<?x32xbf16>
-    // CHECK: llm.rope %{{.*}}, @freq heads 1 head_dim 32 rotary_dim 16 : tensor<?x32xbf16>
-    %partial = llm.rope %q, @freq heads 1 head_dim 32 rotary_dim 16 : tensor<?x32xbf16>
+    // CHECK: llm.rope %{{.*}}, @freq heads 2 head_dim 16 : tensor<?x32xbf16> -> tensor<?x32xbf16>
+    %qr = llm.rope %q, @freq heads 2 head_dim 16 : tensor<?x32xbf16> -> tensor<?x32xbf16>
+    // CHECK: llm.rope %{{.*}}, @freq heads 1 head_dim 32 rotary_dim 16 : tensor<?x32xbf16> -> tensor<?x32xbf16>
+    %partial = llm.rope %q, @freq heads 1 head_dim 32 rotary_dim 16 : tensor<?x32xbf16> -> tensor<?x32xbf16>
     // CHECK: llm.append %{{.*}}, %{{.*}}, @k0, @v0 kv_heads 1 head_dim 16 : tensor<?x16xbf16>, tensor<?x16xbf16>
     llm.append %k, %k, @k0, @v0 kv_heads 1 head_dim 16 : tensor<?x16xbf16>, tensor<?x16xbf16>
     // CHECK: llm.attention %{{.*}}, @k0, @v0 heads 2 kv_heads 1 head_dim 16 scale 2.500000e-01 : tensor<?x32xbf16>
     %a = llm.attention %qr, @k0, @v0 heads 2 kv_heads 1 head_dim 16 scale 0.25 : tensor<?x32xbf16>
     // CHECK: llm.attention %{{.*}}, @k0, @v0 heads 2 kv_heads 1 head_dim 16 scale 2.500000e-01 window 5 : tensor<?x32xbf16>
     %w = llm.attention %qr, @k0, @v0 heads 2 kv_heads 1 head_dim 16 scale 0.25 window 5 : tensor<?x32xbf16>
-    // CHECK: llm.silu_mul %{{.*}}, %{{.*}} : tensor<?x32xbf16>
-    %m = llm.silu_mul %a, %w : tensor<?x32xbf16>
+    // CHECK: llm.silu_mul %{{.*}}, %{{.*}} : tensor<?x32xbf16> -> tensor<?x32xbf16>
+    %m = llm.silu_mul %a, %w : tensor<?x32xbf16> -> tensor<?x32xbf16>
     // CHECK: llm.add %{{.*}}, %{{.*}} : tensor<?x32xbf16>
     %y = llm.add %m, %x : tensor<?x32xbf16>
     // CHECK: llm.last_token %{{.*}} : tensor<?x32xbf16> -> tensor<1x32xbf16>
