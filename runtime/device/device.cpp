@@ -17,7 +17,8 @@ constexpr int kWaveSize = 32;
 std::string chipName(const HipTable &table, int ordinal) {
   constexpr size_t kNameBytes = 256, kRoom = 16384; // the larger layout has under 2 KiB
   std::vector<char> properties(kRoom, 0);
-  if (!table.deviceProperties || table.deviceProperties(properties.data(), ordinal) != hipSuccess)
+  auto *room = reinterpret_cast<hipDeviceProp_t *>(properties.data());
+  if (!table.deviceProperties || table.deviceProperties(room, ordinal) != hipSuccess)
     return "";
   std::string_view bytes(properties.data(), properties.size());
   size_t begin = bytes.find("gfx", kNameBytes);

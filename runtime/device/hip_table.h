@@ -51,8 +51,9 @@ struct HipTable {
   const char *(*hipGetErrorName)(hipError_t) = nullptr;
   const char *(*hipGetErrorString)(hipError_t) = nullptr;
 
-  // The layout of hipDeviceProp_t changed in 6.0; the newer function has a name of its own. Either may be missing.
-  hipError_t (*deviceProperties)(void *, int) = nullptr;
+  // The layout of hipDeviceProp_t changed in 6.0; the newer function has a name of its own. Either may be missing. Only
+  // the type's name is relied on, not its size: give a larger buffer.
+  hipError_t (*deviceProperties)(hipDeviceProp_t *, int) = nullptr;
 
   // runtime/emulator/emulator.h; null on a real runtime.
   int (*emulatorSetTarget)(const char *) = nullptr;

@@ -10,7 +10,11 @@ add_library(ingot-emulator SHARED device.cpp graph.cpp emulator.cpp hip_device.c
                                   hip_memory.cpp hip_module.cpp hip_stream.cpp)
 target_link_libraries(ingot-emulator PRIVATE ingot_flags ingot_hip_headers ingot_emulator_loader ingot_emulator_machine)
 set_target_properties(ingot-emulator PROPERTIES LINK_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/exports.map)
-target_link_options(ingot-emulator PRIVATE -Wl,--version-script=${CMAKE_CURRENT_SOURCE_DIR}/exports.map -Wl,-z,defs)
+target_link_options(ingot-emulator PRIVATE -Wl,--version-script=${CMAKE_CURRENT_SOURCE_DIR}/exports.map)
+# The sanitizers' functions are in the program that loads the library.
+if(NOT INGOT_SANITIZE)
+  target_link_options(ingot-emulator PRIVATE -Wl,-z,defs)
+endif()
 
 # LLVM's classes carry no type information in the packaged library.
 ingot_library(ingot_emulator_assembler SOURCES assembler.cpp DEPS ingot_llvm)

@@ -301,7 +301,7 @@ void Machine::Impl::work(Job &job, Worker &worker) {
     w->context = &c;
     w->index = i;
     w->scratch = c.scratch + size_t(i) * 32 * c.scratchBytes;
-    w->defined = defined + definedWords * i;
+    w->defined = options.poison ? defined + definedWords * i : nullptr;
     w->s[sreg::sharedBase] = w->s[sreg::privateBase] = 0;
     w->s[sreg::sharedBase + 1] = sharedAperture;
     w->s[sreg::privateBase + 1] = privateAperture;
