@@ -96,9 +96,13 @@ public:
 
   // The bytes of rows [first, first + count) of a tensor whose file has them as bf16, row after row, and not changed by
   // readRows; empty for any other. They live as long as the checkpoint and may be unaligned.
-  virtual std::span<const uint8_t> bf16Rows(const TensorInfo &tensor, uint64_t first, uint64_t count) const {
+  virtual std::span<const uint8_t> bf16Rows(const TensorInfo & /*tensor*/, uint64_t /*first*/,
+                                            uint64_t /*count*/) const {
     return {};
   }
+
+  // Says that all of `tensor` will be read soon, so that a cold file is fetched ahead of the reads.
+  virtual void expect(const TensorInfo & /*tensor*/) const {}
 
   // Says that `tensor` will not be read soon, so that its pages need not stay in memory. Reading it again is right.
   virtual void release(const TensorInfo &tensor) const {}

@@ -80,6 +80,12 @@ public:
     return {(*known)->parts.front().data() + first * rowBytes, count * rowBytes};
   }
 
+  void expect(const TensorInfo &tensor) const override {
+    if (const auto found = places.find(tensor.name); found != places.end())
+      for (const FileTensor &part : shown[found->second].parts)
+        part.file->expect(*part.record);
+  }
+
   void release(const TensorInfo &tensor) const override {
     if (const auto found = places.find(tensor.name); found != places.end())
       for (const FileTensor &part : shown[found->second].parts)

@@ -116,6 +116,11 @@ public:
     return absl::OkStatus();
   }
 
+  void expect(const TensorInfo &tensor) const override {
+    if (const auto found = places.find(tensor.name); found != places.end())
+      file.expect(file.tensors()[found->second.record]);
+  }
+
   void release(const TensorInfo &tensor) const override {
     if (const auto found = places.find(tensor.name); found != places.end())
       file.release(file.tensors()[found->second.record]);

@@ -60,6 +60,7 @@ public:
   std::span<const uint8_t> tensorBytes(const GgufTensor &tensor) const {
     return file.bytes().subspan(tensor.offset, tensor.bytes);
   }
+  void expect(const GgufTensor &tensor) const { file.expect(tensor.offset, tensor.bytes); }
   void release(const GgufTensor &tensor) const { file.release(tensor.offset, tensor.bytes); }
   // All bytes before the first tensor's data.
   std::span<const uint8_t> header() const { return file.bytes().first(dataStart); }

@@ -71,6 +71,12 @@ MappedFile::~MappedFile() {
     ::munmap(const_cast<uint8_t *>(data), size);
 }
 
+void MappedFile::expect(uint64_t offset, uint64_t count) const {
+  const uint64_t page = static_cast<uint64_t>(::sysconf(_SC_PAGESIZE)), first = offset / page * page;
+  if (data && offset + count <= size && count > 0)
+    ::madvise(const_cast<uint8_t *>(data) + first, offset + count - first, MADV_WILLNEED);
+}
+
 void MappedFile::release(uint64_t offset, uint64_t count) const {
   const uint64_t page = static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
   const uint64_t first = (offset + page - 1) / page * page, last = (offset + count) / page * page;

@@ -21,6 +21,8 @@ public:
   ~MappedFile();
 
   std::span<const uint8_t> bytes() const { return {data, size}; }
+  // Asks the system to fetch these bytes from the disk while others are read.
+  void expect(uint64_t offset, uint64_t count) const;
   // Tells the system that these bytes are not needed soon; reading them again is still right, only slower.
   void release(uint64_t offset, uint64_t count) const;
 

@@ -299,7 +299,7 @@ TEST_F(Malformed, ConfigurationsThatAreNotRead) {
 
 TEST_F(Malformed, PartsThatDoNotFit) {
   const auto without = [](const char *suffix) { return words([&](auto &shapes) { shapes.erase(suffix); }); };
-  const auto with = [](const char *suffix, std::vector<uint64_t> shape, bool awq = false) {
+  const auto with = [](const char *suffix, const std::vector<uint64_t> &shape, bool awq = false) {
     return words([&](auto &shapes) { shapes[suffix] = shape; }, awq);
   };
   EXPECT_THAT(message(kGptq, without("scales")), HasSubstr("needs 'a.scales' beside it (quant_method 'gptq')"));
@@ -342,7 +342,8 @@ TEST_F(Malformed, CompressedTensors) {
            R"(,"input_activations":)" + inputs + "}}}";
   };
   const std::string int4 = config(R"({"num_bits":4,"type":"int","strategy":"group","group_size":32})");
-  const auto packed = [](std::vector<uint64_t> weight, uint64_t rows, uint64_t columns, std::vector<uint64_t> scale) {
+  const auto packed = [](const std::vector<uint64_t> &weight, uint64_t rows, uint64_t columns,
+                         const std::vector<uint64_t> &scale) {
     SafetensorsBuilder file;
     file.fill<int32_t>("a.weight_packed", "I32", weight, 0);
     file.add("a.weight_shape", "I64", {2}, raw(rows) + raw(columns));
@@ -368,7 +369,7 @@ TEST_F(Malformed, CompressedTensors) {
 
   const std::string fp8 = config(R"({"num_bits":8,"type":"float","strategy":"tensor"})",
                                  R"({"num_bits":8,"type":"float","strategy":"tensor","dynamic":false})");
-  const auto tensor = [](const char *type, std::vector<uint64_t> scale, float input) {
+  const auto tensor = [](const char *type, const std::vector<uint64_t> &scale, float input) {
     SafetensorsBuilder file;
     file.fill<uint8_t>("a.weight", type, {4, 6}, 0x38);
     file.fill<float>("a.weight_scale", "F32", scale, 1.0f);

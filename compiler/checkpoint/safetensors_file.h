@@ -30,6 +30,7 @@ public:
   // In the order of the data.
   const std::vector<SafetensorsTensor> &tensors() const { return records; }
   const uint8_t *data(const SafetensorsTensor &tensor) const { return file.bytes().data() + tensor.offset; }
+  void expect(const SafetensorsTensor &tensor) const { file.expect(tensor.offset, tensor.bytes); }
   void release(const SafetensorsTensor &tensor) const { file.release(tensor.offset, tensor.bytes); }
   std::span<const uint8_t> header() const { return file.bytes().first(headerBytes); }
 

@@ -1,4 +1,4 @@
-// The packer. A weight is cut into chunks of whole 16-row bands of about a mebibyte; workers decode and quantise
+// The packer. A weight is cut into chunks of whole 16-row bands of about two mebibytes; workers decode and quantise
 // chunks, the calling thread appends them in order. A tile16 band is its rows' 16-byte pieces transposed: piece c of
 // row r lies at 256 * c + 16 * r.
 #include "compiler/pack/pack.h"
@@ -24,7 +24,8 @@ using Storage = WeightScheme::Storage;
 constexpr uint64_t kBandRows = 16, kPieceBytes = 16, kRowPadding = 64, kColumnPadding = 64, kAlignment = 256;
 // A source whose codes lie along its rows' direction is read this many rows at a time: whole cache lines of each line.
 constexpr uint64_t kStepBands = 4;
-constexpr uint64_t kChunkBytes = 1 << 20;
+// More than what a file writer gathers before it writes, so that a chunk is not copied once more.
+constexpr uint64_t kChunkBytes = 2 << 20;
 constexpr uint32_t kInfinityBits = 0x7f800000u;
 
 uint64_t roundUp(uint64_t value, uint64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
@@ -207,6 +208,11 @@ public:
       if (!joined && part.firstRow <= row)
         owner = &part;
     return atRow(owner->tensor->name, joined ? 0 : row - owner->firstRow, what);
+  }
+
+  void expect() const {
+    for (const Part &part : parts)
+      checkpoint.expect(*part.tensor);
   }
 
   void release() const {
@@ -576,6 +582,7 @@ absl::Status packWeight(const PackedWeight &weight, const Checkpoint &checkpoint
   Source source(weight, checkpoint);
   if (absl::Status status = source.resolve(); !status.ok())
     return status;
+  source.expect();
   Packer packer(weight, source);
   const uint64_t chunks = packer.chunks();
   if (threads == 0)
