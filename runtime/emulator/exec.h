@@ -94,7 +94,7 @@ struct Site {
   bool readOnly = false;
   bool writes = false;
   bool patternKnown = false;
-  // Of LDS the extra cycles by bank conflicts, else the distinct bytes that the lanes touch.
+  // LDS: EXEC and the extra cycles by bank conflicts. Else: the largest offset and the distinct bytes that lanes touch.
   uint32_t patternExec = 0, patternCost = 0;
   uint32_t pattern[32] = {};
 };

@@ -61,7 +61,16 @@ __attribute__((noinline)) void learnPattern(Site &site, U32 pattern, uint32_t by
   uint32_t offset[32];
   std::memcpy(offset, &pattern, sizeof offset);
   site.patternCost = touched(offset, bytes);
+  site.patternExec = offset[31];
   site.patternKnown = true;
+}
+
+// Whether the lanes lie as they did last time at this site, `delta` from the first lane on, which is the lowest; `word`
+// is the first lane's low address word, which the offsets must not carry out of.
+INGOT_INLINE bool repeats(const Site &site, U32 delta, uint32_t word) {
+  U32 known;
+  std::memcpy(&known, site.pattern, sizeof known);
+  return site.patternKnown && maskOf(known == delta) == ~0u && uint64_t(word) + site.patternExec <= ~0u;
 }
 
 // Counts an access by offsets from the lowest lane's. Waves repeat their patterns, so the answer stays with the site.
@@ -208,6 +217,13 @@ __attribute__((noinline)) Where resolve(Wave *w, const Op *op, uint32_t imm) {
     }
     if (exec != ~0u)
       offset = select(exec, offset, splat(start));
+    // A known pattern has been found aligned, so that one lane stands for all.
+    if (repeats(site, offset - start, start) && !((base + start) & low) &&
+        inSite(base + start, base + start + site.patternExec + bytes)) [[likely]] {
+      c->siteBytes[op->site] += site.patternCost;
+      setPointers(c, base, offset);
+      return {nullptr, Lanes::scattered};
+    }
     if (low && ((__builtin_reduce_or((uint32_t(base) + offset) & low))))
       return misaligned(w, op, base + start, bytes);
     uint32_t lowest = __builtin_reduce_min(offset);
@@ -222,18 +238,31 @@ __attribute__((noinline)) Where resolve(Wave *w, const Op *op, uint32_t imm) {
     return {nullptr, slowAddresses(w, op, address, bytes, write) ? Lanes::scattered : Lanes::faulted};
   }
 
+  // Most accesses differ in the low word only, which spares them all 64-bit lanes.
+  U32 words = get(w, op->s[0]), upper = get(w, nextWord(op->s[0]));
+  uint32_t word = words[first];
+  uint64_t start = (uint64_t(upper[first]) << 32 | word) + uint64_t(int64_t(int32_t(imm)));
+  U32 delta = words - word;
+  if (exec != ~0u) {
+    delta = select(exec, delta, U32{});
+    upper = select(exec, upper, splat(upper[first]));
+  }
+  if (maskOf(upper == splat(upper[first])) == ~0u && !(start & low)) [[likely]] {
+    if (exec == ~0u && word <= ~0u - 32 * bytes && maskOf(delta == laneNumber * bytes) == ~0u) {
+      if (inSite(start, start + 32 * bytes)) [[likely]] {
+        c->siteBytes[op->site] += 32 * bytes;
+        return {hostPointer(start), Lanes::consecutive};
+      }
+    } else if (repeats(site, delta, word) && inSite(start, start + site.patternExec + bytes)) {
+      c->siteBytes[op->site] += site.patternCost;
+      setPointers(c, start, delta);
+      return {nullptr, Lanes::scattered};
+    }
+  }
   U64 address = getWide(w, op->s[0]) + uint64_t(int64_t(int32_t(imm)));
-  uint64_t start = address[first];
   if (exec != ~0u) {
     U64 other = U64{} + start;
     address = __builtin_convertvector(lanesOf(exec), I64) ? address : other;
-  } else if (maskOf(address == start + __builtin_convertvector(laneNumber * bytes, U64)) == ~0u) {
-    if (inSite(start, start + 32 * bytes)) [[likely]] {
-      if (low && (start & low))
-        return misaligned(w, op, start, bytes);
-      c->siteBytes[op->site] += 32 * bytes;
-      return {hostPointer(start), Lanes::consecutive};
-    }
   }
   if (low && (__builtin_reduce_or(address) & low))
     return misaligned(w, op, start, bytes);
