@@ -52,38 +52,47 @@ void transposeBytes(std::array<uint64_t, 8> &lanes) {
 
 // Stores up to eight consecutive codes of one row.
 void store(int8_t *row, uint64_t column, uint64_t columns, uint64_t bytes) {
-  std::memcpy(row + column, &bytes, std::min<uint64_t>(8, columns - column));
+  if (columns - column >= sizeof bytes)
+    std::memcpy(row + column, &bytes, sizeof bytes);
+  else
+    std::memcpy(row + column, &bytes, columns - column);
 }
+
+// Columns done at once by the packings whose memory lies along N: a cache line of each row that is written, while the
+// lines that are read stay in the first cache.
+constexpr uint64_t kBlockColumns = 64;
 
 void readAwq(const QuantizedLinear &linear, uint64_t first, uint64_t count, int8_t *out) {
   const uint64_t columns = linear.columns, words = linear.rows / 8;
-  for (uint64_t column = 0; column < columns; column += 8) {
-    const uint64_t width = std::min<uint64_t>(8, columns - column);
-    for (uint64_t octet = first / 8; octet <= (first + count - 1) / 8; ++octet) {
-      std::array<uint64_t, 8> lanes{};
-      for (uint64_t i = 0; i < width; ++i)
-        lanes[i] = spreadNibbles(word(linear.codes, (column + i) * words + octet));
-      transposeBytes(lanes);
-      for (uint64_t j = 0; j < 8; ++j)
-        if (const uint64_t row = 8 * octet + j; row >= first && row < first + count)
-          store(out + (row - first) * columns, column, columns, lanes[kAwqNibble[j]]);
-    }
-  }
+  for (uint64_t block = 0; block < columns; block += kBlockColumns)
+    for (uint64_t octet = first / 8; octet <= (first + count - 1) / 8; ++octet)
+      for (uint64_t column = block; column < std::min(block + kBlockColumns, columns); column += 8) {
+        const uint64_t width = std::min<uint64_t>(8, columns - column);
+        std::array<uint64_t, 8> lanes{};
+        for (uint64_t i = 0; i < width; ++i)
+          lanes[i] = spreadNibbles(word(linear.codes, (column + i) * words + octet));
+        transposeBytes(lanes);
+        for (uint64_t j = 0; j < 8; ++j)
+          if (const uint64_t row = 8 * octet + j; row >= first && row < first + count)
+            store(out + (row - first) * columns, column, columns, lanes[kAwqNibble[j]]);
+      }
 }
 
-void readGptq(const QuantizedLinear &linear, uint64_t first, uint64_t count, int8_t *out) {
-  const uint64_t columns = linear.columns, perWord = 32 / linear.bits();
-  for (uint64_t line = 0; line < columns / perWord; ++line)
-    for (uint64_t i = 0; i < count; ++i) {
-      const uint32_t packed = word(linear.codes, line * linear.rows + first + i);
-      int8_t *row = out + i * columns + line * perWord;
-      if (perWord == 8) {
-        const uint64_t bytes = spreadNibbles(packed);
-        std::memcpy(row, &bytes, sizeof bytes);
-      } else {
-        std::memcpy(row, &packed, sizeof packed);
+template <unsigned Bits> void readGptq(const QuantizedLinear &linear, uint64_t first, uint64_t count, int8_t *out) {
+  constexpr uint64_t kPerWord = 32 / Bits, kLines = kBlockColumns / kPerWord;
+  const uint64_t columns = linear.columns, lines = columns / kPerWord;
+  for (uint64_t block = 0; block < lines; block += kLines)
+    for (uint64_t i = 0; i < count; ++i)
+      for (uint64_t line = block; line < std::min(block + kLines, lines); ++line) {
+        const uint32_t packed = word(linear.codes, line * linear.rows + first + i);
+        int8_t *row = out + i * columns + line * kPerWord;
+        if constexpr (Bits == 4) {
+          const uint64_t bytes = spreadNibbles(packed);
+          std::memcpy(row, &bytes, sizeof bytes);
+        } else {
+          std::memcpy(row, &packed, sizeof packed);
+        }
       }
-    }
 }
 
 void readRowWords(const QuantizedLinear &linear, uint64_t first, uint64_t count, int8_t *out) {
@@ -167,7 +176,10 @@ void QuantizedLinear::read(uint64_t first, uint64_t count, QuantizedRows &out) c
     readAwq(*this, first, count, out.codes.data());
     break;
   case Codes::GptqWords:
-    readGptq(*this, first, count, out.codes.data());
+    if (bits() == 4)
+      readGptq<4>(*this, first, count, out.codes.data());
+    else
+      readGptq<8>(*this, first, count, out.codes.data());
     break;
   case Codes::RowWords:
     readRowWords(*this, first, count, out.codes.data());

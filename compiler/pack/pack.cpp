@@ -301,11 +301,16 @@ INGOT_SIMD void weave(const uint8_t *__restrict rows, uint64_t stride, uint64_t 
       std::memcpy(band + (piece * kBandRows + r) * kPieceBytes, rows + r * stride + piece * kPieceBytes, kPieceBytes);
 }
 
-// Eight codes of 0..15 make a dword: the first four in the low nibbles of its bytes, the other four in the high ones.
-INGOT_SIMD void packNibbles(const uint8_t *__restrict codes, uint64_t count, uint8_t *__restrict out) {
-  for (uint64_t i = 0; i < count / 8; ++i)
-    for (uint64_t b = 0; b < 4; ++b)
-      out[4 * i + b] = static_cast<uint8_t>(codes[8 * i + b] | codes[8 * i + 4 + b] << 4);
+// Eight codes make a dword: the first four in the low nibbles of its bytes, the other four in the high ones. Codes are
+// 0..15, or signed ones that `flip` (8 in each byte) makes so.
+INGOT_SIMD void packNibbles(const uint8_t *__restrict codes, uint64_t count, uint64_t flip, uint8_t *__restrict out) {
+  for (uint64_t i = 0; i < count / 8; ++i) {
+    uint64_t bytes;
+    std::memcpy(&bytes, codes + 8 * i, sizeof bytes);
+    bytes = (bytes ^ flip) & 0x0f0f0f0f0f0f0f0full;
+    const auto packed = static_cast<uint32_t>(bytes | bytes >> 28);
+    std::memcpy(out + 4 * i, &packed, sizeof packed);
+  }
 }
 
 INGOT_SIMD void unpackNibbles(const uint8_t *__restrict packed, uint64_t count, uint8_t *__restrict out) {
@@ -350,7 +355,7 @@ float loadScale(ScaleType type, const std::byte *at) {
 struct Scratch {
   std::vector<float> floats;          // a band, decoded
   std::vector<uint8_t> rows;          // a band's rows before they are woven; kBandRows * rowBytes
-  std::vector<uint8_t> nibbles;       // a row of int4, a byte each
+  std::vector<uint8_t> nibbles;       // the end of a row of int4 and its padding, a byte each
   Source::Band band;                  // a band, quantised
   std::vector<Source::Stored> stored; // a step of the sources that are copied
 };
@@ -466,12 +471,14 @@ private:
       return;
     }
     // The device's nibbles are 0..15, around 8 where there are no zero points.
-    const uint8_t offset = weight.scheme.zeroPoints ? 0 : 8;
-    scratch.nibbles.resize(size.columns);
-    for (uint64_t k = 0; k < columns; ++k)
-      scratch.nibbles[k] = static_cast<uint8_t>(codes[k] + offset) & 15;
-    std::memset(scratch.nibbles.data() + columns, weight.scheme.zeroPoints ? lastZero : 8, padding);
-    packNibbles(scratch.nibbles.data(), size.columns, out);
+    const uint64_t flip = weight.scheme.zeroPoints ? 0 : 0x0808080808080808ull, whole = columns / 8 * 8;
+    packNibbles(codes, whole, flip, out);
+    if (whole == size.columns)
+      return;
+    std::vector<uint8_t> &last = scratch.nibbles;
+    last.assign(size.columns - whole, weight.scheme.zeroPoints ? lastZero : 0);
+    std::copy(codes + whole, codes + columns, last.begin());
+    packNibbles(last.data(), last.size(), flip, out + whole / 2);
   }
 
   const PackedWeight &weight;

@@ -96,7 +96,9 @@ int make(const std::string &folder, int layers) {
 // The schemes of the built-in recipes of these names.
 PackedWeight describeWeight(const TensorInfo &tensor, const std::string &recipe) {
   PackedWeight weight{PackedWeight::Layout::Tile16, WeightScheme::Bf16, {tensor.name}, tensor.rows(), tensor.columns()};
-  if (tensor.shape.size() == 1)
+  if (tensor.quantization)
+    storedScheme(*tensor.quantization, tensor.columns(), weight.scheme).IgnoreError();
+  else if (tensor.shape.size() == 1)
     weight.layout = PackedWeight::Layout::RowMajorF32;
   else if (tensor.name == "model.embed_tokens.weight")
     weight.layout = PackedWeight::Layout::RowMajorBf16;
