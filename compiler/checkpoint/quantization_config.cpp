@@ -3,6 +3,7 @@
 #include "compiler/checkpoint/quantization_config.h"
 
 #include <algorithm>
+#include <charconv>
 
 #include "compiler/checkpoint/gguf_file.h"
 #include "compiler/checkpoint/message.h"
@@ -76,20 +77,30 @@ public:
     return 0;
   }
 
-  // [rows, columns] of a block.
+  // [rows, columns] of a block, or the same as "128x128".
   bool block(const char *name, Rule &rule) {
     const json *value = find(name);
     if (!value)
       return false;
-    const auto extent = [](const json &number) {
-      return number.is_number_unsigned() && number >= 1 && number <= kMaxGroup;
-    };
-    if (!value->is_array() || value->size() != 2 || !extent((*value)[0]) || !extent((*value)[1])) {
+    uint64_t rows = 0, columns = 0;
+    if (value->is_array() && value->size() == 2 && (*value)[0].is_number_unsigned() &&
+        (*value)[1].is_number_unsigned()) {
+      rows = (*value)[0].get<uint64_t>();
+      columns = (*value)[1].get<uint64_t>();
+    } else if (value->is_string()) {
+      const auto &text = value->get_ref<const std::string &>();
+      const char *end = text.data() + text.size();
+      const auto [middle, error] = std::from_chars(text.data(), end, rows);
+      if (error != std::errc() || middle == end || *middle != 'x' ||
+          std::from_chars(middle + 1, end, columns).ptr != end)
+        columns = 0;
+    }
+    if (rows < 1 || rows > kMaxGroup || columns < 1 || columns > kMaxGroup) {
       refuse(name, "two extents", *value);
       return false;
     }
-    rule.groupRows = (*value)[0].get<uint64_t>();
-    rule.groupColumns = (*value)[1].get<uint64_t>();
+    rule.groupRows = rows;
+    rule.groupColumns = columns;
     return true;
   }
 

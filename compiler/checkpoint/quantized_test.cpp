@@ -394,6 +394,34 @@ TEST_F(Malformed, CompressedTensors) {
               HasSubstr("int8 activation strategy 'static tensor' is not read"));
 }
 
+// Both spellings that compressed-tensors has had for blocks.
+TEST_F(Malformed, Fp8BlocksOfCompressedTensors) {
+  const auto config = [](const char *block) {
+    return std::string(
+               R"({"quant_method":"compressed-tensors","format":"float-quantized","config_groups":{"g":{"weights":{
+        "num_bits":8,"type":"float","strategy":"block","block_structure":)") +
+           block +
+           R"(},"input_activations":{"num_bits":8,"type":"float","strategy":"group","group_size":4,"dynamic":true}}}})";
+  };
+  SafetensorsBuilder file;
+  file.fill<uint8_t>("a.weight", "F8_E4M3", {5, 6}, 0x38);
+  file.add("a.weight_scale", "F32", {3, 2}, raw(1.0f) + raw(2.0f) + raw(3.0f) + raw(4.0f) + raw(5.0f) + raw(6.0f));
+  for (const char *block : {"[2,4]", "\"2x4\""}) {
+    ASSERT_EQ(message(config(block), file), "OK");
+    const auto checkpoint = mustOpen(folder.path());
+    const TensorInfo *tensor = checkpoint->find("a.weight");
+    ASSERT_NE(tensor, nullptr);
+    EXPECT_EQ(tensor->quantization->groupRows, 2u);
+    EXPECT_EQ(tensor->quantization->activation, Activation::Fp8PerTokenGroup);
+    std::vector<float> values(30);
+    ASSERT_TRUE(checkpoint->readRows(*tensor, 0, 5, values).ok());
+    EXPECT_EQ(values[3 * 6 + 3], 3.0f);
+    EXPECT_EQ(values[4 * 6 + 4], 6.0f);
+  }
+  for (const char *block : {"\"2x\"", "\"2\"", "\"x4\"", "\"2x4x\"", "[2]", "[2,0]", "7"})
+    EXPECT_THAT(message(config(block), file), HasSubstr("'block_structure' should be two extents"));
+}
+
 TEST_F(Malformed, ByteEditsNeverCrash) {
   std::mt19937_64 random(11); // NOLINT(bugprone-random-generator-seed): a failure must come again
   int accepted = 0, refused = 0;
