@@ -52,7 +52,8 @@ std::string safetensors(std::string_view lines, std::string_view fill) {
         return {};
     }
     header[name] = {{"dtype", type}, {"shape", shape}, {"data_offsets", {offset, offset + bytes}}};
-    if ((offset += bytes) > kLargest)
+    offset += bytes;
+    if (offset > kLargest)
       return {};
   }
   const std::string text = header.dump(-1, ' ', true, nlohmann::json::error_handler_t::replace);
