@@ -26,6 +26,8 @@ constexpr uint64_t kBandRows = 16, kPieceBytes = 16, kRowPadding = 64, kColumnPa
 constexpr uint64_t kStepBands = 4;
 // More than what a file writer gathers before it writes, so that a chunk is not copied once more.
 constexpr uint64_t kChunkBytes = 2 << 20;
+// More would wait for the disk.
+constexpr unsigned kMaxThreads = 16;
 constexpr uint32_t kInfinityBits = 0x7f800000u;
 
 uint64_t roundUp(uint64_t value, uint64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
@@ -332,6 +334,32 @@ INGOT_SIMD bool finiteBf16(const uint8_t *bytes, uint64_t count) {
   return maximum < 0x7f80;
 }
 
+// Buffers of chunks outlive a weight: to the system, fresh pages cost as much as packing into them.
+class ChunkBuffers {
+public:
+  static ChunkBuffers &instance() {
+    static ChunkBuffers buffers;
+    return buffers;
+  }
+  std::vector<uint8_t> take() {
+    const std::lock_guard lock(mutex);
+    if (kept.empty())
+      return {};
+    std::vector<uint8_t> buffer = std::move(kept.back());
+    kept.pop_back();
+    return buffer;
+  }
+  void give(std::vector<uint8_t> buffer) {
+    const std::lock_guard lock(mutex);
+    if (kept.size() < 2 * kMaxThreads && buffer.capacity() <= 2 * kChunkBytes)
+      kept.push_back(std::move(buffer));
+  }
+
+private:
+  std::mutex mutex;
+  std::vector<std::vector<uint8_t>> kept;
+};
+
 void storeScale(ScaleType type, float scale, uint8_t *at) {
   const uint16_t half = type == ScaleType::F16 ? floatToHalf(scale) : floatToBf16(scale);
   if (type == ScaleType::F32)
@@ -494,6 +522,8 @@ private:
 class Pipeline {
 public:
   Pipeline(Packer &packer, unsigned threads) : packer(packer), slots(2 * threads), last(packer.chunks()) {
+    for (Slot &slot : slots)
+      slot.bytes = ChunkBuffers::instance().take();
     for (unsigned i = 0; i < threads; ++i)
       workers.emplace_back([this] { work(); });
   }
@@ -506,6 +536,8 @@ public:
     changed.notify_all();
     for (std::thread &worker : workers)
       worker.join();
+    for (Slot &slot : slots)
+      ChunkBuffers::instance().give(std::move(slot.bytes));
   }
 
   // Chunk `index`, which stays valid until done(index).
@@ -593,12 +625,12 @@ absl::Status packWeight(const PackedWeight &weight, const Checkpoint &checkpoint
   Packer packer(weight, source);
   const uint64_t chunks = packer.chunks();
   if (threads == 0)
-    threads = std::max(1u, std::thread::hardware_concurrency());
+    threads = std::clamp(std::thread::hardware_concurrency(), 1u, kMaxThreads);
   threads = static_cast<unsigned>(std::min<uint64_t>(threads, chunks));
   uint64_t appended = 0;
   if (threads == 1) {
     Scratch scratch;
-    std::vector<uint8_t> bytes;
+    std::vector<uint8_t> bytes = ChunkBuffers::instance().take();
     for (uint64_t i = 0; i < chunks; ++i) {
       if (absl::Status status = packer.pack(i, scratch, bytes); !status.ok())
         return status;
@@ -606,6 +638,7 @@ absl::Status packWeight(const PackedWeight &weight, const Checkpoint &checkpoint
         return status;
       appended += bytes.size();
     }
+    ChunkBuffers::instance().give(std::move(bytes));
   } else {
     Pipeline pipeline(packer, threads);
     for (uint64_t i = 0; i < chunks; ++i) {

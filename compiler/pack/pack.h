@@ -47,10 +47,10 @@ uint64_t columnOrderOffset(const PackedWeight &weight);
 // Called with the number of bytes appended since the last call, on the calling thread.
 using PackProgress = std::function<void(uint64_t bytes)>;
 
-// Appends exactly packedBytes(weight) bytes to `sink`, the same bytes for any number of threads (0: all cores). A
-// source that the checkpoint stores quantised is copied code by code where the scheme can hold it (copiesCodes); else
-// its values are quantised like any other's. InvalidArgument when a source is missing, its shape does not fit, or a
-// weight is not finite or cannot be stored: the message names tensor and row.
+// Appends exactly packedBytes(weight) bytes to `sink`, the same bytes for any number of threads (0: the cores, at most
+// 16). A source that the checkpoint stores quantised is copied code by code where the scheme can hold it (copiesCodes);
+// else its values are quantised like any other's. InvalidArgument when a source is missing, its shape does not fit, or
+// a weight is not finite or cannot be stored: the message names tensor and row.
 absl::Status packWeight(const PackedWeight &weight, const Checkpoint &checkpoint, WeightSink &sink,
                         const PackProgress &progress = {}, unsigned threads = 0);
 
