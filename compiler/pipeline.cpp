@@ -28,6 +28,32 @@ const std::vector<std::string> &phaseNames() {
   return names;
 }
 
+namespace {
+
+struct Fusion {
+  const char *name;
+  std::unique_ptr<Pass> (*create)();
+};
+
+// In this order: what merges first makes room for what moves into an epilogue.
+constexpr Fusion fusions[] = {
+    {"merge-linears", createMergeLinears},          {"fuse-silu-mul", createFuseSiluMul},
+    {"fuse-rope-append", createFuseRopeAppend},     {"fuse-residual-add", createFuseResidualAdd},
+    {"fuse-norm-quantize", createFuseNormQuantize},
+};
+
+} // namespace
+
+const std::vector<std::string> &fusionNames() {
+  static const std::vector<std::string> names = [] {
+    std::vector<std::string> all;
+    for (const Fusion &fusion : fusions)
+      all.emplace_back(fusion.name);
+    return all;
+  }();
+  return names;
+}
+
 // The passes of each phase, in the order they run. `declare` has none: the declaration emits its output directly.
 static void addPhase(const std::string &phase, const CompileRequest &request, OpPassManager &passes) {
   if (phase == "annotate") {
@@ -35,7 +61,9 @@ static void addPhase(const std::string &phase, const CompileRequest &request, Op
     passes.addPass(createAnnotate({.recipe = request.recipe}));
     passes.addPass(createInsertQuantize());
   } else if (phase == "fuse") {
-    passes.addPass(createFuseNormQuantize());
+    for (const Fusion &fusion : fusions)
+      if (!llvm::is_contained(request.disabledPasses, fusion.name))
+        passes.addPass(fusion.create());
     passes.addPass(createCSEPass());
   } else if (phase == "select") {
     SelectOptions options;
@@ -173,6 +201,7 @@ absl::Status compileModel(const CompileRequest &request, CompileReport &report) 
   DialectRegistry registry;
   registerCodegenDialects(registry);
   MLIRContext context(registry);
+  collectRemarks(context, report.passes);
   auto lowered = runPhases(context, **checkpoint, request, request.stopAfter.empty() ? "plan" : request.stopAfter);
   if (!lowered.ok())
     return lowered.status();
@@ -203,6 +232,7 @@ absl::Status compileModel(const CompileRequest &request, CompileReport &report) 
   provenance.set_compiler(absl::StrCat("ingotc ", INGOT_VERSION, ", LLVM ", LLVM_VERSION_STRING));
   provenance.set_recipe(recipe->name);
   provenance.set_recipe_text(recipe->text);
+  provenance.mutable_disabled_passes()->Add(request.disabledPasses.begin(), request.disabledPasses.end());
   provenance.set_source((*checkpoint)->sourceName());
   provenance.set_source_digest((*checkpoint)->digest());
   provenance.mutable_skipped_tensors()->Add(report.skippedTensors.begin(), report.skippedTensors.end());

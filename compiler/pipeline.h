@@ -17,6 +17,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "compiler/checkpoint/checkpoint.h"
+#include "compiler/pass_report.h"
 #include "mlir/IR/BuiltinOps.h"
 
 namespace ingot {
@@ -26,7 +27,8 @@ struct CompileRequest {
   std::string output; // the artifact; with stopAfter the IR ("-": standard output)
   std::vector<std::string> targets;
   std::string recipe = "bf16";
-  int64_t contextLength = 0; // 0: the model's own
+  std::vector<std::string> disabledPasses; // of `fusionNames`
+  int64_t contextLength = 0;               // 0: the model's own
   int64_t prefillChunk = 256;
   std::string stopAfter;     // a phase before codegen; empty: go to the end
   std::string dumpDirectory; // IR after each phase and each target's LLVM IR, assembly and code object; empty: none
@@ -39,11 +41,15 @@ struct CompileReport {
   double codegenSeconds = 0, packSeconds = 0;
   uint64_t weightBytes = 0, codeBytes = 0, kernels = 0;
   std::vector<std::string> skippedTensors;
+  PassReport passes;
 };
 
 // Runs the phases up to and with `last` on a checkpoint: an `llm` or `exec` module. Also writes request.dumpDirectory.
 absl::StatusOr<mlir::OwningOpRef<mlir::ModuleOp>> runPhases(mlir::MLIRContext &context, const Checkpoint &checkpoint,
                                                             const CompileRequest &request, const std::string &last);
+
+// Passes that may be left out: the model computes the same without them, in more launches.
+const std::vector<std::string> &fusionNames();
 
 // Phases that `stopAfter` knows, in order.
 const std::vector<std::string> &phaseNames();

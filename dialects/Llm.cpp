@@ -13,10 +13,17 @@
 #define GET_ATTRDEF_CLASSES
 #include "dialects/LlmAttributes.cpp.inc"
 
+using namespace mlir;
+
+namespace ingot::llm {
+static ParseResult parseParts(OpAsmParser &parser, ArrayAttr &weights, ArrayAttr &biases);
+static void printParts(OpAsmPrinter &printer, LinearOp op, ArrayAttr weights, ArrayAttr biases);
+static ParseResult parseEpilogue(OpAsmParser &parser, Region &epilogue);
+static void printEpilogue(OpAsmPrinter &printer, LinearOp op, Region &epilogue);
+} // namespace ingot::llm
+
 #define GET_OP_CLASSES
 #include "dialects/LlmOps.cpp.inc"
-
-using namespace mlir;
 
 namespace ingot::llm {
 
@@ -372,29 +379,127 @@ LogicalResult RmsNormQuantizeOp::inferReturnTypes(MLIRContext *, std::optional<L
   return success();
 }
 
+void LinearOp::build(OpBuilder &builder, OperationState &state, Type result, Value x, Value scales,
+                     FlatSymbolRefAttr weight, FlatSymbolRefAttr bias) {
+  build(builder, state, TypeRange(result), x, scales, builder.getArrayAttr({weight}),
+        builder.getArrayAttr({bias ? Attribute(bias) : builder.getUnitAttr()}));
+}
+
+void LinearOp::build(OpBuilder &builder, OperationState &state, TypeRange results, Value x, Value scales,
+                     ArrayAttr weights, ArrayAttr biases) {
+  state.addOperands(x);
+  if (scales)
+    state.addOperands(scales);
+  state.getOrAddProperties<Properties>().weights = weights;
+  state.getOrAddProperties<Properties>().biases = biases;
+  state.addTypes(results);
+  state.addRegion();
+}
+
+// `@weight bias @bias, @weight, ...`
+static ParseResult parseParts(OpAsmParser &parser, ArrayAttr &weights, ArrayAttr &biases) {
+  SmallVector<Attribute> names, vectors;
+  auto parsePart = [&]() -> ParseResult {
+    FlatSymbolRefAttr weight, bias;
+    if (parser.parseAttribute(weight))
+      return failure();
+    if (succeeded(parser.parseOptionalKeyword("bias")) && parser.parseAttribute(bias))
+      return failure();
+    names.push_back(weight);
+    vectors.push_back(bias ? Attribute(bias) : parser.getBuilder().getUnitAttr());
+    return success();
+  };
+  if (parser.parseCommaSeparatedList(parsePart))
+    return failure();
+  weights = parser.getBuilder().getArrayAttr(names);
+  biases = parser.getBuilder().getArrayAttr(vectors);
+  return success();
+}
+
+static void printParts(OpAsmPrinter &printer, LinearOp op, ArrayAttr weights, ArrayAttr biases) {
+  llvm::interleaveComma(llvm::zip_equal(weights, biases), printer, [&](auto part) {
+    printer << std::get<0>(part);
+    if (auto bias = dyn_cast<FlatSymbolRefAttr>(std::get<1>(part)))
+      printer << " bias " << bias;
+  });
+}
+
+// `epilogue(%a: type, ...) { ... }`, or nothing.
+static ParseResult parseEpilogue(OpAsmParser &parser, Region &epilogue) {
+  if (failed(parser.parseOptionalKeyword("epilogue")))
+    return success();
+  SmallVector<OpAsmParser::Argument> products;
+  if (parser.parseArgumentList(products, OpAsmParser::Delimiter::Paren, /*allowType=*/true))
+    return failure();
+  return parser.parseRegion(epilogue, products);
+}
+
+static void printEpilogue(OpAsmPrinter &printer, LinearOp op, Region &epilogue) {
+  if (epilogue.empty())
+    return;
+  printer << "epilogue(";
+  llvm::interleaveComma(epilogue.getArguments(), printer,
+                        [&](BlockArgument product) { printer.printRegionArgument(product); });
+  printer << ") ";
+  printer.printRegion(epilogue, /*printEntryBlockArgs=*/false);
+}
+
 LogicalResult LinearOp::verify() {
-  if (rowsOf(getX()) != rowsOf(getResult()))
-    return emitOpError() << "expected operand and result to have the same first dimension, got " << getX().getType()
-                         << " and " << getResult().getType();
+  if (getWeights().empty() || getBiases().size() != getWeights().size())
+    return emitOpError() << "expected at least one weight and a bias (or unit) for each, got " << getWeights().size()
+                         << " and " << getBiases().size();
+  for (Attribute bias : getBiases())
+    if (!isa<FlatSymbolRefAttr, UnitAttr>(bias))
+      return emitOpError() << "expected a bias to be a symbol or unit, got " << bias;
+  if (getProducts().size() != getPartCount())
+    return emitOpError() << "expected a " << (hasEpilogue() ? "block argument" : "result") << " for each of "
+                         << getPartCount() << " weights, got " << getProducts().size();
+  for (Value product : getProducts()) {
+    auto type = dyn_cast<RankedTensorType>(product.getType());
+    if (!type || type.getRank() != 2 || !(type.getElementType().isF32() || type.getElementType().isBF16()))
+      return emitOpError() << "expected products to be 2D tensors of f32 or bf16, got " << product.getType();
+  }
+  for (ValueRange values : {ValueRange(getProducts()), ValueRange(getResults())})
+    for (Value value : values)
+      if (rowsOf(getX()) != rowsOf(value))
+        return emitOpError() << "expected operand and result to have the same first dimension, got " << getX().getType()
+                             << " and " << value.getType();
   bool quantized = cast<RankedTensorType>(getX().getType()).getElementType().isInteger(8);
   if (quantized != static_cast<bool>(getScales()))
     return emitOpError() << (quantized ? "expected 'scales' for int8 rows" : "expected no 'scales' for bf16 rows");
   if (quantized && cast<RankedTensorType>(getScales().getType()).getDimSize(0) != rowsOf(getX()))
     return emitOpError() << "expected a scale a row of " << getX().getType() << ", got " << getScales().getType();
+  if (!hasEpilogue())
+    return success();
+  for (Operation &op : getEpilogue().front())
+    if (!isa<SiluMulOp, AddOp, RopeOp, AppendOp, YieldOp>(op))
+      return emitOpError() << "expected ops in the epilogue to work row by row, got " << op.getName();
+  auto yield = dyn_cast<YieldOp>(getEpilogue().front().back());
+  if (!yield || yield.getOperandTypes() != getResultTypes())
+    return emitOpError() << "expected the epilogue to yield the results' types";
   return success();
 }
 
 LogicalResult LinearOp::verifySymbolUses(SymbolTableCollection &tables) {
-  if (failed(checkWeight(*this, tables, getWeightAttr(), {widthOf(getResult()), widthOf(getX())})))
-    return failure();
-  auto weight = cast<WeightOp>(tables.lookupNearestSymbolFrom(*this, getWeightAttr()));
-  auto scheme = weight.getScheme();
-  if (getScales() && (!scheme || !scheme->quantizesActivations()))
-    return emitOpError() << "expected " << getWeightAttr()
-                         << " to have a scheme with activation = int8_per_token for int8 rows, got "
-                         << (scheme ? scheme->spelled() : "no scheme");
-  if (auto bias = getBiasAttr())
-    return checkWeight(*this, tables, bias, {widthOf(getResult())});
+  SchemeAttr common;
+  for (auto [part, product] : llvm::enumerate(getProducts())) {
+    FlatSymbolRefAttr name = getPartWeight(part);
+    if (failed(checkWeight(*this, tables, name, {widthOf(product), widthOf(getX())})))
+      return failure();
+    auto scheme = cast<WeightOp>(tables.lookupNearestSymbolFrom(*this, name)).getScheme();
+    if (getScales() && (!scheme || !scheme->quantizesActivations()))
+      return emitOpError() << "expected " << name
+                           << " to have a scheme with activation = int8_per_token for int8 rows, "
+                           << "got " << (scheme ? scheme->spelled() : "no scheme");
+    if (scheme && common && *scheme != common)
+      return emitOpError() << "expected weights of one scheme, got " << common.spelled() << " and " << scheme->spelled()
+                           << " (" << name << ")";
+    if (scheme)
+      common = *scheme;
+    if (FlatSymbolRefAttr bias = getPartBias(part))
+      if (failed(checkWeight(*this, tables, bias, {widthOf(product)})))
+        return failure();
+  }
   return success();
 }
 

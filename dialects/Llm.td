@@ -6,6 +6,7 @@
 include "dialects/LlmScheme.td"
 include "mlir/IR/CommonTypeConstraints.td"
 include "mlir/IR/SymbolInterfaces.td"
+include "mlir/Interfaces/ControlFlowInterfaces.td"
 include "mlir/Interfaces/InferTypeOpInterface.td"
 include "mlir/Interfaces/SideEffectInterfaces.td"
 
@@ -163,31 +164,84 @@ def Llm_RmsNormQuantizeOp : Llm_SymbolUser<"rms_norm_quantize", [Pure, InferType
   let hasVerifier = 1;
 }
 
-def Llm_LinearOp : Llm_SymbolUser<"linear", [Pure]> {
-  let summary = "a matrix product with a weight";
+def Llm_LinearOp : Llm_SymbolUser<"linear", [RecursiveMemoryEffects, SingleBlock]> {
+  let summary = "matrix products of one operand with one or more weights";
   let description = [{
     `result[t, n] = sum_k x[t, k] * w[n, k] + bias[n]`, accumulated in fp32 and rounded once to the result's type: bf16,
-    or f32 (not rounded) for logits and for what is added to the residual stream. The order of the sum is free.
+    or f32 (not rounded). The order of the sum is free.
 
     With int8 operands and `scales`, the dot is exact in int32 and
     `result[t, n] = fp32(dot) * w_scale[n] * scales[t] + bias[n]`, in this order.
 
+    Several weights are several products in one launch, a result each. `merge-linears` makes such ops.
+
+    An epilogue is what happens to the products before they are stored. Its block has an argument for each weight, of the
+    type that product would be stored as; it holds ops of this dialect that work on one row at a time, and what it yields
+    are the op's results. It may read values from outside, which are rows of the same tokens. An op means the same inside
+    as outside, so moving one in changes no number; the fusion passes do nothing else.
+
     ```mlir
     %q = llm.linear %x, @q_proj.weight : (tensor<?x576xbf16>) -> tensor<?x576xbf16>
     %k = llm.linear %v scales %s, @k_proj.weight bias @k_proj.bias : (tensor<?x576xi8>, tensor<?xf32>) -> tensor<?x192xbf16>
+    %h = llm.linear %x, @gate.weight, @up.weight : (tensor<?x576xbf16>) -> tensor<?x1536xbf16>
+        epilogue(%g: tensor<?x1536xf32>, %u: tensor<?x1536xf32>) {
+      %m = llm.silu_mul %g, %u : tensor<?x1536xf32> -> tensor<?x1536xbf16>
+      llm.yield %m : tensor<?x1536xbf16>
+    }
     ```
 
-    Rules: R1, the weight is `[N, K]`, where K is the operand's width and N the result's; R2, operand and result have the
-    same first dimension; R3, int8 operands have scales, one a row, and bf16 operands have none; R4, int8 operands need a
-    weight whose scheme says `activation = int8_per_token`; R5, the bias is a weight `[N]`.
+    Rules: R1, each weight is `[N, K]`, where K is the operand's width and N its product's; R2, operand, products and
+    results have the same first dimension; R3, int8 operands have scales, one a row, and bf16 operands have none; R4,
+    int8 operands need weights whose scheme says `activation = int8_per_token`; R5, a bias is a weight `[N]`; R6, there is
+    at least one weight and a product for each: the results, or the epilogue's arguments; R7, all weights that have a
+    scheme have the same one; R8, the epilogue holds only ops that work row by row (`llm.silu_mul`, `llm.add`,
+    `llm.rope`, `llm.append`) and yields the results' types.
   }];
-  let arguments = (ins TensorRankOf<[BF16, I8], [2]>:$x, Optional<Llm_Scales>:$scales, FlatSymbolRefAttr:$weight,
-                       OptionalAttr<FlatSymbolRefAttr>:$bias);
-  let results = (outs TensorRankOf<[BF16, F32], [2]>:$result);
+  let arguments = (ins TensorRankOf<[BF16, I8], [2]>:$x, Optional<Llm_Scales>:$scales,
+                       FlatSymbolRefArrayAttr:$weights, ArrayAttr:$biases);
+  let results = (outs Variadic<TensorRankOf<[BF16, F32], [2]>>:$results);
+  let regions = (region MaxSizedRegion<1>:$epilogue);
   let assemblyFormat = [{
-    $x (`scales` $scales^)? `,` $weight (`bias` $bias^)? attr-dict `:` functional-type(operands, results)
+    $x (`scales` $scales^)? `,` custom<Parts>($weights, $biases) attr-dict `:` functional-type(operands, results)
+    custom<Epilogue>($epilogue)
   }];
   let hasVerifier = 1;
+  let skipDefaultBuilders = 1;
+  let builders = [
+    // One product, stored as `result`. `scales` and `bias` may be null.
+    OpBuilder<(ins "::mlir::Type":$result, "::mlir::Value":$x, "::mlir::Value":$scales,
+                   "::mlir::FlatSymbolRefAttr":$weight, "::mlir::FlatSymbolRefAttr":$bias)>,
+    // Without an epilogue where `epilogue` is not filled afterwards.
+    OpBuilder<(ins "::mlir::TypeRange":$results, "::mlir::Value":$x, "::mlir::Value":$scales,
+                   "::mlir::ArrayAttr":$weights, "::mlir::ArrayAttr":$biases)>];
+  let extraClassDeclaration = [{
+    bool hasEpilogue() { return !getEpilogue().empty(); }
+    unsigned getPartCount() { return getWeights().size(); }
+    ::mlir::FlatSymbolRefAttr getPartWeight(unsigned part) {
+      return ::llvm::cast<::mlir::FlatSymbolRefAttr>(getWeights()[part]);
+    }
+    /// Null where the part has none.
+    ::mlir::FlatSymbolRefAttr getPartBias(unsigned part) {
+      return ::llvm::dyn_cast<::mlir::FlatSymbolRefAttr>(getBiases()[part]);
+    }
+    /// What the epilogue works on, or the results where there is none.
+    ::mlir::ValueRange getProducts() {
+      return hasEpilogue() ? ::mlir::ValueRange(getEpilogue().getArguments()) : ::mlir::ValueRange(getResults());
+    }
+  }];
+}
+
+def Llm_YieldOp : Op<LlmDialect, "yield", [Pure, Terminator, ReturnLike, HasParent<"LinearOp">]> {
+  let summary = "what an epilogue makes of the products";
+  let description = [{
+    Ends the epilogue of an `llm.linear`; its operands are the op's results.
+
+    ```mlir
+    llm.yield %m : tensor<?x1536xbf16>
+    ```
+  }];
+  let arguments = (ins Variadic<AnyRankedTensor>:$values);
+  let assemblyFormat = "($values^ `:` type($values))? attr-dict";
 }
 
 def Llm_RopeOp : Llm_SymbolUser<"rope", [MemoryEffects<[MemRead<Llm_StepResource>]>]> {

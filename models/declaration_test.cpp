@@ -96,7 +96,7 @@ TEST_F(DeclarationTest, BiasesAndWindowFollowTheConfiguration) {
   ASSERT_TRUE(module.ok()) << module.status();
   int biased = 0;
   (*module)->lookupSymbol<mlir::func::FuncOp>("prefill").walk(
-      [&](llm::LinearOp op) { biased += op.getBias().has_value(); });
+      [&](llm::LinearOp op) { biased += static_cast<bool>(op.getPartBias(0)); });
   EXPECT_EQ(biased, 8);
   (*module)->walk([&](llm::AttentionOp op) { EXPECT_EQ(op.getWindow(), 5U); });
 }

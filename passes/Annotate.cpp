@@ -2,6 +2,7 @@
 // edits one sees them at once.
 #include "models/recipe.h"
 #include "passes/Passes.h"
+#include "passes/Remarks.h"
 
 #include "llvm/ADT/StringSet.h"
 
@@ -34,12 +35,11 @@ struct AnnotatePass : impl::AnnotateBase<AnnotatePass> {
       if (index >= 0)
         decided[index] = true;
       if (weight.getScheme()) {
-        ++declined;
+        remarkDeclined("annotate", weight, "it has a scheme already");
         continue;
       }
       if (!matrix) {
         weight.setSchemeAttr(vector);
-        ++annotated;
         continue;
       }
       if (index < 0) {
@@ -64,7 +64,7 @@ struct AnnotatePass : impl::AnnotateBase<AnnotatePass> {
         continue;
       }
       weight.setSchemeAttr(scheme);
-      ++annotated;
+      remarkRewritten("annotate", weight, "scheme " + scheme.spelled());
     }
     for (auto [rule, used] : llvm::zip(loaded->rules, decided)) {
       if (used || rule.mayMatchNothing)

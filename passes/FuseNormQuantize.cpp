@@ -1,6 +1,9 @@
 // rms_norm + quantize -> rms_norm_quantize: exact, because the fused op rounds the normalised row to bf16 as the chain
 // does.
 #include "passes/Passes.h"
+#include "passes/Remarks.h"
+
+#include "llvm/Support/DebugCounter.h"
 
 using namespace mlir;
 
@@ -9,7 +12,12 @@ namespace ingot {
 #define GEN_PASS_DEF_FUSENORMQUANTIZE
 #include "passes/Passes.h.inc"
 
+using llvm::DebugCounter;
+DEBUG_COUNTER(normQuantizeCounter, "fuse-norm-quantize", "Which norms are fused");
+
 namespace {
+
+constexpr llvm::StringLiteral kName = "fuse-norm-quantize";
 
 struct FuseNormQuantizePass : impl::FuseNormQuantizeBase<FuseNormQuantizePass> {
   void runOnOperation() override {
@@ -20,9 +28,11 @@ struct FuseNormQuantizePass : impl::FuseNormQuantizeBase<FuseNormQuantizePass> {
       if (llvm::none_of(norm->getUsers(), isQuantize))
         continue;
       if (!llvm::all_of(norm->getUsers(), isQuantize)) {
-        ++declinedUsers;
+        remarkDeclined(kName, norm, "something reads the normalised row in bf16 too");
         continue;
       }
+      if (!DebugCounter::shouldExecute(normQuantizeCounter))
+        continue;
       OpBuilder builder(norm);
       auto fused =
           llm::RmsNormQuantizeOp::create(builder, norm.getLoc(), norm.getX(), norm.getWeightAttr(), norm.getEpsAttr());
@@ -31,7 +41,7 @@ struct FuseNormQuantizePass : impl::FuseNormQuantizeBase<FuseNormQuantizePass> {
         user->erase();
       }
       norm.erase();
-      ++rewritten;
+      remarkRewritten(kName, fused, "fused with its quantisation");
     }
   }
 };

@@ -1,5 +1,6 @@
 // Makes the int8 activations that a scheme asks for explicit. Runs on the whole module, because schemes sit on weights.
 #include "passes/Passes.h"
+#include "passes/Remarks.h"
 
 #include "llvm/ADT/MapVector.h"
 
@@ -18,10 +19,11 @@ struct InsertQuantizePass : impl::InsertQuantizeBase<InsertQuantizePass> {
     // In program order: the output must not depend on where values lie in memory.
     llvm::MapVector<Value, SmallVector<llm::LinearOp>> readers;
     getOperation().walk([&](llm::LinearOp linear) {
-      auto weight = symbols.lookup<llm::WeightOp>(linear.getWeight());
+      auto weight = symbols.lookup<llm::WeightOp>(linear.getPartWeight(0).getValue());
       auto scheme = weight ? weight.getScheme() : std::nullopt;
       if (linear.getScales() || !scheme || !scheme->quantizesActivations()) {
-        ++declined;
+        remarkDeclined("insert-quantize", linear,
+                       linear.getScales() ? "it takes int8 rows already" : "its weight takes bf16 rows");
         return;
       }
       readers[linear.getX()].push_back(linear);
@@ -35,9 +37,9 @@ struct InsertQuantizePass : impl::InsertQuantizeBase<InsertQuantizePass> {
       for (llm::LinearOp linear : linears) {
         linear.getXMutable().assign(quantize.getValues());
         linear.getScalesMutable().assign(quantize.getScales());
-        ++rewritten;
+        remarkRewritten("insert-quantize", linear, "takes int8 rows now");
       }
-      ++inserted;
+      remarkRewritten("insert-quantize", quantize, "inserted");
     }
   }
 };

@@ -26,8 +26,6 @@ def Annotate : Pass<"annotate", "::mlir::ModuleOp"> {
   let dependentDialects = ["::ingot::llm::LlmDialect"];
   let options = [Option<"recipe", "recipe", "std::string", /*default=*/"\"bf16\"",
                         "A recipe's name (bf16, w8a8) or a file">];
-  let statistics = [Statistic<"annotated", "rewritten", "Weights that got a scheme">,
-                    Statistic<"declined", "declined", "Weights that had one already">];
 }
 
 def InsertQuantize : Pass<"insert-quantize", "::mlir::ModuleOp"> {
@@ -51,9 +49,6 @@ def InsertQuantize : Pass<"insert-quantize", "::mlir::ModuleOp"> {
     It declines linears whose weight has no scheme or takes bf16 activations, and those that are quantised already.
   }];
   let dependentDialects = ["::ingot::llm::LlmDialect"];
-  let statistics = [Statistic<"rewritten", "rewritten", "Linears that now take int8 rows">,
-                    Statistic<"inserted", "inserted", "Quantisations made">,
-                    Statistic<"declined", "declined", "Linears left as they were">];
 }
 
 def FuseNormQuantize : Pass<"fuse-norm-quantize", "::mlir::ModuleOp"> {
@@ -74,8 +69,98 @@ def FuseNormQuantize : Pass<"fuse-norm-quantize", "::mlir::ModuleOp"> {
     anything but `llm.quantize` reads, because the bf16 row is needed then anyway, and one that nothing quantises.
   }];
   let dependentDialects = ["::ingot::llm::LlmDialect"];
-  let statistics = [Statistic<"rewritten", "rewritten", "Norms fused">,
-                    Statistic<"declinedUsers", "declined-other-users", "Norms whose bf16 result is read as well">];
+}
+
+def MergeLinears : Pass<"merge-linears", "::mlir::ModuleOp"> {
+  let summary = "Make one op of the linears that read one value";
+  let description = [{
+    Linears of the same operand whose weights have the same scheme become one `llm.linear` with several weights: one
+    launch, a result each.
+
+    Before:
+    ```mlir
+    %q = llm.linear %x, @q : (tensor<?x64xbf16>) -> tensor<?x64xf32>
+    %k = llm.linear %x, @k : (tensor<?x64xbf16>) -> tensor<?x32xf32>
+    ```
+    After:
+    ```mlir
+    %r:2 = llm.linear %x, @q, @k : (tensor<?x64xbf16>) -> (tensor<?x64xf32>, tensor<?x32xf32>)
+    ```
+
+    Numbers stay the same bit for bit: how a kernel splits and orders a sum depends on K alone. It declines, with a
+    remark, a linear whose neighbours have another scheme.
+  }];
+  let dependentDialects = ["::ingot::llm::LlmDialect"];
+}
+
+def FuseSiluMul : Pass<"fuse-silu-mul", "::mlir::ModuleOp"> {
+  let summary = "Move SwiGLU's product into the epilogue of gate and up";
+  let description = [{
+    Before:
+    ```mlir
+    %r:2 = llm.linear %x, @gate, @up : (tensor<?x64xbf16>) -> (tensor<?x192xf32>, tensor<?x192xf32>)
+    %h = llm.silu_mul %r#0, %r#1 : tensor<?x192xf32> -> tensor<?x192xbf16>
+    ```
+    After:
+    ```mlir
+    %h = llm.linear %x, @gate, @up : (tensor<?x64xbf16>) -> tensor<?x192xbf16>
+        epilogue(%g: tensor<?x192xf32>, %u: tensor<?x192xf32>) {
+      %m = llm.silu_mul %g, %u : tensor<?x192xf32> -> tensor<?x192xbf16>
+      llm.yield %m : tensor<?x192xbf16>
+    }
+    ```
+
+    The result is the same bit for bit. It declines, with a remark: gate and up that are not the two products of one
+    linear, or that something else reads.
+  }];
+  let dependentDialects = ["::ingot::llm::LlmDialect"];
+}
+
+def FuseResidualAdd : Pass<"fuse-residual-add", "::mlir::ModuleOp"> {
+  let summary = "Move the residual's sum into the epilogue of the projection it adds";
+  let description = [{
+    Before:
+    ```mlir
+    %o = llm.linear %a, @o : (tensor<?x64xbf16>) -> tensor<?x64xf32>
+    %y = llm.add %x, %o : tensor<?x64xf32>
+    ```
+    After:
+    ```mlir
+    %y = llm.linear %a, @o : (tensor<?x64xbf16>) -> tensor<?x64xf32> epilogue(%p: tensor<?x64xf32>) {
+      %s = llm.add %x, %p : tensor<?x64xf32>
+      llm.yield %s : tensor<?x64xf32>
+    }
+    ```
+
+    The result is the same bit for bit. It declines, with a remark: a sum of which neither operand is a product, or whose
+    other operand is not known before the linear, or a product that something else reads.
+  }];
+  let dependentDialects = ["::ingot::llm::LlmDialect"];
+}
+
+def FuseRopeAppend : Pass<"fuse-rope-append", "::mlir::ModuleOp"> {
+  let summary = "Move rotations and the write to the KV cache into the epilogue of q, k and v";
+  let description = [{
+    Before:
+    ```mlir
+    %r:2 = llm.linear %x, @k, @v : (tensor<?x64xbf16>) -> (tensor<?x64xf32>, tensor<?x64xbf16>)
+    %t = llm.rope %r#0, @f heads 1 head_dim 64 : tensor<?x64xf32> -> tensor<?x64xbf16>
+    llm.append %t, %r#1, @c.k, @c.v kv_heads 1 head_dim 64 : tensor<?x64xbf16>, tensor<?x64xbf16>
+    ```
+    After:
+    ```mlir
+    llm.linear %x, @k, @v : (tensor<?x64xbf16>) -> () epilogue(%p: tensor<?x64xf32>, %v: tensor<?x64xbf16>) {
+      %t = llm.rope %p, @f heads 1 head_dim 64 : tensor<?x64xf32> -> tensor<?x64xbf16>
+      llm.append %t, %v, @c.k, @c.v kv_heads 1 head_dim 64 : tensor<?x64xbf16>, tensor<?x64xbf16>
+      llm.yield
+    }
+    ```
+
+    Numbers stay the same bit for bit. It declines, with a remark: a rotation of a part of each head, of heads whose
+    halves are not whole tiles of 16 rows, of something that is read elsewhere too; an append whose keys and values come
+    from different linears; and any of them across an op that touches the cache.
+  }];
+  let dependentDialects = ["::ingot::llm::LlmDialect"];
 }
 
 def Select : Pass<"select", "::mlir::ModuleOp"> {
@@ -112,8 +197,6 @@ def Select : Pass<"select", "::mlir::ModuleOp"> {
                            "::mlir::ROCDL::ROCDLDialect", "::mlir::arith::ArithDialect", "::mlir::scf::SCFDialect",
                            "::mlir::vector::VectorDialect"];
   let options = [ListOption<"targets", "targets", "std::string", "Chips to make code for, as the target table names them">];
-  let statistics = [Statistic<"launches", "launches", "Launches in all programs">,
-                    Statistic<"kernels", "kernels", "Kernels made">];
 }
 
 def PlanMemory : Pass<"plan-memory", "::mlir::ModuleOp"> {
@@ -139,9 +222,6 @@ def PlanMemory : Pass<"plan-memory", "::mlir::ModuleOp"> {
     Declines nothing; a module without scratch buffers stays as it is.
   }];
   let dependentDialects = ["::ingot::exec::ExecDialect"];
-  let statistics = [Statistic<"rewritten", "rewritten", "Buffers laid into the arena">,
-                    Statistic<"before", "bytes-before", "Bytes of all scratch buffers">,
-                    Statistic<"after", "bytes-after", "Bytes of the arena">];
 }
 
 #endif // INGOT_PASSES_TD

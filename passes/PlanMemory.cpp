@@ -1,6 +1,7 @@
 // Scratch buffers -> one arena. Programs are short flat lists, so lives are intervals of launch indices and first-fit
 // by decreasing size is close to the best there is.
 #include "passes/Passes.h"
+#include "passes/Remarks.h"
 
 #include <map>
 
@@ -55,6 +56,7 @@ struct PlanMemoryPass : impl::PlanMemoryBase<PlanMemoryPass> {
       return signalPassFailure();
 
     std::vector<Life *> order;
+    int64_t before = 0;
     for (auto &[name, life] : lives) {
       life.name = name;
       order.push_back(&life);
@@ -82,10 +84,11 @@ struct PlanMemoryPass : impl::PlanMemoryBase<PlanMemoryPass> {
     }
 
     OpBuilder b(module.getContext());
+    bool first = true;
     for (auto buffer : llvm::make_early_inc_range(module.getOps<exec::BufferOp>())) {
       if (buffer.getRole() != exec::Role::Scratch)
         continue;
-      if (rewritten++ == 0) {
+      if (std::exchange(first, false)) {
         b.setInsertionPoint(buffer);
         exec::BufferOp::create(b, module.getLoc(), "scratch", exec::Role::Scratch, arena, 0, StringAttr());
       }
@@ -103,7 +106,8 @@ struct PlanMemoryPass : impl::PlanMemoryBase<PlanMemoryPass> {
       launch.setBuffersAttr(b.getArrayAttr(buffers));
       launch.setOffsets(offsets);
     });
-    after += arena;
+    remarkFigure("plan-memory", module, "bytes of all scratch buffers", before);
+    remarkFigure("plan-memory", module, "bytes of the arena", arena);
   }
 };
 

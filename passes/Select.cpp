@@ -1,6 +1,7 @@
 // llm -> exec: a kernel for every op. Each op's part is one visitor below; what they share is the naming of buffers and
 // the cache of kernels, keyed by name, which holds all that a kernel bakes in.
 #include "passes/Passes.h"
+#include "passes/Remarks.h"
 
 #include "codegen/kernels/kernels.h"
 #include "codegen/kernels/linear.h"
@@ -101,14 +102,62 @@ public:
 private:
   // Weights.
 
-  LinearConfig linearConfig(llm::LinearOp op, llm::WeightOp weight) {
-    return {.rows = static_cast<uint64_t>(weight.getTensorType().getDimSize(0)),
-            .columns = static_cast<uint64_t>(weight.getTensorType().getDimSize(1)),
-            .scheme = *linearScheme(*weight.getScheme()),
-            .bias = op.getBias().has_value(),
-            .output = elementOf(op.getResult()) == Element::Bf16 ? LinearOutput::Bf16
-                      : returned(op.getResult())                 ? LinearOutput::Logits
-                                                                 : LinearOutput::F32};
+  LinearConfig linearConfig(llm::LinearOp op) {
+    LinearConfig config{.columns = static_cast<uint64_t>(dim(op.getX(), 1)),
+                        .scheme = *linearScheme(*llm::lookupWeight(op, op.getPartWeight(0)).getScheme()),
+                        .parts = {},
+                        .results = {},
+                        .epilogue = op.hasEpilogue() ? &op.getEpilogue() : nullptr};
+    for (auto [part, product] : llvm::enumerate(op.getProducts()))
+      config.parts.push_back(
+          {.rows = static_cast<uint64_t>(dim(product, 1)), .bias = static_cast<bool>(op.getPartBias(part))});
+    for (Value result : op.getResults())
+      config.results.push_back({.columns = static_cast<uint64_t>(dim(result, 1)),
+                                .output = elementOf(result) == Element::Bf16 ? LinearOutput::Bf16
+                                          : returned(result)                 ? LinearOutput::Logits
+                                                                             : LinearOutput::F32});
+    return config;
+  }
+
+  // All that the kernel bakes in: the scheme, the shapes, the epilogue's ops and what they are applied to. What kernels
+  // take as arguments (weights, captures, caches) is not in it.
+  std::string linearName(const LinearConfig &c, bool decode) {
+    std::string name = llvm::formatv("linear{0}_{1}_", decode ? "" : "_prefill", schemeName(c.scheme)).str(), detail;
+    for (auto [i, part] : llvm::enumerate(c.parts))
+      name += (i ? "_" : "") + std::to_string(part.rows) + (part.bias ? "b" : "");
+    name += "x" + std::to_string(c.columns);
+    if (c.epilogue)
+      for (Operation &op : c.epilogue->front().without_terminator())
+        name += "_" + op.getName().stripDialect().str();
+    for (const LinearResult &result : c.results)
+      name += result.output == LinearOutput::Logits ? "_logits" : result.output == LinearOutput::F32 ? "_f32" : "";
+    if (!c.epilogue)
+      return name;
+    llvm::raw_string_ostream stream(detail);
+    llvm::DenseMap<Value, unsigned> numbers;
+    for (BlockArgument product : c.epilogue->getArguments()) {
+      numbers.try_emplace(product, numbers.size());
+      stream << product.getType() << ' ';
+    }
+    for (Operation &op : c.epilogue->front()) {
+      stream << op.getName() << '(';
+      for (Value operand : op.getOperands())
+        stream << numbers.try_emplace(operand, numbers.size()).first->second << ':' << operand.getType() << ' ';
+      stream << ')';
+      for (NamedAttribute attribute : op.getAttrs())
+        if (!isa<FlatSymbolRefAttr>(attribute.getValue()))
+          stream << attribute.getName() << '=' << attribute.getValue() << ' ';
+      for (Value result : op.getResults()) {
+        numbers.try_emplace(result, numbers.size());
+        stream << result.getType() << ' ';
+      }
+    }
+    // Two epilogues of the same ops may differ in what they are applied to.
+    auto &known = epilogues[name];
+    unsigned index = llvm::find(known, detail) - known.begin();
+    if (index == known.size())
+      known.push_back(detail);
+    return index ? name + "_v" + std::to_string(index + 1) : name;
   }
 
   LogicalResult placeWeights() {
@@ -126,7 +175,7 @@ private:
         if (isa<llm::EmbedOp>(use.getUser()))
           place.layout = exec::Layout::RowBF16;
         if (auto linear = dyn_cast<llm::LinearOp>(use.getUser());
-            linear && linear.getWeightAttr().getAttr() == weight.getSymNameAttr())
+            linear && llvm::is_contained(linear.getWeights(), FlatSymbolRefAttr::get(weight.getSymNameAttr())))
           place.layout = exec::Layout::Tile16;
       }
       int64_t columns = paddedRow(type.getShape().back());
@@ -145,9 +194,8 @@ private:
         if (!linearScheme(scheme))
           return weight.emitOpError() << "has scheme " << scheme.spelled()
                                       << ", which no kernel multiplies by: expected bf16, w8a8 or int8_g32";
-        place.bytes = linearBytes({.rows = static_cast<uint64_t>(type.getDimSize(0)),
-                                   .columns = static_cast<uint64_t>(type.getDimSize(1)),
-                                   .scheme = *linearScheme(scheme)});
+        place.bytes = linearBytes(*linearScheme(scheme), static_cast<uint64_t>(type.getDimSize(0)),
+                                  static_cast<uint64_t>(type.getDimSize(1)));
         break;
       }
       place.scheme = scheme;
@@ -262,11 +310,14 @@ private:
     for (Operation &op : f.getBody().front().without_terminator()) {
       if (failed(selectOp(&op)))
         return failure();
-      for (NamedAttribute attr : op.getAttrs())
-        if (auto symbol = dyn_cast<FlatSymbolRefAttr>(attr.getValue()))
-          if (auto place = weights.find(symbol.getValue().str());
-              place != weights.end() && read.insert(place->first).second)
-            bytes += place->second.rowBytes ? place->second.rowBytes : place->second.bytes;
+      op.walk([&](Operation *inner) {
+        for (NamedAttribute attribute : inner->getAttrs())
+          attribute.getValue().walk([&](FlatSymbolRefAttr symbol) {
+            if (auto place = weights.find(symbol.getValue().str());
+                place != weights.end() && read.insert(place->first).second)
+              bytes += place->second.rowBytes ? place->second.rowBytes : place->second.bytes;
+          });
+      });
     }
     program.setWeightBytes(bytes);
     return success();
@@ -342,26 +393,46 @@ private:
   }
 
   LogicalResult select(llm::LinearOp op) {
-    LinearConfig config = linearConfig(op, llm::lookupWeight(op, op.getWeightAttr()));
-    bool decode = dim(op.getX(), 0) == 1;
-    SmallVector<Place> arguments;
-    if (!decode)
-      arguments.push_back(fixed("step"));
-    arguments.push_back(define(op.getX()));
+    using Kind = LinearArgument::Kind;
+    LinearConfig config = linearConfig(op);
+    if (std::string why = whyNoLinear(config); !why.empty())
+      return op.emitOpError() << "has an epilogue that no kernel has: " << why;
     if ((config.scheme == LinearScheme::Int8PerToken) != static_cast<bool>(op.getScales()))
       return op.emitOpError("mixes an activation and a weight of different schemes: run insert-quantize first");
-    if (op.getScales())
-      arguments.push_back(define(op.getScales()));
-    arguments.push_back(weight(op.getWeightAttr()));
-    if (op.getBiasAttr())
-      arguments.push_back(weight(op.getBiasAttr()));
-    arguments.push_back(define(op.getResult()));
-    const char *output = config.output == LinearOutput::Logits ? "_logits"
-                         : config.output == LinearOutput::F32  ? "_f32"
-                                                               : "";
-    std::string name = llvm::formatv("linear{0}_{1}_{2}x{3}{4}{5}", decode ? "" : "_prefill", schemeName(config.scheme),
-                                     config.rows, config.columns, config.bias ? "_bias" : "", output);
-    launch(op, name, decode, arguments, [&](llvm::StringRef n) {
+    bool decode = dim(op.getX(), 0) == 1;
+    SmallVector<Place> arguments;
+    for (const LinearArgument &argument : linearArguments(config, decode)) {
+      switch (argument.kind) {
+      case Kind::Step:
+        arguments.push_back(fixed("step"));
+        break;
+      case Kind::X:
+        arguments.push_back(define(op.getX()));
+        break;
+      case Kind::XScales:
+        arguments.push_back(define(op.getScales()));
+        break;
+      case Kind::Weight:
+        arguments.push_back(weight(op.getPartWeight(argument.index)));
+        break;
+      case Kind::Bias:
+        arguments.push_back(weight(op.getPartBias(argument.index)));
+        break;
+      case Kind::Capture:
+        arguments.push_back(define(argument.value));
+        break;
+      case Kind::Frequencies:
+        arguments.push_back(weight(argument.symbol));
+        break;
+      case Kind::Cache:
+        arguments.push_back(state(argument.symbol));
+        break;
+      case Kind::Result:
+        arguments.push_back(define(op.getResult(argument.index)));
+        break;
+      }
+    }
+    launch(op, linearName(config, decode), decode, arguments, [&](llvm::StringRef n) {
       return decode ? emitLinearDecode(kernels, *target, n, config) : emitLinearPrefill(kernels, *target, n, config);
     });
     return success();
@@ -464,6 +535,7 @@ private:
   const TargetInfo *target = nullptr;
   gpu::GPUModuleOp kernels;
   std::map<std::string, LaunchShape> cache;
+  std::map<std::string, std::vector<std::string>> epilogues; // by the name of a kernel: what tells namesakes apart
 
   func::FuncOp function;
   exec::ProgramOp program;
@@ -491,8 +563,8 @@ struct SelectPass : impl::SelectBase<SelectPass> {
     Selection selection(getOperation(), chosen);
     if (failed(selection.run()))
       return signalPassFailure();
-    launches += selection.launchCount;
-    kernels += selection.kernelCount;
+    remarkFigure("select", getOperation(), "launches in all programs", selection.launchCount);
+    remarkFigure("select", getOperation(), "kernels", selection.kernelCount);
   }
 };
 

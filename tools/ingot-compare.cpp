@@ -180,6 +180,8 @@ absl::Status compare(const Arguments &arguments) {
   mlir::MLIRContext context(registry);
   CompileRequest request;
   request.recipe = arguments.recipe.empty() ? manifest.provenance().recipe() : arguments.recipe;
+  request.disabledPasses.assign(manifest.provenance().disabled_passes().begin(),
+                                manifest.provenance().disabled_passes().end());
   request.prefillChunk = manifest.facts().prefill_chunk();
   request.contextLength = manifest.facts().context_length();
   auto module = runPhases(context, **checkpoint, request, "fuse");

@@ -13,7 +13,7 @@
 int main(int argc, char **argv) {
   ingot::CompileRequest request;
   std::string targets;
-  bool quiet = false;
+  bool quiet = false, explainPasses = false;
   for (const ingot::TargetInfo &target : ingot::allTargets())
     targets += (targets.empty() ? "" : ",") + std::string(target.name);
   const std::string all = targets;
@@ -33,6 +33,10 @@ int main(int argc, char **argv) {
   app.add_option("--prefill-chunk", request.prefillChunk, "The most prompt tokens of one pass")
       ->check(CLI::Range(1, 65536))
       ->capture_default_str();
+  app.add_option("--disable-pass", request.disabledPasses,
+                 "Leave this fusion out (may be given several times): the same numbers in more launches")
+      ->check(CLI::IsMember(ingot::fusionNames()));
+  app.add_flag("--explain-passes", explainPasses, "Print what each pass rewrote, and what it declined and why");
   app.add_option("--stop-after", request.stopAfter, "Write the IR after this phase instead of an artifact")
       ->check(CLI::IsMember(ingot::phaseNames()));
   app.add_option("--dump-dir", request.dumpDirectory,
@@ -72,6 +76,8 @@ int main(int argc, char **argv) {
     std::fprintf(stderr, "ingotc: error: %s\n", std::string(status.message()).c_str());
     return 1;
   }
+  if (explainPasses)
+    std::fputs(report.passes.text().c_str(), stderr);
   if (quiet || !request.stopAfter.empty())
     return 0;
   double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

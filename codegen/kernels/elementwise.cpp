@@ -39,6 +39,17 @@ LaunchShape emitEmbed(mlir::gpu::GPUModuleOp module, const TargetInfo &target, l
   return {.kernel = name.str(), .x = x, .tokensPerWorkgroup = 1, .workgroupSize = kThreads};
 }
 
+Val applyElementwise(KernelBuilder &k, Elementwise op, Val a, Val b) {
+  switch (op) {
+  case Elementwise::Add:
+    return a + b;
+  case Elementwise::SiluMul:
+    // a * sigmoid(a) * b; exp2 saturates to infinity for very negative a, whose reciprocal is 0.
+    return a * k.reciprocal(k.exp2(a * k.constantF(-1.4426950408889634)) + 1) * b;
+  }
+  return {};
+}
+
 LaunchShape emitElementwise(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
                             Elementwise op, Element in, Element result, uint64_t columns) {
   KernelBuilder k(module, target, name, {Access::Read, Access::Read, Access::Write}, kThreads);
@@ -47,16 +58,7 @@ LaunchShape emitElementwise(mlir::gpu::GPUModuleOp module, const TargetInfo &tar
   Val out = rowOf(k, result, k.argument(2), token, columns);
   unsigned x = overPieces(k, columns, [&](Val piece) {
     Val a = loadPiece(k, in, first, piece), b = loadPiece(k, in, second, piece);
-    Val y;
-    switch (op) {
-    case Elementwise::Add:
-      y = a + b;
-      break;
-    case Elementwise::SiluMul:
-      // a * sigmoid(a) * b; exp2 saturates to infinity for very negative a, whose reciprocal is 0.
-      y = a * k.reciprocal(k.exp2(a * k.constantF(-1.4426950408889634)) + 1) * b;
-      break;
-    }
+    Val y = applyElementwise(k, op, a, b);
     storePiece(k, result, y, out, piece);
   });
   k.finish();

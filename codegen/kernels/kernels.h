@@ -50,17 +50,28 @@ LaunchShape emitNorm(mlir::gpu::GPUModuleOp module, const TargetInfo &target, ll
 enum class LinearScheme { Bf16, Int8PerToken, Int8Group32 };
 // How a result is stored: padded rows of bf16 or f32, or logits: f32 rows of exactly N elements.
 enum class LinearOutput { Bf16, F32, Logits };
-struct LinearConfig {
-  uint64_t rows, columns; // N, K
-  LinearScheme scheme;
-  bool bias = false; // f32 [N padded]
+// One weight [rows, K] and its product.
+struct LinearPart {
+  uint64_t rows;
+  bool bias = false; // f32 [rows padded]
+};
+struct LinearResult {
+  uint64_t columns;
   LinearOutput output = LinearOutput::Bf16;
 };
-// One token. (x, [scales f32,] weight, [bias,] out)
+struct LinearConfig {
+  uint64_t columns; // K
+  LinearScheme scheme;
+  std::vector<LinearPart> parts;
+  std::vector<LinearResult> results; // of the epilogue, or the products themselves
+  mlir::Region *epilogue = nullptr;  // of an `llm.linear`; null: none
+};
+// Why no kernel has this shape of parts and epilogue; empty when there is one.
+std::string whyNoLinear(const LinearConfig &c);
+// One token; the arguments are those of `linearArguments` (codegen/kernels/linear.h).
 LaunchShape emitLinearDecode(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
                              const LinearConfig &c);
-// Many tokens. The same arguments; rows of x beyond the chunk's tokens may be anything; (step, x, [scales,] weight,
-// [bias,] out)
+// Many tokens. Rows of x beyond the chunk's tokens may be anything.
 LaunchShape emitLinearPrefill(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
                               const LinearConfig &c);
 
@@ -99,6 +110,8 @@ LaunchShape emitAttentionPrefill(mlir::gpu::GPUModuleOp module, const TargetInfo
 
 // (a, b, out), rows of `columns`; a and b of one element.
 enum class Elementwise { Add, SiluMul };
+// The op on values in registers, f32: what the kernel and an epilogue share.
+Val applyElementwise(KernelBuilder &k, Elementwise op, Val a, Val b);
 LaunchShape emitElementwise(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
                             Elementwise op, Element in, Element out, uint64_t columns);
 

@@ -3,24 +3,31 @@
 // workgroup share the rows and split K, so that a narrow matrix still fills the chip; their partial sums meet in LDS in
 // a fixed order.
 
-#include "codegen/kernels/kernels.h"
-#include "codegen/kernels/linear.h"
+#include "codegen/kernels/epilogue.h"
+#include "codegen/kernels/parts.h"
 
 namespace ingot {
 
-// Row tiles a wave keeps in registers (they share each load of x), and waves that split K.
+// Row tiles of each part that a wave keeps in registers (they share each load of x), and waves that split K.
 struct DecodeShape {
   unsigned tiles, waves;
 };
 
-static DecodeShape chooseDecodeShape(const TargetInfo &target, const LinearConfig &c) {
-  uint64_t rowTiles = paddedRow(c.rows) / 16, steps = stepsOfK(c);
+static DecodeShape chooseDecodeShape(const TargetInfo &target, const LinearConfig &c, LinearLayout layout) {
+  uint64_t rowTiles = 0, most = layout == LinearLayout::Zipped ? 2 : 4, steps = stepsOfK(c.scheme, c.columns);
+  for (const LinearPart &part : c.parts)
+    rowTiles += paddedRow(part.rows) / 16;
+  if (layout == LinearLayout::Zipped)
+    rowTiles /= c.parts.size();
   DecodeShape shape{1, 8};
   // Wide matrices: more rows a wave, as long as there are two workgroups for each compute unit.
-  while (shape.tiles < 4 && rowTiles % (shape.tiles * 2) == 0 &&
+  while (shape.tiles < most && rowTiles % (shape.tiles * 2) == 0 &&
          rowTiles / (shape.tiles * 2) >= 2 * target.computeUnits)
     shape.tiles *= 2;
-  // A wave with fewer than four steps of K does more adding up than multiplying.
+  if (layout == LinearLayout::Paired)
+    shape.tiles = 2;
+  // A wave with fewer than four steps of K does more adding up than multiplying. Nothing but K decides, so that the
+  // order of each sum, and with it the result, does not depend on what shares the launch.
   while (shape.waves > 1 && steps / shape.waves < 4)
     shape.waves /= 2;
   return shape;
@@ -54,88 +61,121 @@ static Val accumulate(KernelBuilder &k, const LinearConfig &c, Val tile, Val x, 
 
 LaunchShape emitLinearDecode(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
                              const LinearConfig &c) {
-  DecodeShape shape = chooseDecodeShape(target, c);
-  unsigned tiles = shape.tiles, waves = shape.waves;
-  std::vector<Access> access = linearArguments(c);
+  using Kind = LinearArgument::Kind;
+  LinearLayout layout = layoutOf(c);
+  auto [tiles, waves] = chooseDecodeShape(target, c, layout);
+  bool zipped = layout == LinearLayout::Zipped, integer = c.scheme == LinearScheme::Int8PerToken,
+       grouped = c.scheme == LinearScheme::Int8Group32;
+  unsigned partCount = c.parts.size(), sums = zipped ? tiles * partCount : tiles;
+  std::vector<Access> access;
+  for (const LinearArgument &argument : linearArguments(c, /*decode=*/true))
+    access.push_back(argument.access());
   KernelBuilder k(module, target, name, access, waves * target.waveSize);
-  LinearPointers p = linearPointers(k, c, 0);
-  bool integer = c.scheme == LinearScheme::Int8PerToken;
-  uint64_t steps = stepsOfK(c);
+  Epilogue epilogue(k, c, /*decode=*/true, /*width=*/1, {});
+  uint64_t steps = stepsOfK(c.scheme, c.columns);
 
   Val wave = k.wave(), lane = k.lane(), row = lane % 16;
-  Val firstTile = k.workgroupX() * tiles;
-  // The whole block of rows may lie beyond 4 GiB: its base is a scalar address, lanes add 32-bit offsets.
-  Val weights = k.advance(p.weight, k.zext(firstTile, k.i64()) * static_cast<int64_t>(steps * kTileBytes));
-  Val scales;
-  if (c.scheme == LinearScheme::Int8Group32)
-    scales = k.advance(p.weightScales, k.zext(firstTile, k.i64()) * static_cast<int64_t>(steps * 32));
+  PartPlaces places = placeParts(k, c, layout, epilogue, k.workgroupX(), tiles);
+  // Tiles of this workgroup, as byte offsets from the part's base: rows may lie beyond 4 GiB, so the base is a scalar
+  // address and lanes add 32-bit offsets.
+  struct Stream {
+    Val weights, scales;
+  };
+  std::vector<Stream> streams;
+  for (unsigned i = 0; i < sums; ++i) {
+    unsigned part = zipped ? i / tiles : 0;
+    Val tile = k.zext(places.tile(k, zipped ? i % tiles : i), k.i64());
+    Stream stream{k.advance(places.weights[part], tile * static_cast<int64_t>(steps * kTileBytes)), {}};
+    if (grouped)
+      stream.scales = k.advance(places.scales[part], tile * static_cast<int64_t>(steps * 32));
+    streams.push_back(stream);
+  }
 
-  std::vector<Val> zeros(tiles, integer ? k.constant(0) : k.constantF(0));
-  std::vector<Val> sums =
+  std::vector<Val> zeros(sums, integer ? k.constant(0) : k.constantF(0));
+  std::vector<Val> partial =
       k.forLoop(wave, k.constant(steps), k.constant(waves), zeros, [&](Val step, std::vector<Val> acc) {
         std::vector<Val> tile;
-        for (unsigned t = 0; t < tiles; ++t)
-          tile.push_back(k.load(k.vec(4, k.i32()), weights, (step + t * steps) * kTileBytes + lane * 16));
-        Val x = loadX(k, c, p.x, step), correction;
-        if (c.scheme == LinearScheme::Int8Group32) {
+        for (const Stream &stream : streams)
+          tile.push_back(k.load(k.vec(4, k.i32()), stream.weights, step * kTileBytes + lane * 16));
+        Val x = loadX(k, c, epilogue.argument(Kind::X), step), correction;
+        if (grouped) {
           x = k.extend(x);
           correction = k.sumElements(x) * 128;
         }
-        for (unsigned t = 0; t < tiles; ++t) {
+        for (unsigned i = 0; i < sums; ++i) {
           Val scale;
-          if (c.scheme == LinearScheme::Int8Group32)
-            scale = k.extend(k.load(k.f16(), scales, (step + t * steps) * 32 + row * 2));
-          acc[t] = accumulate(k, c, tile[t], x, scale, correction, acc[t]);
+          if (grouped)
+            scale = k.extend(k.load(k.f16(), streams[i].scales, step * 32 + row * 2));
+          acc[i] = accumulate(k, c, tile[i], x, scale, correction, acc[i]);
         }
         return acc;
       });
-
-  for (Val &sum : sums)
+  for (Val &sum : partial)
     sum = sum + k.otherHalf(sum);
-  auto finish = [&](Val n, Val sum) {
-    Val y = integer
-                ? k.toFloat(sum) * k.load(k.f32(), p.xScales, k.constant(0)) * k.load(k.f32(), p.weightScales, n * 4)
-                : sum;
-    if (c.bias)
-      y = y + k.load(k.f32(), p.bias, n * 4);
-    switch (c.output) {
-    case LinearOutput::Bf16:
-      k.store(k.round(y, k.bf16()), p.out, n * 2);
-      break;
-    case LinearOutput::F32:
-      k.store(y, p.out, n * 4);
-      break;
-    case LinearOutput::Logits:
-      k.ifThen(n < static_cast<int64_t>(c.rows), [&] { k.store(y, p.out, n * 4); });
-      break;
+
+  // Row `r` of tile `t`: its sum becomes a product and goes through the epilogue. `of(half, part)` is the sum; paired
+  // tiles, half a head apart, are finished together.
+  unsigned halves = layout == LinearLayout::Paired ? 2 : 1, units = tiles / halves;
+  auto finishPart = [&](unsigned part, const std::vector<Site> &sites,
+                        const std::function<Val(unsigned, unsigned)> &of) {
+    std::vector<Val> products;
+    for (unsigned half = 0; half < halves; ++half) {
+      Val n = sites[half].n, y = of(half, zipped ? part : 0);
+      if (integer)
+        y = k.toFloat(y) * k.load(k.f32(), places.ownScales[part], n * 4) *
+            k.load(k.f32(), epilogue.argument(Kind::XScales), k.constant(0));
+      if (c.parts[part].bias)
+        y = y + k.load(k.f32(), epilogue.argument(Kind::Bias, part), n * 4);
+      products.push_back(y);
     }
+    return products;
   };
-  Val firstRow = firstTile * 16;
+  auto finish = [&](Val t, Val r, const std::function<Val(unsigned, unsigned)> &of) {
+    std::vector<Site> sites;
+    for (unsigned half = 0; half < halves; ++half)
+      sites.push_back({k.constant(0), places.tile(k, t + half * units) * 16 + r});
+    if (zipped || partCount == 1) {
+      std::vector<std::vector<Val>> products;
+      for (unsigned part = 0; part < partCount; ++part)
+        products.push_back(finishPart(part, sites, of));
+      epilogue.finish(sites, products);
+      return;
+    }
+    for (unsigned part = 0; part < partCount; ++part)
+      k.ifThen(places.mine[part], [&] {
+        std::vector<std::vector<Val>> products(partCount);
+        products[part] = finishPart(part, sites, of);
+        epilogue.finish(sites, products);
+      });
+  };
   if (waves == 1) {
     k.ifThen(lane < 16, [&] {
-      for (unsigned t = 0; t < tiles; ++t)
-        finish(firstRow + t * 16 + row, sums[t]);
+      for (unsigned t = 0; t < units; ++t)
+        finish(k.constant(t), row,
+               [&](unsigned half, unsigned part) { return partial[part * tiles + t + half * units]; });
     });
   } else {
-    unsigned rows = 16 * tiles;
+    unsigned rows = 16 * sums;
     Val block = k.lds(waves * rows * 4, "partial");
     k.ifThen(lane < 16, [&] {
-      for (unsigned t = 0; t < tiles; ++t)
-        k.store(sums[t], block, (wave * rows + t * 16 + row) * 4);
+      for (unsigned i = 0; i < sums; ++i)
+        k.store(partial[i], block, (wave * rows + i * 16 + row) * 4);
     });
     k.barrier();
     Val thread = k.thread();
-    k.ifThen(thread < static_cast<int64_t>(rows), [&] {
-      Val total = k.load(sums[0].type(), block, thread * 4);
-      for (unsigned w = 1; w < waves; ++w)
-        total = total + k.load(sums[0].type(), block, thread * 4 + w * rows * 4);
-      finish(firstRow + thread, total);
+    k.ifThen(thread < static_cast<int64_t>(16 * units), [&] {
+      Val t = thread / 16, r = thread % 16;
+      finish(t, r, [&](unsigned half, unsigned part) {
+        Val at = ((t + part * tiles + half * units) * 16 + r) * 4;
+        Val total = k.load(partial[0].type(), block, at);
+        for (unsigned w = 1; w < waves; ++w)
+          total = total + k.load(partial[0].type(), block, at + w * rows * 4);
+        return total;
+      });
     });
   }
   k.finish();
-  return {.kernel = name.str(),
-          .x = static_cast<unsigned>(paddedRow(c.rows) / 16 / tiles),
-          .workgroupSize = waves * target.waveSize};
+  return {.kernel = name.str(), .x = workgroupsOf(c, layout, tiles), .workgroupSize = waves * target.waveSize};
 }
 
 } // namespace ingot

@@ -3,9 +3,9 @@
 // turn on: both are bound by memory, so lanes are laid over the row so that its loads are contiguous.
 #include "codegen/kernels/kernels.h"
 #include "codegen/kernels/pieces.h"
+#include "codegen/kernels/rotation.h"
 
 #include <algorithm>
-#include <numbers>
 
 namespace ingot {
 
@@ -24,21 +24,6 @@ void forItems(KernelBuilder &kb, uint64_t items, unsigned lanes, const std::func
                body(item);
                return std::vector<Val>{};
              });
-}
-
-// An angle in radians as turns in [-0.5, 0.5]. 2 pi is subtracted in three parts by fma, so that each product is exact
-// and only the small differences round: the result is within 4e-7 radians of the fp32 angle for angles up to 2^24.
-Val turnsOf(KernelBuilder &kb, Val angle) {
-  constexpr double kTurn = 2 * std::numbers::pi;
-  constexpr auto kHigh = static_cast<float>(kTurn);
-  constexpr auto kMiddle = static_cast<float>(kTurn - kHigh);
-  constexpr auto kLow = static_cast<float>(kTurn - kHigh - kMiddle);
-  Val inverse = kb.constantF(1 / kTurn);
-  Val turns = kb.roundEven(angle * inverse);
-  Val rest = angle;
-  for (float part : {kHigh, kMiddle, kLow})
-    rest = kb.fma(turns, kb.constantF(-part), rest);
-  return rest * inverse;
 }
 
 } // namespace
@@ -71,13 +56,9 @@ LaunchShape emitRope(mlir::gpu::GPUModuleOp module, const TargetInfo &target, ll
     auto rotate = [&] {
       Val first = headStart + inHead * step, second = first + static_cast<int64_t>(half);
       Val x = load(first), y = load(second);
-      Val angle = kb.load(wide, frequencies, inHead * (step * 4)) * positionF;
-      Val turns = turnsOf(kb, angle);
-      Val sine = kb.sinTurns(turns), cosine = kb.cosTurns(turns);
-      // The subtrahend enters the fma exactly; the sum rounds to fp32 once and to bf16 once.
-      Val minusSine = kb.zero(wide) - sine;
-      store(kb.fma(x, cosine, y * minusSine), first);
-      store(kb.fma(y, cosine, x * sine), second);
+      auto [low, high] = rotatePair(kb, x, y, kb.load(wide, frequencies, inHead * (step * 4)), positionF);
+      store(low, first);
+      store(high, second);
     };
     auto copy = [&] {
       Val place = headStart + (inHead - static_cast<int64_t>(pairs)) * step + static_cast<int64_t>(c.rotary);

@@ -66,7 +66,8 @@ private:
   absl::StatusOr<HostTensor> norm(llvm::StringRef weight, const llvm::APFloat &eps, const HostTensor &x,
                                   mlir::Type type);
   Results quantize(const HostTensor &x);
-  absl::StatusOr<HostTensor> linear(llm::LinearOp op, const HostTensor &x, const HostTensor *scales);
+  absl::StatusOr<Results> linear(llm::LinearOp op, const Values &values);
+  absl::StatusOr<HostTensor> product(llm::LinearOp op, unsigned part, const HostTensor &x, const HostTensor *scales);
   absl::StatusOr<HostTensor> rope(llm::RopeOp op, const HostTensor &x);
   absl::Status append(llm::AppendOp op, const HostTensor &k, const HostTensor &v);
   absl::StatusOr<HostTensor> attention(llm::AttentionOp op, const HostTensor &q);
@@ -235,20 +236,56 @@ Interpreter::Implementation::Results Interpreter::Implementation::quantize(const
   return {std::move(values), std::move(scales)};
 }
 
-absl::StatusOr<HostTensor> Interpreter::Implementation::linear(llm::LinearOp op, const HostTensor &x,
-                                                               const HostTensor *scales) {
-  auto loaded = weight(op.getWeight());
+absl::StatusOr<Interpreter::Implementation::Results> Interpreter::Implementation::linear(llm::LinearOp op,
+                                                                                         const Values &outside) {
+  const HostTensor *scales = op.getScales() ? &outside.find(op.getScales())->second : nullptr;
+  Results products;
+  for (unsigned part = 0; part < op.getPartCount(); ++part) {
+    auto y = product(op, part, outside.find(op.getX())->second, scales);
+    if (!y.ok())
+      return y.status();
+    products.push_back(std::move(*y));
+  }
+  if (!op.hasEpilogue())
+    return products;
+  Values values;
+  op.getEpilogue().walk([&](mlir::Operation *inner) {
+    for (mlir::Value operand : inner->getOperands())
+      if (auto captured = outside.find(operand); captured != outside.end())
+        values[operand] = captured->second;
+  });
+  for (auto [argument, y] : llvm::zip(op.getEpilogue().getArguments(), products))
+    values[argument] = std::move(y);
+  for (mlir::Operation &inner : op.getEpilogue().front()) {
+    if (auto yield = mlir::dyn_cast<llm::YieldOp>(inner)) {
+      Results results;
+      for (mlir::Value value : yield.getValues())
+        results.push_back(values.find(value)->second);
+      return results;
+    }
+    auto results = evaluate(&inner, values);
+    if (!results.ok())
+      return results.status();
+    for (auto [value, tensor] : llvm::zip(inner.getResults(), *results))
+      values[value] = std::move(tensor);
+  }
+  return absl::InternalError("an epilogue has no llm.yield");
+}
+
+absl::StatusOr<HostTensor> Interpreter::Implementation::product(llm::LinearOp op, unsigned part, const HostTensor &x,
+                                                                const HostTensor *scales) {
+  auto loaded = weight(op.getPartWeight(part).getValue());
   if (!loaded.ok())
     return loaded.status();
   const LoadedWeight &w = **loaded;
   const float *bias = nullptr;
-  if (auto name = op.getBias()) {
-    auto vector = weight(*name);
+  if (auto name = op.getPartBias(part)) {
+    auto vector = weight(name.getValue());
     if (!vector.ok())
       return vector.status();
     bias = (*vector)->values.data();
   }
-  const mlir::Type type = op.getResult().getType();
+  const mlir::Type type = op.getProducts()[part].getType();
   const bool int8 = !x.int8s.empty();
   const int64_t columns = w.rows;
   HostTensor result = floats(x.rows, columns);
@@ -393,7 +430,7 @@ absl::StatusOr<Interpreter::Implementation::Results> Interpreter::Implementation
           return normalised.status();
         return quantize(*normalised);
       })
-      .Case([&](llm::LinearOp o) { return one(linear(o, in(o.getX()), o.getScales() ? &in(o.getScales()) : nullptr)); })
+      .Case([&](llm::LinearOp o) { return linear(o, values); })
       .Case([&](llm::RopeOp o) { return one(rope(o, in(o.getX()))); })
       .Case([&](llm::AppendOp o) -> Outcome {
         if (auto status = append(o, in(o.getK()), in(o.getV())); !status.ok())
@@ -454,9 +491,13 @@ absl::StatusOr<HostTensor> Interpreter::Implementation::run(const std::string &n
     for (auto [value, tensor] : llvm::zip(op.getResults(), *results))
       values[value] = std::move(tensor);
     // What no later op reads is dropped: a prompt's activations are larger than the caches.
-    for (mlir::Value operand : op.getOperands())
-      if (llvm::all_of(operand.getUsers(), [&](mlir::Operation *user) { return !op.isBeforeInBlock(user); }))
-        values.erase(operand);
+    op.walk([&](mlir::Operation *reader) {
+      for (mlir::Value operand : reader->getOperands())
+        if (llvm::all_of(operand.getUsers(), [&](mlir::Operation *user) {
+              return !op.isBeforeInBlock(op.getBlock()->findAncestorOpInBlock(*user));
+            }))
+          values.erase(operand);
+    });
   }
   return absl::InternalError(absl::StrCat("@", name, " has no return"));
 }

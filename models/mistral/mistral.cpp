@@ -118,7 +118,8 @@ public:
     if (lastOnly && !oneToken)
       x = llm::LastTokenOp::create(builder_, at("last_token"), x);
     x = norm(x, norm_, "norm");
-    mlir::Value result = llm::LinearOp::create(builder_, at("lm_head"), logits, x, mlir::Value(), head_, nullptr);
+    mlir::Value result =
+        llm::LinearOp::create(builder_, at("lm_head"), logits, x, mlir::Value(), head_, nullptr).getResult(0);
     end(result);
   }
 
@@ -208,7 +209,7 @@ private:
 
   mlir::Value apply(const Linear &linear, mlir::Value x, const std::string &name, mlir::Type element) {
     auto type = mlir::RankedTensorType::get({tokensOf(x), linear.outputs}, element);
-    return llm::LinearOp::create(builder_, at(name), type, x, mlir::Value(), linear.weight, linear.bias);
+    return llm::LinearOp::create(builder_, at(name), type, x, mlir::Value(), linear.weight, linear.bias).getResult(0);
   }
 
   mlir::Value norm(mlir::Value x, mlir::FlatSymbolRefAttr weight, const std::string &name) {

@@ -28,17 +28,34 @@ uint16_t halfOf(unsigned m) {
   return static_cast<uint16_t>(((15 + 10 - 14 + exponent - 1) << 10) | (m - 1024));
 }
 
+// A linear with one weight and no epilogue.
+struct Shape {
+  uint64_t rows, columns;
+  LinearScheme scheme;
+  bool bias = false;
+  LinearOutput output = LinearOutput::Bf16;
+
+  [[nodiscard]] LinearConfig config() const {
+    return {.columns = columns,
+            .scheme = scheme,
+            .parts = {{.rows = rows, .bias = bias}},
+            .results = {{.columns = rows, .output = output}}};
+  }
+};
+
 // One layer with random weights: the packed form, and the same numbers as the reference reads them.
 struct Layer {
-  LinearConfig c;
+  Shape c;
   std::vector<uint8_t> packed;
   std::vector<float> bias;
   std::vector<double> weight; // [N][K], dequantised except for the per-channel scale
   std::vector<float> channel; // [N]
 
-  explicit Layer(const LinearConfig &config) : c(config), packed(linearBytes(config), 0), weight(c.rows * c.columns) {
+  explicit Layer(const Shape &shape)
+      : c(shape), packed(linearBytes(c.scheme, c.rows, c.columns), 0), weight(c.rows * c.columns) {
     bool bf16 = c.scheme == LinearScheme::Bf16;
-    uint64_t bytes = bf16 ? 2 : 1, steps = stepsOfK(c), scales = linearScalesOffset(c);
+    uint64_t bytes = bf16 ? 2 : 1, steps = stepsOfK(c.scheme, c.columns),
+             scales = linearScalesOffset(c.scheme, c.rows, c.columns);
     std::vector<Bf16> floats = normalBf16(c.rows * c.columns, 21);
     std::vector<int8_t> integers = uniformInt8(c.rows * c.columns, 22);
     std::mt19937 random(static_cast<uint32_t>(c.rows));
@@ -71,15 +88,17 @@ struct Layer {
   }
 };
 
-void check(const LinearConfig &c, const std::vector<unsigned> &counts) {
+void check(const Shape &c, const std::vector<unsigned> &counts) {
   std::string what = std::to_string(c.rows) + " x " + std::to_string(c.columns) + ", scheme " +
                      std::to_string(static_cast<int>(c.scheme)) + (c.bias ? ", bias" : "") + ", output " +
                      std::to_string(static_cast<int>(c.output));
   SCOPED_TRACE(what);
   Layer layer(c);
   bool integer = c.scheme == LinearScheme::Int8PerToken;
-  Kernel decode([&](auto module, auto &target, auto name) { return emitLinearDecode(module, target, name, c); });
-  Kernel prefill([&](auto module, auto &target, auto name) { return emitLinearPrefill(module, target, name, c); });
+  Kernel decode(
+      [&](auto module, auto &target, auto name) { return emitLinearDecode(module, target, name, c.config()); });
+  Kernel prefill(
+      [&](auto module, auto &target, auto name) { return emitLinearPrefill(module, target, name, c.config()); });
   Buffer weight(layer.packed);
   Buffer bias(c.bias ? layer.bias : std::vector<float>{0});
   // 0 tokens stands for the decode kernel with its one.

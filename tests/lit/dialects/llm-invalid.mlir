@@ -275,6 +275,65 @@ func.func @f(%x: tensor<?x32xbf16>) {
 
 // -----
 
+// llm.linear R6
+llm.weight @w from "w" : tensor<8x32xf32>
+func.func @f(%x: tensor<?x32xbf16>) {
+  // expected-error @+1 {{expected a result for each of 2 weights, got 1}}
+  %y = llm.linear %x, @w, @w : (tensor<?x32xbf16>) -> tensor<?x8xbf16>
+  return
+}
+
+// -----
+
+// llm.linear R6
+llm.weight @w from "w" : tensor<8x32xf32>
+func.func @f(%x: tensor<?x32xbf16>) {
+  // expected-error @+1 {{expected a block argument for each of 1 weights, got 2}}
+  %y = llm.linear %x, @w : (tensor<?x32xbf16>) -> tensor<?x8xbf16> epilogue(%a: tensor<?x8xbf16>, %b: tensor<?x8xbf16>) {
+    llm.yield %a : tensor<?x8xbf16>
+  }
+  return
+}
+
+// -----
+
+// llm.linear R7
+llm.weight @w from "w" : tensor<8x32xf32> {scheme = #llm.scheme<bf16>}
+llm.weight @v from "v" : tensor<8x32xf32> {scheme = #llm.scheme<int8, group = 32>}
+func.func @f(%x: tensor<?x32xbf16>) {
+  // expected-error @+1 {{expected weights of one scheme, got bf16 and int8_g32 (@v)}}
+  %y:2 = llm.linear %x, @w, @v : (tensor<?x32xbf16>) -> (tensor<?x8xbf16>, tensor<?x8xbf16>)
+  return
+}
+
+// -----
+
+// llm.linear R8
+llm.weight @w from "w" : tensor<8x32xf32>
+llm.weight @n from "n" : tensor<8xf32>
+func.func @f(%x: tensor<?x32xbf16>) {
+  // expected-error @+1 {{expected ops in the epilogue to work row by row, got llm.rms_norm}}
+  %y = llm.linear %x, @w : (tensor<?x32xbf16>) -> tensor<?x8xbf16> epilogue(%a: tensor<?x8xbf16>) {
+    %b = llm.rms_norm %a, @n eps 1.0 : tensor<?x8xbf16> -> tensor<?x8xbf16>
+    llm.yield %b : tensor<?x8xbf16>
+  }
+  return
+}
+
+// -----
+
+// llm.linear R8
+llm.weight @w from "w" : tensor<8x32xf32>
+func.func @f(%x: tensor<?x32xbf16>) {
+  // expected-error @+1 {{expected the epilogue to yield the results' types}}
+  %y = llm.linear %x, @w : (tensor<?x32xbf16>) -> tensor<?x8xbf16> epilogue(%a: tensor<?x8xf32>) {
+    llm.yield %a : tensor<?x8xf32>
+  }
+  return
+}
+
+// -----
+
 // llm.rope R1
 llm.weight @f from "f" : tensor<8xf32>
 func.func @g(%x: tensor<?x32xbf16>) {
@@ -416,5 +475,34 @@ func.func @f(%x: tensor<1x32xf32>) {
 func.func @f(%x: tensor<?xi32>) {
   // expected-error @+1 {{expected exactly one token, got 'tensor<?xi32>'}}
   llm.advance %x : tensor<?xi32>
+  return
+}
+
+// -----
+
+// llm.silu_mul R1
+func.func @f(%x: tensor<?x32xbf16>) {
+  // expected-error @+1 {{expected operand and result to have the same shape}}
+  %y = llm.silu_mul %x, %x : tensor<?x32xbf16> -> tensor<?x16xbf16>
+  return
+}
+
+// -----
+
+// llm.rms_norm R3
+llm.weight @w from "w" : tensor<32xf32>
+func.func @f(%x: tensor<?x32xbf16>) {
+  // expected-error @+1 {{expected operand and result to have the same shape}}
+  %y = llm.rms_norm %x, @w eps 1.0 : tensor<?x32xbf16> -> tensor<1x32xbf16>
+  return
+}
+
+// -----
+
+// llm.rope R4
+llm.weight @f from "f" : tensor<16xf32>
+func.func @f_(%x: tensor<?x32xf32>) {
+  // expected-error @+1 {{expected operand and result to have the same shape}}
+  %y = llm.rope %x, @f heads 1 head_dim 32 : tensor<?x32xf32> -> tensor<1x32xbf16>
   return
 }

@@ -54,6 +54,16 @@ module attributes {llm.facts = {architecture = "llama", context_length = 2048 : 
     %m = llm.silu_mul %a, %w : tensor<?x32xbf16> -> tensor<?x32xbf16>
     // CHECK: llm.add %{{.*}}, %{{.*}} : tensor<?x32xbf16>
     %y = llm.add %m, %x : tensor<?x32xbf16>
+    // CHECK: %{{.*}}:2 = llm.linear %{{.*}}, @k bias @kb, @k : (tensor<?x32xbf16>) -> (tensor<?x16xf32>, tensor<?x16xbf16>)
+    %two:2 = llm.linear %n, @k bias @kb, @k : (tensor<?x32xbf16>) -> (tensor<?x16xf32>, tensor<?x16xbf16>)
+    // CHECK: llm.linear %{{.*}}, @k, @k : (tensor<?x32xbf16>) -> tensor<?x16xbf16> epilogue(%[[A:.*]]: tensor<?x16xf32>, %[[B:.*]]: tensor<?x16xf32>) {
+    // CHECK-NEXT: %[[M:.*]] = llm.silu_mul %[[A]], %[[B]]
+    // CHECK-NEXT: llm.yield %[[M]] : tensor<?x16xbf16>
+    // CHECK-NEXT: }
+    %gated = llm.linear %n, @k, @k : (tensor<?x32xbf16>) -> tensor<?x16xbf16> epilogue(%ga: tensor<?x16xf32>, %gb: tensor<?x16xf32>) {
+      %ab = llm.silu_mul %ga, %gb : tensor<?x16xf32> -> tensor<?x16xbf16>
+      llm.yield %ab : tensor<?x16xbf16>
+    }
     // CHECK: llm.last_token %{{.*}} : tensor<?x32xbf16> -> tensor<1x32xbf16>
     %l = llm.last_token %y : tensor<?x32xbf16> -> tensor<1x32xbf16>
     // CHECK: llm.linear %{{.*}}, @head : (tensor<1x32xbf16>) -> tensor<1x48xf32>

@@ -22,12 +22,12 @@ module attributes {llm.facts = {architecture = "llama", context_length = 64 : i6
   // CHECK: exec.target @gfx1151
   // CHECK: gpu.module @kernels
   // CHECK-DAG: gpu.func @linear_w8a8_64x64
-  // CHECK-DAG: gpu.func @linear_int8_g32_97x64_f32
+  // CHECK-DAG: gpu.func @linear_int8_g32_97x64_logits
   // CHECK: exec.program @decode weight_bytes 13440
   // CHECK-NEXT: exec.launch @kernels::@embed_97x64 grid(1, 1, 1) block 128 args(@step, @tokens, @weights, @decode.0)
   // CHECK-NEXT: exec.launch @kernels::@rms_norm_quantize_64_{{.*}} args(@decode.0, @weights + 12544, @decode.1, @decode.2)
   // CHECK-NEXT: exec.launch @kernels::@linear_w8a8_64x64 {{.*}} args(@decode.1, @decode.2, @weights + 12800, @decode.3)
-  // CHECK-NEXT: exec.launch @kernels::@linear_int8_g32_97x64_f32 {{.*}} args(@decode.3, @weights + 17152, @logits)
+  // CHECK-NEXT: exec.launch @kernels::@linear_int8_g32_97x64_logits {{.*}} args(@decode.3, @weights + 17152, @logits)
   func.func @decode(%tokens: tensor<1xi32>) -> tensor<1x97xf32> {
     %x = llm.embed %tokens, @embed : (tensor<1xi32>) -> tensor<1x64xbf16>
     %q, %s = llm.rms_norm_quantize %x, @norm eps 1.0e-5 : tensor<1x64xbf16> -> tensor<1x64xi8>, tensor<1xf32>
@@ -40,12 +40,32 @@ module attributes {llm.facts = {architecture = "llama", context_length = 64 : i6
   // CHECK: exec.program @prefill
   // CHECK-NEXT: @embed_97x64 grid(1, 1, 1) tokens_per_workgroup 1
   // CHECK-NEXT: @last_token_64 grid(1, 1, 1) block
-  // CHECK-NEXT: @linear_int8_g32_97x64_f32 grid
+  // CHECK-NEXT: @linear_int8_g32_97x64_logits grid
   func.func @prefill(%tokens: tensor<?xi32>) -> tensor<1x97xf32> {
     %x = llm.embed %tokens, @embed : (tensor<?xi32>) -> tensor<?x64xbf16>
     %y = llm.last_token %x : tensor<?x64xbf16> -> tensor<1x64xbf16>
     %l = llm.linear %y, @head : (tensor<1x64xbf16>) -> tensor<1x97xf32>
     return %l : tensor<1x97xf32>
+  }
+  // Two weights and an epilogue are one launch; what is captured and what is written are arguments.
+  // CHECK: exec.program @fused
+  // CHECK: @linear_prefill_w8a8_64_64x64_silu_mul grid(2, 1, 1) tokens_per_workgroup 64 block 64 args(@step, @fused.1, @fused.2, @weights + 12800, @weights + 12800, @fused.3)
+  // CHECK-NEXT: @linear_prefill_int8_g32_97x64_f32 grid
+  // CHECK-NEXT: @linear_prefill_int8_g32_97x64_add_f32 grid(2, 1, 1) tokens_per_workgroup 64 block 64 args(@step, @fused.3, @weights + 17152, @fused.4, @fused.5)
+  // CHECK-NEXT: }
+  func.func @fused(%tokens: tensor<?xi32>) {
+    %x = llm.embed %tokens, @embed : (tensor<?xi32>) -> tensor<?x64xbf16>
+    %q, %s = llm.rms_norm_quantize %x, @norm eps 1.0e-5 : tensor<?x64xbf16> -> tensor<?x64xi8>, tensor<?xf32>
+    %h = llm.linear %q scales %s, @w, @w : (tensor<?x64xi8>, tensor<?xf32>) -> tensor<?x64xbf16> epilogue(%a: tensor<?x64xf32>, %b: tensor<?x64xf32>) {
+      %m = llm.silu_mul %a, %b : tensor<?x64xf32> -> tensor<?x64xbf16>
+      llm.yield %m : tensor<?x64xbf16>
+    }
+    %r = llm.linear %x, @head : (tensor<?x64xbf16>) -> tensor<?x97xf32>
+    %y = llm.linear %h, @head : (tensor<?x64xbf16>) -> tensor<?x97xf32> epilogue(%p: tensor<?x97xf32>) {
+      %sum = llm.add %r, %p : tensor<?x97xf32>
+      llm.yield %sum : tensor<?x97xf32>
+    }
+    return
   }
   // CHECK: exec.buffer @decode.0 scratch bytes 256
   // CHECK: exec.target @gfx1201

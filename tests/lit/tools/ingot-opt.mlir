@@ -33,7 +33,7 @@ func.func @effects(%x: tensor<?x32xbf16>) -> tensor<?x32xbf16> {
   // CHECK: llm.silu_mul %[[C]], %[[C]]
   %c = llm.add %a, %b : tensor<?x32xbf16>
   %d = llm.add %a, %b : tensor<?x32xbf16>
-  %e = llm.silu_mul %c, %d : tensor<?x32xbf16>
+  %e = llm.silu_mul %c, %d : tensor<?x32xbf16> -> tensor<?x32xbf16>
   return %e : tensor<?x32xbf16>
 }
 llm.state @k key kv_heads 2 head_dim 16

@@ -1,0 +1,67 @@
+#include "compiler/pass_report.h"
+
+#include <vector>
+
+#include "absl/strings/str_format.h"
+#include "mlir/IR/Remarks.h"
+
+using namespace mlir;
+
+namespace ingot {
+
+namespace {
+
+class Collector : public remark::detail::MLIRRemarkStreamerBase {
+public:
+  explicit Collector(PassReport &report) : report(report) {}
+
+  void streamOptimizationRemark(const remark::detail::Remark &remark) override {
+    auto [entry, isNew] = report.passes.try_emplace(remark.getCombinedCategoryName().str());
+    if (isNew)
+      entry->second.order = report.passes.size();
+    std::string name = remark.getRemarkName().str();
+    switch (remark.getRemarkType()) {
+    case llvm::remarks::Type::Passed:
+      ++entry->second.rewritten[name];
+      break;
+    case llvm::remarks::Type::Missed:
+      ++entry->second.declined[name];
+      break;
+    default:
+      entry->second.figures[name] = remark.getMsg();
+    }
+  }
+
+private:
+  PassReport &report;
+};
+
+} // namespace
+
+std::string PassReport::text() const {
+  std::vector<std::pair<unsigned, std::string>> order;
+  for (const auto &[pass, counts] : passes)
+    order.emplace_back(counts.order, pass);
+  std::sort(order.begin(), order.end());
+  std::string text;
+  for (const auto &[index, pass] : order) {
+    absl::StrAppendFormat(&text, "%s\n", pass);
+    const Counts &counts = passes.at(pass);
+    for (const auto &[what, times] : counts.rewritten)
+      absl::StrAppendFormat(&text, "  %6d rewritten: %s\n", times, what);
+    for (const auto &[why, times] : counts.declined)
+      absl::StrAppendFormat(&text, "  %6d declined: %s\n", times, why);
+    for (const auto &[name, value] : counts.figures)
+      absl::StrAppendFormat(&text, "  %s: %s\n", name, value);
+  }
+  return text;
+}
+
+void collectRemarks(MLIRContext &context, PassReport &report) {
+  // Fails only where an engine is there already, and this one is the context's first.
+  (void)remark::enableOptimizationRemarks(context, std::make_unique<Collector>(report),
+                                          std::make_unique<remark::RemarkEmittingPolicyAll>(),
+                                          remark::RemarkCategories{".*", {}, {}, {}, {}});
+}
+
+} // namespace ingot

@@ -1,0 +1,83 @@
+// Linears of one operand, side by side in one launch: the operand is read once, and the launch has more rows to fill
+// the chip with. Products do not change: a kernel's order of summation depends on K alone.
+#include "passes/Passes.h"
+#include "passes/Remarks.h"
+
+#include "llvm/ADT/MapVector.h"
+#include "llvm/Support/DebugCounter.h"
+
+using namespace mlir;
+
+namespace ingot {
+
+#define GEN_PASS_DEF_MERGELINEARS
+#include "passes/Passes.h.inc"
+
+using llvm::DebugCounter;
+DEBUG_COUNTER(mergeCounter, "merge-linears", "Which merges happen");
+
+namespace {
+
+constexpr llvm::StringLiteral kName = "merge-linears";
+
+// "layers.0.q_proj" and "layers.0.k_proj" -> "layers.0.q_proj+k_proj".
+Location mergedLocation(ArrayRef<llm::LinearOp> linears) {
+  llm::LinearOp first = linears.front();
+  std::string label = llm::labelOf(first);
+  llvm::StringRef stem = llvm::StringRef(label).rsplit('.').first;
+  for (llm::LinearOp linear : linears.drop_front()) {
+    std::string other = llm::labelOf(linear);
+    auto [prefix, last] = llvm::StringRef(other).rsplit('.');
+    label += "+" + (prefix == stem ? last : llvm::StringRef(other)).str();
+  }
+  return NameLoc::get(StringAttr::get(first.getContext(), label), first.getLoc());
+}
+
+struct MergeLinearsPass : impl::MergeLinearsBase<MergeLinearsPass> {
+  void runOnOperation() override {
+    SymbolTable symbols(getOperation());
+    // In program order: the output must not depend on where values lie in memory.
+    llvm::MapVector<std::pair<Value, Attribute>, SmallVector<llm::LinearOp>> groups;
+    llvm::DenseMap<Value, unsigned> readers;
+    getOperation().walk([&](llm::LinearOp linear) {
+      ++readers[linear.getX()];
+      auto weight = symbols.lookup<llm::WeightOp>(linear.getPartWeight(0).getValue());
+      auto scheme = weight ? weight.getScheme() : std::nullopt;
+      if (!linear.hasEpilogue() && linear.getPartCount() == 1)
+        groups[{linear.getX(), scheme ? Attribute(*scheme) : Attribute()}].push_back(linear);
+    });
+    for (auto &[key, linears] : groups) {
+      if (linears.size() < 2) {
+        if (readers[key.first] > 1)
+          remarkDeclined(kName, linears.front(), "no other linear of this operand has its scheme");
+        continue;
+      }
+      if (llvm::any_of(linears, [&](llm::LinearOp l) { return l->getBlock() != linears.front()->getBlock(); })) {
+        remarkDeclined(kName, linears.front(), "the linears of this operand are in several blocks");
+        continue;
+      }
+      if (!DebugCounter::shouldExecute(mergeCounter))
+        continue;
+      SmallVector<Attribute> weights, biases;
+      SmallVector<Type> types;
+      for (llm::LinearOp linear : linears) {
+        weights.push_back(linear.getPartWeight(0));
+        biases.push_back(linear.getBiases()[0]);
+        types.push_back(linear.getResult(0).getType());
+      }
+      llm::LinearOp first = linears.front();
+      OpBuilder b(first);
+      auto merged = llm::LinearOp::create(b, mergedLocation(linears), types, first.getX(), first.getScales(),
+                                          b.getArrayAttr(weights), b.getArrayAttr(biases));
+      remarkRewritten(kName, merged, "merged with its neighbours");
+      for (auto [linear, result] : llvm::zip(linears, merged.getResults())) {
+        linear.getResult(0).replaceAllUsesWith(result);
+        linear.erase();
+      }
+    }
+  }
+};
+
+} // namespace
+
+} // namespace ingot

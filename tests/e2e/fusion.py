@@ -1,0 +1,63 @@
+#!/usr/bin/env python3
+"""Fusions change no number: the trained checkpoint compiled with each fusion left out, and with all of them left out, gives
+the logits of the full compile bit for bit, by prefill and step by step, on both chips. And they do what they are for:
+launches a token fall by half, activation bytes by a third.
+
+usage: fusion.py BUILD_FOLDER bf16|int8     (int8: every layer in w8a8, so that all that reads one norm has one scheme)"""
+
+import json
+import sys
+
+import support
+
+FUSIONS = ["merge-linears", "fuse-silu-mul", "fuse-rope-append", "fuse-residual-add", "fuse-norm-quantize"]
+INT8 = """name: "int8"
+rules { pattern: "model.embed_tokens.weight" scheme: "bf16" }
+rules { pattern: "lm_head.weight" scheme: "int8_g32" }
+rules { pattern: "model.layers.*" scheme: "w8a8" }
+"""
+# Not a multiple of a tile of tokens, and long enough for two blocks of the cache.
+TOKENS = [(7 * i * i + 3) % 1000 for i in range(21)]
+
+
+def decode_costs(session, artifact, target):
+    done = session.run("ingot", "bench", artifact, "--prompt-tokens", "16", "--max-tokens", "4", "--repeat", "1", "--json",
+                       "--device", "emulator", "--target", target)
+    decode = json.loads(done.stdout)["decode"]
+    return decode["launches_per_token"], decode["emulator"]["activation_bytes_written_per_token"]
+
+
+def body(session, recipe):
+    name = recipe
+    checkpoint = support.SOURCE / "models" / "trained" / "tiny-llama"
+    full = session.work / "full.ingot"
+    if recipe == "int8":
+        recipe = session.work / "int8.textproto"
+        recipe.write_text(INT8)
+    if not session.compile(checkpoint, full, recipe):
+        return
+    wanted = {(target, steps): session.logits(full, TOKENS, target, steps) for target in support.TARGETS
+              for steps in (False, True)}
+    for left_out in [[one] for one in FUSIONS] + [FUSIONS]:
+        what = "without " + ("any fusion" if len(left_out) > 1 else left_out[0])
+        artifact = session.work / "part.ingot"
+        if not session.compile(checkpoint, artifact, recipe, what=f"{name}: compiles {what}",
+                               flags=[f"--disable-pass={one}" for one in left_out]):
+            continue
+        for (target, steps), rows in wanted.items():
+            got = session.logits(artifact, TOKENS, target, steps)
+            same = got is not None and all(a.tobytes() == b.tobytes() for a, b in zip(rows, got, strict=True))
+            session.check(same, f"{name}, {target}, {'steps' if steps else 'prefill'}: the same bits {what}")
+        if len(left_out) == 1:
+            continue
+        for target in support.TARGETS:
+            launches, written = decode_costs(session, full, target)
+            launches_before, written_before = decode_costs(session, artifact, target)
+            session.check(2 * launches <= launches_before,
+                          f"{name}, {target}: {launches} launches a token, {launches_before} without fusions (at most half)")
+            session.check(1.5 * written <= written_before,
+                          f"{name}, {target}: {written:.0f} bytes of activations written a token, {written_before:.0f} "
+                          "without fusions (at most two thirds)")
+
+
+support.main("fusion", body)

@@ -1,0 +1,25 @@
+// RUN: ingot-opt %s --merge-linears --split-input-file | FileCheck %s
+// RUN: ingot-opt %s --merge-linears --split-input-file --remarks-filter=".*" 2>&1 | FileCheck %s --check-prefix=REMARK
+
+llm.weight @q from "q" : tensor<64x64xf32> {scheme = #llm.scheme<bf16>}
+llm.weight @k from "k" : tensor<32x64xf32> {scheme = #llm.scheme<bf16>}
+llm.weight @v from "v" : tensor<32x64xf32> {scheme = #llm.scheme<int8, group = 32>}
+llm.weight @kb from "kb" : tensor<32xf32> {scheme = #llm.scheme<f32>}
+
+// Linears of one value and one scheme become one op; one of another scheme stays, and so does a lone one.
+// CHECK-LABEL: func.func @projections(
+// CHECK-SAME: %[[X:.*]]: tensor<?x64xbf16>
+func.func @projections(%x: tensor<?x64xbf16>) -> (tensor<?x64xf32>, tensor<?x32xf32>, tensor<?x32xbf16>, tensor<?x32xbf16>) {
+  // CHECK-NEXT: %[[R:.*]]:2 = llm.linear %[[X]], @q, @k bias @kb : (tensor<?x64xbf16>) -> (tensor<?x64xf32>, tensor<?x32xf32>)
+  // CHECK-NEXT: %[[V:.*]] = llm.linear %[[X]], @v : (tensor<?x64xbf16>) -> tensor<?x32xbf16>
+  // REMARK-DAG: remark: [Passed] merged with its neighbours | Category:merge-linears
+  // REMARK-DAG: remark: [Missed] no other linear of this operand has its scheme | Category:merge-linears
+  %q = llm.linear %x, @q : (tensor<?x64xbf16>) -> tensor<?x64xf32>
+  %v = llm.linear %x, @v : (tensor<?x64xbf16>) -> tensor<?x32xbf16>
+  %k = llm.linear %x, @k bias @kb : (tensor<?x64xbf16>) -> tensor<?x32xf32>
+  // CHECK-NEXT: %[[Y:.*]] = llm.add
+  // CHECK-NEXT: llm.linear %[[Y]], @v :
+  %y = llm.add %x, %x : tensor<?x64xbf16>
+  %o = llm.linear %y, @v : (tensor<?x64xbf16>) -> tensor<?x32xbf16>
+  return %q, %k, %v, %o : tensor<?x64xf32>, tensor<?x32xf32>, tensor<?x32xbf16>, tensor<?x32xbf16>
+}
