@@ -43,8 +43,8 @@ configure() {
   echo "${options[*]}" >"$folder/configured-with"
 }
 
-# build FOLDER [TARGET]...: ninja, with its progress on one line where there is a terminal, and every hundredth step
-# elsewhere so that a log stays short.
+# build FOLDER [TARGET]...: ninja, with its progress on one line where there is a terminal, and every tenth part of the
+# way elsewhere so that a log stays short.
 build() {
   local folder=$1
   shift
@@ -52,8 +52,13 @@ build() {
     ninja -C "$folder" "$@"
   else
     NINJA_STATUS='[%f/%t] ' ninja -C "$folder" "$@" | awk '
-      /^\[[0-9]+\/[0-9]+\] / { split(substr($1, 2), n, "[/\\]]"); last = $1; if (n[1] % 100 == 0) { print $1; fflush() } next }
-      { print; fflush() }
-      END { if (last != "") print last }'
+      /^\[[0-9]+\/[0-9]+\] / {
+        split(substr($1, 2), n, "[/\\]]")
+        part = int(10 * n[1] / n[2])
+        if (part != shown) { print $1; fflush() }
+        shown = part
+        next
+      }
+      { print; fflush() }'
   fi
 }
