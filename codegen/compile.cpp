@@ -207,11 +207,11 @@ static absl::StatusOr<std::vector<KernelFacts>> readFacts(llvm::StringRef elf) {
   return facts;
 }
 
-static absl::Status dump(const CompileOptions &options, const TargetInfo &target, llvm::StringRef extension,
+static absl::Status dump(const CompileOptions &options, const TargetInfo &target, llvm::StringRef name,
                          llvm::StringRef content) {
   if (options.dumpDirectory.empty())
     return absl::OkStatus();
-  std::string path = absl::StrCat(options.dumpDirectory, "/", target.name, ".", std::string(extension));
+  std::string path = absl::StrCat(options.dumpDirectory, "/", target.name, "/", std::string(name));
   std::error_code error;
   llvm::raw_fd_ostream file(path, error);
   if (!error)
@@ -230,15 +230,53 @@ template <typename T> static std::string print(T &&thing) {
   return text;
 }
 
+// LLVM IR, assembly and code object of each kernel, as if it were alone.
+static absl::Status dumpKernels(const llvm::Module &ir, llvm::TargetMachine &machine, const TargetInfo &target,
+                                const CompileOptions &options) {
+  if (options.dumpDirectory.empty())
+    return absl::OkStatus();
+  for (const llvm::Function &kernel : ir) {
+    if (kernel.isDeclaration())
+      continue;
+    // A kernel keeps the LDS blocks that are its own: those of others have no user left.
+    llvm::ValueToValueMapTy map;
+    std::unique_ptr<llvm::Module> alone = llvm::CloneModule(
+        ir, map, [&](const llvm::GlobalValue *value) { return value == &kernel || !llvm::isa<llvm::Function>(value); });
+    for (llvm::GlobalVariable &block : llvm::make_early_inc_range(alone->globals()))
+      if (block.use_empty())
+        block.eraseFromParent();
+    for (llvm::Function &other : llvm::make_early_inc_range(*alone))
+      if (other.isDeclaration() && other.use_empty())
+        other.eraseFromParent();
+    std::string name = kernel.getName().str();
+    if (absl::Status s = dump(options, target, name + ".ll", print(*alone)); !s.ok())
+      return s;
+    // Emitting changes the module, so the assembly comes from a copy.
+    std::string assembly = emit(*llvm::CloneModule(*alone), machine, llvm::CodeGenFileType::AssemblyFile);
+    if (absl::Status s = dump(options, target, name + ".s", assembly); !s.ok())
+      return s;
+    auto elf = link(emit(*alone, machine, llvm::CodeGenFileType::ObjectFile));
+    if (!elf.ok())
+      return elf.status();
+    if (absl::Status s = dump(options, target, name + ".hsaco", *elf); !s.ok())
+      return s;
+  }
+  return absl::OkStatus();
+}
+
 absl::StatusOr<CodeObject> compileKernels(gpu::GPUModuleOp module, const TargetInfo &target,
                                           const CompileOptions &options) {
   auto machine = makeTargetMachine(target);
   if (!machine.ok())
     return machine.status();
+  if (!options.dumpDirectory.empty())
+    if (std::error_code error = llvm::sys::fs::create_directories(options.dumpDirectory + "/" + target.name))
+      return absl::InternalError(
+          absl::StrCat("cannot make ", options.dumpDirectory, "/", target.name, ": ", error.message()));
   OwningOpRef<ModuleOp> holder = ModuleOp::create(module.getLoc());
   auto kernels = cast<gpu::GPUModuleOp>(module->clone());
   holder->push_back(kernels);
-  if (absl::Status s = dump(options, target, "mlir", print(*kernels.getOperation())); !s.ok())
+  if (absl::Status s = dump(options, target, "kernels.mlir", print(*kernels.getOperation())); !s.ok())
     return s;
   if (absl::Status s = lowerToLLVMDialect(*holder, target); !s.ok())
     return s;
@@ -255,18 +293,12 @@ absl::StatusOr<CodeObject> compileKernels(gpu::GPUModuleOp module, const TargetI
     if (!function.isDeclaration())
       function.addFnAttr("uniform-work-group-size", "true");
   optimise(*ir, **machine);
-  if (absl::Status s = dump(options, target, "ll", print(*ir)); !s.ok())
+  if (absl::Status s = dumpKernels(*ir, **machine, target, options); !s.ok())
     return s;
-  if (!options.dumpDirectory.empty()) {
-    // Emitting changes the module, so the assembly comes from a copy.
-    std::string assembly = emit(*llvm::CloneModule(*ir), **machine, llvm::CodeGenFileType::AssemblyFile);
-    if (absl::Status s = dump(options, target, "s", assembly); !s.ok())
-      return s;
-  }
   auto elf = link(emit(*ir, **machine, llvm::CodeGenFileType::ObjectFile));
   if (!elf.ok())
     return elf.status();
-  if (absl::Status s = dump(options, target, "hsaco", *elf); !s.ok())
+  if (absl::Status s = dump(options, target, "kernels.hsaco", *elf); !s.ok())
     return s;
   auto facts = readFacts(*elf);
   if (!facts.ok())

@@ -3,7 +3,8 @@
 the logits of the full compile bit for bit, by prefill and step by step, on both chips. And they do what they are for:
 launches a token fall by half, activation bytes by a third.
 
-usage: fusion.py BUILD_FOLDER bf16|int8     (int8: every layer in w8a8, so that all that reads one norm has one scheme)"""
+usage: fusion.py BUILD_FOLDER bf16|int8 [CASE]     (int8: every layer in w8a8, so that all that reads one norm has one scheme;
+CASE: of tests/goldens, else the trained checkpoint, for which launches and bytes are checked too)"""
 
 import json
 import sys
@@ -17,7 +18,7 @@ rules { pattern: "lm_head.weight" scheme: "int8_g32" }
 rules { pattern: "model.layers.*" scheme: "w8a8" }
 """
 # Not a multiple of a tile of tokens, and long enough for two blocks of the cache.
-TOKENS = [(7 * i * i + 3) % 1000 for i in range(21)]
+LENGTH = 21
 
 
 def decode_costs(session, artifact, target):
@@ -27,16 +28,18 @@ def decode_costs(session, artifact, target):
     return decode["launches_per_token"], decode["emulator"]["activation_bytes_written_per_token"]
 
 
-def body(session, recipe):
-    name = recipe
-    checkpoint = support.SOURCE / "models" / "trained" / "tiny-llama"
+def body(session, recipe, case=None):
+    name = f"{case}, {recipe}" if case else recipe
+    checkpoint = support.SOURCE / "tests" / "goldens" / case if case else support.SOURCE / "models" / "trained" / "tiny-llama"
+    vocabulary = json.loads((checkpoint / "config.json").read_text())["vocab_size"]
+    tokens = [(7 * i * i + 3) % vocabulary for i in range(LENGTH)]
     full = session.work / "full.ingot"
     if recipe == "int8":
         recipe = session.work / "int8.textproto"
         recipe.write_text(INT8)
     if not session.compile(checkpoint, full, recipe):
         return
-    wanted = {(target, steps): session.logits(full, TOKENS, target, steps) for target in support.TARGETS
+    wanted = {(target, steps): session.logits(full, tokens, target, steps) for target in support.TARGETS
               for steps in (False, True)}
     for left_out in [[one] for one in FUSIONS] + [FUSIONS]:
         what = "without " + ("any fusion" if len(left_out) > 1 else left_out[0])
@@ -45,10 +48,10 @@ def body(session, recipe):
                                flags=[f"--disable-pass={one}" for one in left_out]):
             continue
         for (target, steps), rows in wanted.items():
-            got = session.logits(artifact, TOKENS, target, steps)
+            got = session.logits(artifact, tokens, target, steps)
             same = got is not None and all(a.tobytes() == b.tobytes() for a, b in zip(rows, got, strict=True))
             session.check(same, f"{name}, {target}, {'steps' if steps else 'prefill'}: the same bits {what}")
-        if len(left_out) == 1:
+        if len(left_out) == 1 or case:
             continue
         for target in support.TARGETS:
             launches, written = decode_costs(session, full, target)
