@@ -51,14 +51,18 @@ build() {
   if [[ -t 1 ]]; then
     ninja -C "$folder" "$@"
   else
-    NINJA_STATUS='[%f/%t] ' ninja -C "$folder" "$@" | awk '
-      /^\[[0-9]+\/[0-9]+\] / {
-        split(substr($1, 2), n, "[/\\]]")
-        part = int(10 * n[1] / n[2])
-        if (part != shown) { print $1; fflush() }
-        shown = part
-        next
-      }
-      { print; fflush() }'
+    NINJA_STATUS='[%f/%t] ' ninja -C "$folder" "$@" | {
+      # Not awk: Debian's mawk waits for a full buffer of input.
+      local line shown=0
+      while IFS= read -r line; do
+        if [[ $line =~ ^\[([0-9]+)/([0-9]+)\]\  ]]; then
+          local part=$((10 * BASH_REMATCH[1] / BASH_REMATCH[2]))
+          ((part == shown)) || echo "${BASH_REMATCH[0]}"
+          shown=$part
+        else
+          printf '%s\n' "$line"
+        fi
+      done
+    }
   fi
 }
