@@ -144,7 +144,7 @@ static absl::Status packConstant(exec::WeightOp op, WeightSink &sink) {
   return sink.append(std::as_bytes(std::span(values)));
 }
 
-static PackedWeight packedWeight(exec::WeightOp op) {
+PackedWeight packedWeight(exec::WeightOp op) {
   PackedWeight weight;
   switch (op.getLayout()) {
   case exec::Layout::Tile16:

@@ -7,6 +7,7 @@
 #include "absl/status/statusor.h"
 #include "codegen/compile.h"
 #include "compiler/checkpoint/checkpoint.h"
+#include "compiler/pack/pack.h"
 #include "dialects/Exec.h"
 #include "dialects/Llm.h"
 #include "runtime/artifact/artifact.h"
@@ -20,6 +21,9 @@ absl::StatusOr<Manifest> makeManifest(mlir::ModuleOp module, const std::map<std:
 // Streams every `exec.weight` of the module to its place. `progress` gets the bytes written so far.
 absl::Status packWeights(mlir::ModuleOp module, const Checkpoint &checkpoint, WeightSink &sink,
                          const std::function<void(uint64_t)> &progress);
+
+// How the packer is told of a weight that comes from the checkpoint.
+PackedWeight packedWeight(exec::WeightOp op);
 
 // Bytes that packWeights writes.
 uint64_t weightSectionBytes(mlir::ModuleOp module);

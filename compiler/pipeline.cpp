@@ -210,6 +210,23 @@ absl::Status compileModel(const CompileRequest &request, CompileReport &report) 
     return writeText(request.output, *module);
   report.skippedTensors = llm::Facts::of(*module).skippedTensors;
 
+  for (auto op : module->getOps<exec::WeightOp>()) {
+    if (op.getValue())
+      continue;
+    PackedWeight weight = packedWeight(op);
+    const TensorInfo *tensor = (*checkpoint)->find(weight.sources.front());
+    if (tensor && tensor->quantization)
+      report.requantized += tensor->quantization->permutedColumns != weight.permuted ||
+                            !copiesCodes(weight.scheme, *tensor->quantization, weight.columns);
+  }
+  if (request.explainQuantization) {
+    tell("comparing weights");
+    auto weights = explainQuantization(*module, **checkpoint, *recipe);
+    if (!weights.ok())
+      return weights.status();
+    report.weights = std::move(*weights);
+  }
+
   tell("codegen");
   auto start = std::chrono::steady_clock::now();
   auto code = generateCode(*module, request.dumpDirectory);

@@ -18,6 +18,7 @@
 #include "absl/status/statusor.h"
 #include "compiler/checkpoint/checkpoint.h"
 #include "compiler/pass_report.h"
+#include "compiler/quantization_report.h"
 #include "mlir/IR/BuiltinOps.h"
 
 namespace ingot {
@@ -28,6 +29,7 @@ struct CompileRequest {
   std::vector<std::string> targets;
   std::string recipe = "bf16";
   std::vector<std::string> disabledPasses; // of `fusionNames`
+  bool explainQuantization = false;        // fill CompileReport::weights, which reads the checkpoint once more
   int64_t contextLength = 0;               // 0: the model's own
   int64_t prefillChunk = 256;
   std::string stopAfter;     // a phase before codegen; empty: go to the end
@@ -42,6 +44,8 @@ struct CompileReport {
   uint64_t weightBytes = 0, codeBytes = 0, kernels = 0;
   std::vector<std::string> skippedTensors;
   PassReport passes;
+  std::vector<WeightReport> weights;
+  uint64_t requantized = 0; // weights that the checkpoint stores quantised and the recipe quantises again
 };
 
 // Runs the phases up to and with `last` on a checkpoint: an `llm` or `exec` module. Also writes request.dumpDirectory.

@@ -146,7 +146,6 @@ TEST_F(DeclarationTest, WrongConfigurationsNameTheKey) {
   EXPECT_THAT(errorWith("num_key_value_heads", 3), HasSubstr("`num_key_value_heads` to divide"));
   EXPECT_THAT(errorWith("head_dim", 24), HasSubstr("multiple of 16, got 24"));
   EXPECT_THAT(errorWith("hidden_act", "gelu"), HasSubstr("`hidden_act` silu"));
-  EXPECT_THAT(errorWith("quantization_config", {{"bits", 4}}), HasSubstr("quantised already"));
   EXPECT_THAT(errorWith("eos_token_id", 40), HasSubstr("`eos_token_id`"));
   EXPECT_THAT(errorWith("rope_scaling", {{"rope_type", "yarn"}}), HasSubstr("llama3, got \"yarn\""));
   EXPECT_THAT(errorWith("rope_scaling", {{"type", "linear"}}), HasSubstr("`factor`"));

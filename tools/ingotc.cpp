@@ -36,6 +36,8 @@ int main(int argc, char **argv) {
   app.add_option("--disable-pass", request.disabledPasses,
                  "Leave this fusion out (may be given several times): the same numbers in more launches")
       ->check(CLI::IsMember(ingot::fusionNames()));
+  app.add_flag("--explain-quant", request.explainQuantization,
+               "Print each weight's scheme, the rule that chose it, its bytes and its distance from the checkpoint");
   app.add_flag("--explain-passes", explainPasses, "Print what each pass rewrote, and what it declined and why");
   app.add_option("--stop-after", request.stopAfter, "Write the IR after this phase instead of an artifact")
       ->check(CLI::IsMember(ingot::phaseNames()));
@@ -76,6 +78,14 @@ int main(int argc, char **argv) {
     std::fprintf(stderr, "ingotc: error: %s\n", std::string(status.message()).c_str());
     return 1;
   }
+  if (request.explainQuantization)
+    std::fputs(ingot::quantizationTable(report.weights).c_str(), stdout);
+  if (report.requantized > 0)
+    std::fprintf(
+        stderr,
+        "ingotc: warning: %llu weights are stored quantised, and the recipe stores them another way: their values "
+        "are rounded a second time (--explain-quant shows by how much)\n",
+        static_cast<unsigned long long>(report.requantized));
   if (explainPasses)
     std::fputs(report.passes.text().c_str(), stderr);
   if (quiet || !request.stopAfter.empty())

@@ -56,8 +56,6 @@ Shape readShape(ConfigReader &config, const Checkpoint &checkpoint) {
                              shape.headDim));
   if (std::string act = config.textOr("hidden_act", "silu"); act != "silu")
     config.fail(absl::StrCat("expected `hidden_act` silu, got \"", act, "\""));
-  if (config.has("quantization_config"))
-    config.fail("the checkpoint is quantised already (`quantization_config`); give the original, and choose a recipe");
   return shape;
 }
 
