@@ -131,7 +131,7 @@ static absl::StatusOr<std::string> link(const std::string &object) {
   llvm::SmallString<128> folder;
   if (std::error_code error = llvm::sys::fs::createUniqueDirectory("ingot", folder))
     return absl::InternalError(absl::StrCat("cannot make a temporary folder: ", error.message()));
-  absl::Cleanup remove = [&] { llvm::sys::fs::remove_directories(folder); };
+  absl::Cleanup remove = [&] { [[maybe_unused]] std::error_code harmless = llvm::sys::fs::remove_directories(folder); };
   std::string input = (folder + "/kernels.o").str(), output = (folder + "/kernels.hsaco").str();
   {
     std::error_code error;

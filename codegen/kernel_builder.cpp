@@ -131,7 +131,7 @@ static llvm::SmallVector<Value> unwrap(const std::vector<Val> &values) {
   return llvm::to_vector(llvm::map_range(values, [](const Val &v) { return v.value(); }));
 }
 
-std::vector<Val> KernelBuilder::forLoop(Val lower, Val upper, Val step, std::vector<Val> carried,
+std::vector<Val> KernelBuilder::forLoop(Val lower, Val upper, Val step, const std::vector<Val> &carried,
                                         const std::function<std::vector<Val>(Val, std::vector<Val>)> &body) {
   auto wrapAll = [&](ValueRange values) {
     std::vector<Val> result;

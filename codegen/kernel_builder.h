@@ -120,7 +120,7 @@ public:
 
   // Control.
   // for (i = lower; i < upper; i += step), carrying values; returns what the body returned last.
-  std::vector<Val> forLoop(Val lower, Val upper, Val step, std::vector<Val> carried,
+  std::vector<Val> forLoop(Val lower, Val upper, Val step, const std::vector<Val> &carried,
                            const std::function<std::vector<Val>(Val, std::vector<Val>)> &body);
   void ifThen(Val condition, const std::function<void()> &body);
   std::vector<Val> ifElse(Val condition, const std::function<std::vector<Val>()> &then,

@@ -41,6 +41,7 @@ private:
 
 std::string PassReport::text() const {
   std::vector<std::pair<unsigned, std::string>> order;
+  order.reserve(passes.size());
   for (const auto &[pass, counts] : passes)
     order.emplace_back(counts.order, pass);
   std::sort(order.begin(), order.end());

@@ -385,7 +385,7 @@ void LinearOp::build(OpBuilder &builder, OperationState &state, Type result, Val
         builder.getArrayAttr({bias ? Attribute(bias) : builder.getUnitAttr()}));
 }
 
-void LinearOp::build(OpBuilder &builder, OperationState &state, TypeRange results, Value x, Value scales,
+void LinearOp::build(OpBuilder & /*builder*/, OperationState &state, TypeRange results, Value x, Value scales,
                      ArrayAttr weights, ArrayAttr biases) {
   state.addOperands(x);
   if (scales)
@@ -416,7 +416,7 @@ static ParseResult parseParts(OpAsmParser &parser, ArrayAttr &weights, ArrayAttr
   return success();
 }
 
-static void printParts(OpAsmPrinter &printer, LinearOp op, ArrayAttr weights, ArrayAttr biases) {
+static void printParts(OpAsmPrinter &printer, LinearOp /*op*/, ArrayAttr weights, ArrayAttr biases) {
   llvm::interleaveComma(llvm::zip_equal(weights, biases), printer, [&](auto part) {
     printer << std::get<0>(part);
     if (auto bias = dyn_cast<FlatSymbolRefAttr>(std::get<1>(part)))
@@ -434,7 +434,7 @@ static ParseResult parseEpilogue(OpAsmParser &parser, Region &epilogue) {
   return parser.parseRegion(epilogue, products);
 }
 
-static void printEpilogue(OpAsmPrinter &printer, LinearOp op, Region &epilogue) {
+static void printEpilogue(OpAsmPrinter &printer, LinearOp /*op*/, Region &epilogue) {
   if (epilogue.empty())
     return;
   printer << "epilogue(";

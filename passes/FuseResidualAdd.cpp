@@ -12,6 +12,7 @@ namespace ingot {
 #include "passes/Passes.h.inc"
 
 using llvm::DebugCounter;
+// NOLINTNEXTLINE(bugprone-throwing-static-initialization): the macro's form
 DEBUG_COUNTER(residualAddCounter, "fuse-residual-add", "Which sums are fused");
 
 namespace {

@@ -13,6 +13,7 @@ namespace ingot {
 #include "passes/Passes.h.inc"
 
 using llvm::DebugCounter;
+// NOLINTNEXTLINE(bugprone-throwing-static-initialization): the macro's form
 DEBUG_COUNTER(ropeAppendCounter, "fuse-rope-append", "Which rotations and cache writes are fused");
 
 namespace {

@@ -12,6 +12,7 @@ namespace ingot {
 #include "passes/Passes.h.inc"
 
 using llvm::DebugCounter;
+// NOLINTNEXTLINE(bugprone-throwing-static-initialization): the macro's form
 DEBUG_COUNTER(siluMulCounter, "fuse-silu-mul", "Which gated products are fused");
 
 namespace {

@@ -14,6 +14,7 @@ namespace ingot {
 #include "passes/Passes.h.inc"
 
 using llvm::DebugCounter;
+// NOLINTNEXTLINE(bugprone-throwing-static-initialization): the macro's form
 DEBUG_COUNTER(mergeCounter, "merge-linears", "Which merges happen");
 
 namespace {

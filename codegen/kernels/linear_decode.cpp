@@ -82,6 +82,7 @@ LaunchShape emitLinearDecode(mlir::gpu::GPUModuleOp module, const TargetInfo &ta
     Val weights, scales;
   };
   std::vector<Stream> streams;
+  streams.reserve(sums);
   for (unsigned i = 0; i < sums; ++i) {
     unsigned part = zipped ? i / tiles : 0;
     Val tile = k.zext(places.tile(k, zipped ? i % tiles : i), k.i64());
@@ -95,6 +96,7 @@ LaunchShape emitLinearDecode(mlir::gpu::GPUModuleOp module, const TargetInfo &ta
   std::vector<Val> partial =
       k.forLoop(wave, k.constant(steps), k.constant(waves), zeros, [&](Val step, std::vector<Val> acc) {
         std::vector<Val> tile;
+        tile.reserve(sums);
         for (const Stream &stream : streams)
           tile.push_back(k.load(k.vec(4, k.i32()), stream.weights, step * kTileBytes + lane * 16));
         Val x = loadX(k, c, epilogue.argument(Kind::X), step), correction;
@@ -119,6 +121,7 @@ LaunchShape emitLinearDecode(mlir::gpu::GPUModuleOp module, const TargetInfo &ta
   auto finishPart = [&](unsigned part, const std::vector<Site> &sites,
                         const std::function<Val(unsigned, unsigned)> &of) {
     std::vector<Val> products;
+    products.reserve(halves);
     for (unsigned half = 0; half < halves; ++half) {
       Val n = sites[half].n, y = of(half, zipped ? part : 0);
       if (integer)
@@ -132,10 +135,12 @@ LaunchShape emitLinearDecode(mlir::gpu::GPUModuleOp module, const TargetInfo &ta
   };
   auto finish = [&](Val t, Val r, const std::function<Val(unsigned, unsigned)> &of) {
     std::vector<Site> sites;
+    sites.reserve(halves);
     for (unsigned half = 0; half < halves; ++half)
       sites.push_back({k.constant(0), places.tile(k, t + half * units) * 16 + r});
     if (zipped || partCount == 1) {
       std::vector<std::vector<Val>> products;
+      products.reserve(partCount);
       for (unsigned part = 0; part < partCount; ++part)
         products.push_back(finishPart(part, sites, of));
       epilogue.finish(sites, products);
@@ -163,7 +168,7 @@ LaunchShape emitLinearDecode(mlir::gpu::GPUModuleOp module, const TargetInfo &ta
     });
     k.barrier();
     Val thread = k.thread();
-    k.ifThen(thread < static_cast<int64_t>(16 * units), [&] {
+    k.ifThen(thread < int64_t{16} * units, [&] {
       Val t = thread / 16, r = thread % 16;
       finish(t, r, [&](unsigned half, unsigned part) {
         Val at = ((t + part * tiles + half * units) * 16 + r) * 4;

@@ -15,7 +15,7 @@ struct PartPlaces {
 
   // Row tile `i` of the workgroup.
   Val tile(KernelBuilder &k, unsigned i) const { return tile(k, k.constant(i)); }
-  Val tile(KernelBuilder &k, Val i) const { return distance ? first + i * distance : first + i; }
+  Val tile(KernelBuilder & /*k*/, Val i) const { return distance ? first + i * distance : first + i; }
 };
 
 // `group` counts through the row tiles, `tiles` at a time, of all parts one after another (of one part, if Zipped).
