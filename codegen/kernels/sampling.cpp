@@ -215,12 +215,12 @@ private:
   }
 
   // Folds `body(x, index, state)` over this lane's slice of the vocabulary, in the order of the indices.
-  std::vector<Val> sweepSlice(std::vector<Val> state,
+  std::vector<Val> sweepSlice(const std::vector<Val> &state,
                               const std::function<std::vector<Val>(Val, Val, std::vector<Val>)> &body) {
     const int64_t piece = size % 4 == 0 ? 4 : 1;
     const int64_t slice = (size / piece + kLanes - 1) / kLanes * piece;
     Val begin = kb.thread() * slice, end = kb.minI(begin + slice, kb.constant(size));
-    return kb.forLoop(begin, end, kb.constant(piece), std::move(state), [&](Val i, std::vector<Val> s) {
+    return kb.forLoop(begin, end, kb.constant(piece), state, [&](Val i, std::vector<Val> s) {
       if (piece == 1)
         return body(clean(kb.load(kb.f32(), kb.argument(1), i * 4)), i, s);
       Val x = kb.load(kb.vec(static_cast<unsigned>(piece), kb.f32()), kb.argument(1), i * 4);

@@ -31,8 +31,8 @@ const TensorInfo *Checkpoint::find(std::string_view name) const {
   return found == all.end() ? nullptr : &*found;
 }
 
-absl::Status Checkpoint::readQuantized(const TensorInfo &tensor, uint64_t first, uint64_t count,
-                                       QuantizedRows &out) const {
+absl::Status Checkpoint::readQuantized(const TensorInfo &tensor, uint64_t /*first*/, uint64_t /*count*/,
+                                       QuantizedRows & /*out*/) const {
   return absl::FailedPreconditionError(cat(sourceName(), ": tensor '", tensor.name, "' is stored as ", tensor.storage,
                                            ", which has no codes and scales; read its rows as fp32"));
 }
