@@ -1,5 +1,6 @@
 // Rotations and the write to the KV cache in the epilogue of the projections that feed them. A wave computes the two
 // halves of a head that a rotation pairs, so both must be whole tiles of rows.
+#include "codegen/kernels/linear.h"
 #include "passes/Epilogue.h"
 #include "passes/Remarks.h"
 
@@ -20,12 +21,9 @@ namespace {
 
 constexpr llvm::StringLiteral kName = "fuse-rope-append";
 
-// What the kernels of an epilogue need of a rotation (codegen/kernels/linear.h, Paired).
-std::string whyNotPaired(llm::LinearOp linear, llm::RopeOp rope) {
-  if (rope.getRotated() != static_cast<int64_t>(rope.getHeadDim()))
-    return "part of each head is not rotated";
-  if (rope.getHeadDim() % 32 != 0 || cast<RankedTensorType>(rope.getX().getType()).getDimSize(1) % 64 != 0)
-    return "the halves of a head are not whole tiles of 16 rows";
+std::string whyNotRotated(llm::LinearOp linear, llm::RopeOp rope) {
+  if (std::string why = whyNotPaired(rope); !why.empty())
+    return why;
   if (!rope.getX().hasOneUse())
     return "something else reads the projection";
   if (!linear.hasEpilogue())
@@ -51,7 +49,7 @@ std::string whyNot(Operation *op) {
     linear = from;
   }
   if (auto rope = dyn_cast<llm::RopeOp>(op))
-    if (std::string why = whyNotPaired(linear, rope); !why.empty())
+    if (std::string why = whyNotRotated(linear, rope); !why.empty())
       return why;
   return whyNotInEpilogue(linear, op);
 }

@@ -13,6 +13,11 @@ namespace {
 using Kind = LinearArgument::Kind;
 
 Element elementOf(Type type) { return getElementTypeOrSelf(type).isF32() ? Element::F32 : Element::Bf16; }
+uint64_t bytesOf(LinearOutput output) { return output == LinearOutput::Bf16 ? 2 : 4; }
+// From row to row of a result, in bytes.
+uint64_t strideOf(const LinearResult &result) {
+  return (result.output == LinearOutput::Logits ? result.columns : paddedRow(result.columns)) * bytesOf(result.output);
+}
 uint64_t widthOf(Type type) { return static_cast<uint64_t>(cast<RankedTensorType>(type).getDimSize(1)); }
 
 // The parts that `value` of the epilogue is made of, as bits. An append keeps keys and values apart.
@@ -87,6 +92,14 @@ LinearLayout layoutOf(const LinearConfig &c) {
   return c.parts.size() == 1 ? LinearLayout::Single : LinearLayout::Side;
 }
 
+std::string whyNotPaired(llm::RopeOp rope) {
+  if (rope.getRotated() != static_cast<int64_t>(rope.getHeadDim()))
+    return "part of each head is not rotated";
+  if (rope.getHeadDim() % 32 != 0 || widthOf(rope.getX().getType()) % 64 != 0)
+    return "the halves of a head are not whole tiles of 16 rows";
+  return "";
+}
+
 std::string whyNoLinear(const LinearConfig &c) {
   LinearLayout layout = layoutOf(c);
   if (layout == LinearLayout::Zipped) {
@@ -107,10 +120,10 @@ std::string whyNoLinear(const LinearConfig &c) {
       continue;
     if (layout == LinearLayout::Zipped)
       return "it both rotates and combines products";
-    if (rope.getRotated() != static_cast<int64_t>(rope.getHeadDim()))
-      return "a rotation leaves part of each head as it is";
-    if (rope.getHeadDim() % 32 != 0 || widthOf(rope.getX().getType()) % 64 != 0)
-      return "the halves of a head are not whole tiles of 16 rows";
+    if (rope.getX().getParentBlock() != &c.epilogue->front() || !isa<BlockArgument>(rope.getX()))
+      return "it rotates what is not a product itself";
+    if (std::string why = whyNotPaired(rope); !why.empty())
+      return why;
     for (Operation &other : c.epilogue->front())
       if (auto second = dyn_cast<llm::RopeOp>(other); second && second.getHeadDim() != rope.getHeadDim())
         return "it rotates heads of different sizes";
@@ -127,9 +140,7 @@ Epilogue::Epilogue(KernelBuilder &k, const LinearConfig &c, bool decode, unsigne
       rows[i] = rowsOf(k.argument(i),
                        paddedRow(widthOf(argument.value.getType())) * bytesOf(elementOf(argument.value.getType())));
     if (argument.kind == Kind::Result) {
-      const LinearResult &result = c.results[argument.index];
-      uint64_t columns = result.output == LinearOutput::Logits ? result.columns : paddedRow(result.columns);
-      rows[i] = rowsOf(k.argument(i), columns * (result.output == LinearOutput::Bf16 ? 2 : 4));
+      rows[i] = rowsOf(k.argument(i), strideOf(c.results[argument.index]));
     }
   }
 }
@@ -249,10 +260,9 @@ void Epilogue::storeResult(unsigned result, const Site &site, Val y) {
       arguments.begin();
   const LinearResult &r = c.results[result];
   bool exact = r.output == LinearOutput::Logits && r.columns % 64 != 0; // rows without the padding that is computed
-  uint64_t bytes = r.output == LinearOutput::Bf16 ? 2 : 4;
-  Val offset = site.n * static_cast<int64_t>(bytes);
+  Val offset = site.n * static_cast<int64_t>(bytesOf(r.output));
   if (firstToken)
-    offset = offset + site.token * static_cast<int64_t>((exact ? r.columns : paddedRow(r.columns)) * bytes);
+    offset = offset + site.token * static_cast<int64_t>(strideOf(r));
   Val out = rows.at(index);
   auto columns = static_cast<int64_t>(r.columns);
   if (!exact)

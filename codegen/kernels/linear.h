@@ -62,4 +62,7 @@ std::vector<LinearArgument> linearArguments(const LinearConfig &c, bool decode);
 enum class LinearLayout { Single, Zipped, Side, Paired };
 LinearLayout layoutOf(const LinearConfig &c);
 
+// Why a linear cannot rotate its product so, in an epilogue; empty if it can.
+std::string whyNotPaired(llm::RopeOp rope);
+
 } // namespace ingot
