@@ -211,6 +211,32 @@ Val KernelBuilder::round(Val v, Type to) {
   return wrap(arith::TruncFOp::create(b, location, withElement(v.type(), to), v.value()));
 }
 
+Val KernelBuilder::packBf16(Val low, Val high) {
+  // v_perm_b32: bytes 0 to 3 are those of the second operand, 4 to 7 those of the first.
+  return call("llvm.amdgcn.perm", i32(),
+              {bitcast(high, i32()).value(), bitcast(low, i32()).value(), constant(0x07060302).value()});
+}
+
+// Without instructions for FP8: E4M3's seven bits below the sign, moved up by seven, are the f16 of the same digits
+// with another bias (15 for 7): 2^-8 of the value.
+double KernelBuilder::fp8Unit() const { return info.fp8Matrix ? 1 : 256; }
+
+Val KernelBuilder::fp8(Val word) {
+  if (info.fp8Matrix) {
+    auto half = [&](bool upper) {
+      Value which = arith::ConstantOp::create(b, location, b.getBoolAttr(upper));
+      return call("llvm.amdgcn.cvt.pk.f32.fp8", vec(2, f32()), {word.value(), which});
+    };
+    return concat(half(false), half(true));
+  }
+  // Bytes 1 and 3 of a word as two f16.
+  auto pair = [&](Val bytes) {
+    return extend(bitcast(((bytes & 0x7f007f00) >> 1) | (bytes & constant(0x80008000LL)), vec(2, f16())));
+  };
+  Val even = pair(word << 8), odd = pair(word);
+  return build({element(even, 0), element(odd, 0), element(even, 1), element(odd, 1)});
+}
+
 // Float functions. As intrinsic calls: the lowering to ROCDL turns the ops of the same name into library calls.
 
 Val KernelBuilder::call(llvm::StringRef intrinsic, Type result, llvm::ArrayRef<Value> arguments) {
@@ -389,7 +415,7 @@ Val KernelBuilder::matrixRow() {
 Val KernelBuilder::loadFragment(Val pointer, Val offset, unsigned bytesOfK) {
   if (info.matrix == MatrixLayout::Replicated)
     return load(vec(bytesOfK / 4, i32()), pointer, offset, 16);
-  return load(vec(bytesOfK / 8, i32()), pointer, offset + laneHalf() * (bytesOfK / 2), 16);
+  return load(vec(bytesOfK / 8, i32()), pointer, offset + laneHalf() * (bytesOfK / 2), std::min(16u, bytesOfK / 2));
 }
 
 Val KernelBuilder::loadTileFragment(Val pointer, Val offset, Val row) {

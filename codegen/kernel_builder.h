@@ -137,6 +137,11 @@ public:
   Val toInt(Val floating);            // f32 -> i32, towards zero
   Val extend(Val narrow);             // bf16 or f16 -> f32
   Val round(Val wide, mlir::Type to); // f32 -> bf16 or f16, to nearest even
+  // Two f32 that bf16 holds exactly, as one i32.
+  Val packBf16(Val low, Val high);
+  // The four FP8 E4M3 of an i32 as f32, divided by `fp8Unit`: exact, subnormals too. NaN is not kept.
+  Val fp8(Val word);
+  double fp8Unit() const;
 
   // Float functions on f32 (vectors lane by lane where the name is plural-safe: fma, min, max, roundEven).
   Val fma(Val a, Val b, Val c);
@@ -188,7 +193,7 @@ public:
   Val matrixRow();                           // which A-row this lane loads, 0 ... 15
   Val matrixColumn() { return lane() % 16; } // which B-column
   Val laneHalf() { return lane() / 16; }
-  // This lane's share of `bytesOfK` bytes (a multiple of 32) that begin at pointer + offset, this lane's row.
+  // This lane's share of `bytesOfK` bytes (16, or a multiple of 32) that begin at pointer + offset, this lane's row.
   Val loadFragment(Val pointer, Val offset, unsigned bytesOfK = 32);
   // The same for row `row` of the tile16 tile (docs/design/layouts.md) at pointer + offset, both the same in all lanes.
   Val loadTileFragment(Val pointer, Val offset, Val row);

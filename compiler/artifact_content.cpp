@@ -6,6 +6,7 @@
 #include "codegen/kernels/kernels.h"
 #include "codegen/target.h"
 #include "compiler/pack/pack.h"
+#include "compiler/stored_schemes.h"
 
 using namespace mlir;
 
@@ -157,9 +158,8 @@ PackedWeight packedWeight(exec::WeightOp op) {
     weight.layout = PackedWeight::Layout::RowMajorF32;
     break;
   }
-  llm::SchemeAttr scheme = op.getScheme();
-  if (scheme.getStorage() == llm::Storage::Int8)
-    weight.scheme = scheme.getGroup() ? WeightScheme::Int8Group32 : WeightScheme::Int8PerChannel;
+  if (weight.layout == PackedWeight::Layout::Tile16)
+    weight.scheme = weightScheme(op.getScheme());
   if (op.getSources())
     for (auto source : op.getSources()->getAsRange<StringAttr>())
       weight.sources.push_back(source.str());

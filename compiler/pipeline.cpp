@@ -10,6 +10,7 @@
 #include "codegen/target.h"
 #include "compiler/artifact_content.h"
 #include "compiler/checkpoint/checkpoint.h"
+#include "compiler/stored_schemes.h"
 #include "mlir/IR/Diagnostics.h"
 #include "mlir/Parser/Parser.h"
 #include "mlir/Pass/PassManager.h"
@@ -161,6 +162,7 @@ absl::StatusOr<OwningOpRef<ModuleOp>> runPhases(MLIRContext &context, const Chec
       if (!declared.ok())
         return declared.status();
       module = std::move(*declared);
+      noteStoredSchemes(*module, checkpoint);
     } else {
       PassManager passes(&context);
       addPhase(phase, request, passes);
@@ -215,9 +217,7 @@ absl::Status compileModel(const CompileRequest &request, CompileReport &report) 
       continue;
     PackedWeight weight = packedWeight(op);
     const TensorInfo *tensor = (*checkpoint)->find(weight.sources.front());
-    if (tensor && tensor->quantization)
-      report.requantized += tensor->quantization->permutedColumns != weight.permuted ||
-                            !copiesCodes(weight.scheme, *tensor->quantization, weight.columns);
+    report.requantized += tensor && tensor->quantization && !keepsCodes(weight, *tensor);
   }
   if (request.explainQuantization) {
     tell("comparing weights");

@@ -7,6 +7,7 @@
 #include "absl/strings/str_format.h"
 #include "compiler/artifact_content.h"
 #include "compiler/pack/pack.h"
+#include "compiler/stored_schemes.h"
 
 namespace ingot {
 
@@ -74,9 +75,12 @@ absl::StatusOr<std::vector<WeightReport>> explainQuantization(mlir::ModuleOp mod
                         .scheme = op.getScheme().spelled(),
                         .rule = "every vector",
                         .bytes = static_cast<uint64_t>(op.getBytes())};
-    if (const TensorInfo *tensor = checkpoint.find(weights.back().sources.front()))
+    const TensorInfo *tensor = checkpoint.find(weights.back().sources.front());
+    if (tensor)
       report.stored = tensor->storage;
-    if (int index = recipe.ruleFor(report.name); op.getTensorType().getRank() == 2 && index >= 0)
+    if (tensor && keepsCodes(weights.back(), *tensor))
+      report.rule = "the checkpoint's own";
+    else if (int index = recipe.ruleFor(report.name); op.getTensorType().getRank() == 2 && index >= 0)
       report.rule = absl::StrCat(recipe.rules[index].pattern, " (line ", recipe.rules[index].line, ")");
     reports.push_back(std::move(report));
   }

@@ -135,6 +135,8 @@ Attribute SchemeAttr::parse(AsmParser &parser, Type) {
   };
   auto storage = Storage::BF16;
   auto activation = Activation::None;
+  std::optional<ScaleType> scales;
+  bool zeros = false, bands = false;
   int64_t group = 0;
   SMLoc begin = parser.getCurrentLocation();
   if (parser.parseLess() || parseEnum([](StringRef s) { return symbolizeStorage(s); }, storage, "storage"))
@@ -142,64 +144,131 @@ Attribute SchemeAttr::parse(AsmParser &parser, Type) {
   while (succeeded(parser.parseOptionalComma())) {
     StringRef key;
     SMLoc at = parser.getCurrentLocation();
-    if (parser.parseKeyword(&key) || parser.parseEqual())
+    if (parser.parseKeyword(&key))
       return {};
-    if (key == "group") {
-      if (parser.parseInteger(group))
-        return {};
-    } else if (key == "activation") {
-      if (parseEnum([](StringRef s) { return symbolizeActivation(s); }, activation, "activation"))
-        return {};
-    } else {
-      parser.emitError(at) << "expected 'group' or 'activation', got '" << key << "'";
+    if (key == "zeros" || key == "bands") {
+      (key == "zeros" ? zeros : bands) = true;
+      continue;
+    }
+    if (key != "group" && key != "activation" && key != "scales") {
+      parser.emitError(at) << "expected 'group', 'scales', 'zeros', 'bands' or 'activation', got '" << key << "'";
       return {};
     }
+    if (parser.parseEqual())
+      return {};
+    auto type = ScaleType::F32;
+    if (key == "group"    ? parser.parseInteger(group)
+        : key == "scales" ? parseEnum([](StringRef s) { return symbolizeScaleType(s); }, type, "type of scales")
+                          : parseEnum([](StringRef s) { return symbolizeActivation(s); }, activation, "activation"))
+      return {};
+    if (key == "scales")
+      scales = type;
   }
   if (parser.parseGreater())
     return {};
-  return parser.getChecked<SchemeAttr>(begin, parser.getContext(), storage, group, activation);
+  return parser.getChecked<SchemeAttr>(begin, parser.getContext(), storage, group, activation,
+                                       scales.value_or(usualScales(storage, group)), zeros, bands);
 }
 
 void SchemeAttr::print(AsmPrinter &printer) const {
   printer << "<" << stringifyStorage(getStorage());
   if (getGroup() != 0)
     printer << ", group = " << getGroup();
+  if (getScales() != usualScales(getStorage(), getGroup()))
+    printer << ", scales = " << stringifyScaleType(getScales());
+  if (getZeros())
+    printer << ", zeros";
+  if (getBands())
+    printer << ", bands";
   if (getActivation() != Activation::None)
     printer << ", activation = " << stringifyActivation(getActivation());
   printer << ">";
 }
 
+std::string SchemeAttr::whyNot(Storage storage, int64_t group, Activation activation, ScaleType scales, bool zeros,
+                               bool bands) {
+  const bool integers = storage == Storage::Int8 || storage == Storage::Int4;
+  const bool scaled = integers || storage == Storage::Fp8;
+  const std::string name = stringifyStorage(storage).str(), type = stringifyScaleType(scales).str();
+  const std::string elements = std::to_string(group);
+  if (group != 0 && (!scaled || group < 32 || group > 1024 || !llvm::isPowerOf2_64(static_cast<uint64_t>(group))))
+    return "a group is a power of two from 32 to 1024 elements of int8, int4 or fp8, got group = " + elements + " of " +
+           name;
+  if (activation == Activation::Int8PerToken &&
+      (storage != Storage::Int8 || group != 0 || zeros || scales != ScaleType::F32))
+    return "int8_per_token activations need int8 storage with one f32 scale a channel, got " + name +
+           " with group = " + elements + ", scales = " + type + (zeros ? " and zeros" : "");
+  if (zeros && !integers)
+    return "zero points belong to int8 and int4, got " + name;
+  if (bands && storage != Storage::Fp8)
+    return "bands belong to fp8, got " + name;
+  if (!scaled && scales != ScaleType::F32)
+    return name + " has no scales, got scales = " + type;
+  return "";
+}
+
 LogicalResult SchemeAttr::verify(function_ref<InFlightDiagnostic()> emitError, Storage storage, int64_t group,
-                                 Activation activation) {
-  if (group != 0 && (storage != Storage::Int8 || group < 0 || group % 32 != 0))
-    return emitError() << "a group is a positive multiple of 32 elements of int8, got group = " << group << " of "
-                       << stringifyStorage(storage);
-  if (activation == Activation::Int8PerToken && (storage != Storage::Int8 || group != 0))
-    return emitError() << "int8_per_token activations need int8 storage with one scale a channel, got "
-                       << stringifyStorage(storage) << " with group = " << group;
-  return success();
+                                 Activation activation, ScaleType scales, bool zeros, bool bands) {
+  std::string why = whyNot(storage, group, activation, scales, zeros, bands);
+  return why.empty() ? success() : emitError() << why;
+}
+
+ScaleType SchemeAttr::usualScales(Storage storage, int64_t group) {
+  return group != 0 && storage != Storage::Fp8 ? ScaleType::F16 : ScaleType::F32;
+}
+
+SchemeAttr SchemeAttr::get(MLIRContext *context, Storage storage, int64_t group, bool zeros) {
+  return get(context, storage, group, Activation::None, usualScales(storage, group), zeros, /*bands=*/false);
+}
+
+unsigned SchemeAttr::bits() const {
+  switch (getStorage()) {
+  case Storage::F32:
+    return 32;
+  case Storage::BF16:
+    return 16;
+  case Storage::Int8:
+  case Storage::Fp8:
+    return 8;
+  case Storage::Int4:
+    return 4;
+  }
+  return 0;
 }
 
 std::string SchemeAttr::spelled() const {
   if (quantizesActivations())
     return "w8a8";
   std::string text = stringifyStorage(getStorage()).str();
-  return getGroup() == 0 ? text : text + "_g" + std::to_string(getGroup());
+  if (getGroup() != 0)
+    text += "_g" + std::to_string(getGroup());
+  if (getZeros())
+    text += "_zp";
+  if (getBands())
+    text += "_bands";
+  if (getScales() != usualScales(getStorage(), getGroup()))
+    text += "_" + stringifyScaleType(getScales()).str();
+  return text;
 }
 
 SchemeAttr SchemeAttr::fromSpelling(MLIRContext *context, StringRef text) {
   if (text == "w8a8")
-    return get(context, Storage::Int8, 0, Activation::Int8PerToken);
-  auto [stem, group] = text.split("_g");
-  auto storage = symbolizeStorage(stem);
-  if (!storage)
-    return {};
-  if (group.empty())
-    return stem == text ? get(context, *storage, 0, Activation::None) : SchemeAttr();
+    return get(context, Storage::Int8, 0, Activation::Int8PerToken, ScaleType::F32, false, false);
+  StringRef stem = text;
+  const bool zeros = stem.consume_back("_zp");
+  const bool grouped = stem.contains("_g");
+  StringRef group;
+  if (grouped)
+    std::tie(stem, group) = stem.split("_g");
   int64_t elements = 0;
-  if (*storage != Storage::Int8 || group.getAsInteger(10, elements) || elements <= 0 || elements % 32 != 0)
+  auto storage = symbolizeStorage(stem);
+  // Zero points of int8 and groups of fp8's blocks come from checkpoints only.
+  if (!storage || (grouped && (group.getAsInteger(10, elements) || elements == 0)) ||
+      (zeros && *storage != Storage::Int4))
     return {};
-  return get(context, *storage, elements, Activation::None);
+  if (!whyNot(*storage, elements, Activation::None, usualScales(*storage, elements), zeros, /*bands=*/false).empty())
+    return {};
+  return get(context, *storage, elements, zeros);
 }
 
 //===--------------------------------------------------------------------------------------------------------------===//
@@ -214,8 +283,11 @@ LogicalResult WeightOp::verify() {
     return emitOpError() << "expected either 'from' or 'value', got " << (getSource() ? "both" : "neither");
   if (auto value = getValue(); value && value->getShapedType() != type)
     return emitOpError() << "expected 'value' of type " << type << ", got " << value->getShapedType();
-  if (auto scheme = getScheme(); scheme && scheme->getStorage() == Storage::Int8 && type.getRank() != 2)
+  if (auto scheme = getScheme(); scheme && scheme->scaled() && type.getRank() != 2)
     return emitOpError() << "expected a weight of rank 2 for scheme " << scheme->spelled() << ", got " << type;
+  if (auto stored = getStored(); stored && (!stored->scaled() || type.getRank() != 2 || getValue()))
+    return emitOpError() << "expected 'stored' to be a scheme of codes, of a weight of rank 2 that a tensor holds, got "
+                         << stored->spelled() << " of " << type;
   return success();
 }
 

@@ -52,11 +52,13 @@ def Llm_WeightOp : Llm_Op<"weight", [Symbol]> {
     ```
 
     Rules: R1, the type is a static f32 tensor of rank 1 or 2; R2, exactly one of `from` and `value` is there; R3, `value`
-    has the weight's type; R4, a scheme with groups or int8 belongs to a weight of rank 2.
+    has the weight's type; R4, a scheme of codes belongs to a weight of rank 2; R5, `stored`, the scheme in which the
+    checkpoint's publisher quantised the tensor, is a scheme of codes of a weight of rank 2 that has a `from`.
   }];
   let arguments = (ins SymbolNameAttr:$sym_name, OptionalAttr<StrAttr>:$source,
                        TypeAttrOf<AnyRankedTensor>:$type, OptionalAttr<ElementsAttr>:$value,
-                       OptionalAttr<Llm_SchemeAttr>:$scheme, OptionalAttr<StrAttr>:$sym_visibility);
+                       OptionalAttr<Llm_SchemeAttr>:$scheme, OptionalAttr<Llm_SchemeAttr>:$stored,
+                       OptionalAttr<StrAttr>:$sym_visibility);
   let assemblyFormat = "$sym_name (`from` $source^)? `:` $type (`value` $value^)? attr-dict";
   let extraClassDeclaration = [{
     ::mlir::RankedTensorType getTensorType() { return ::llvm::cast<::mlir::RankedTensorType>(getType()); }

@@ -62,7 +62,17 @@ def LlmDialect : Dialect {
 def Llm_Storage : I32EnumAttr<"Storage", "how the values of a weight are stored", [
     I32EnumAttrCase<"F32", 0, "f32">,
     I32EnumAttrCase<"BF16", 1, "bf16">,
-    I32EnumAttrCase<"Int8", 2, "int8">]> {
+    I32EnumAttrCase<"Int8", 2, "int8">,
+    I32EnumAttrCase<"Int4", 3, "int4">,
+    I32EnumAttrCase<"Fp8", 4, "fp8">]> {
+  let cppNamespace = "::ingot::llm";
+  let genSpecializedAttr = 0;
+}
+
+def Llm_ScaleType : I32EnumAttr<"ScaleType", "the type of a weight's scales", [
+    I32EnumAttrCase<"F16", 0, "f16">,
+    I32EnumAttrCase<"BF16", 1, "bf16">,
+    I32EnumAttrCase<"F32", 2, "f32">]> {
   let cppNamespace = "::ingot::llm";
   let genSpecializedAttr = 0;
 }
@@ -84,9 +94,11 @@ def Llm_SchemeAttr : AttrDef<LlmDialect, "Scheme"> {
   let mnemonic = "scheme";
   let summary = "how a weight is stored, and what its activations become";
   let description = [{
-    `storage` is the type of the stored values. `group` is the number of elements along K that share one scale; 0 means
-    one scale for a whole output channel (a row). `activation` says whether a linear with this weight takes bf16
-    activations or int8 with one scale a token.
+    `storage` is the type of the stored values; `fp8` is E4M3. `group` is the number of elements along K that share one
+    scale; 0 means one scale for a whole output channel (a row). `scales` is the type of the scales: f16 for groups of
+    integers, otherwise f32, where it is not said. `zeros` says that each scale has a zero point beside it, `bands` that 16
+    rows share a scale (a block of FP8 is some such bands). `activation` says whether a linear with this weight takes
+    bf16 activations or int8 with one scale a token.
 
     | attribute | recipe text | stored value | dequantised |
     |---|---|---|---|
@@ -95,22 +107,40 @@ def Llm_SchemeAttr : AttrDef<LlmDialect, "Scheme"> {
     | `#llm.scheme<int8>` | `int8` | `q = round(w * (127 / absmax(row)))`, half to even | `fp32(absmax / 127) * q` |
     | `#llm.scheme<int8, activation = int8_per_token>` | `w8a8` | as `int8` | as `int8` |
     | `#llm.scheme<int8, group = 32>` | `int8_g32` | `q = round(w / s)`, clamped to [-127, 127] | `s * q`, with `s = f16(absmax(group) / 127)` |
+    | `#llm.scheme<int4, group = 128>` | `int4_g128` | `q = round(w / s)`, clamped to [-8, 7] | `s * q`, with `s = f16(absmax(group) / 7.5)` |
+    | `#llm.scheme<int4, group = 128, zeros>` | `int4_g128_zp` | `q = round(w / s) + z`, clamped to [0, 15] | `s * (q - z)`, with `s = f16(max(hi - lo, 1e-5) / 15)`, `z = round(-lo / s)`, `lo` and `hi` the group's extremes and 0 |
+    | `#llm.scheme<fp8>` | `fp8` | `q = e4m3(w / s)`, saturating | `s * q`, with `s = fp32(absmax(row) / 448)` |
 
-    There is no zero point; a row or group of zeros has scale 0 and values 0.
+    A row or group of zeros has scale 0 and values 0. Where a checkpoint is already quantised its codes are the stored
+    values, whatever they are; `bands`, `zeros` of int8 and scales of another type come only from such checkpoints.
 
-    Rules: R1, a group belongs to int8 and is a positive multiple of 32; R2, int8 activations need int8 storage with one
-    scale a channel.
+    Rules: R1, a group is 0 or a power of two from 32 to 1024, of int8, int4 or fp8; R2, int8 activations need int8
+    storage with one f32 scale a channel and no zero points; R3, zero points belong to int8 and int4; R4, bands belong to
+    fp8; R5, scales of other types than f32 belong to what has scales.
   }];
-  let parameters = (ins "::ingot::llm::Storage":$storage, "int64_t":$group, "::ingot::llm::Activation":$activation);
+  let parameters = (ins "::ingot::llm::Storage":$storage, "int64_t":$group, "::ingot::llm::Activation":$activation,
+                    "::ingot::llm::ScaleType":$scales, "bool":$zeros, "bool":$bands);
+  let builders = [
+    AttrBuilder<(ins "::ingot::llm::Storage":$storage, CArg<"int64_t", "0">:$group, CArg<"bool", "false">:$zeros)>
+  ];
   let hasCustomAssemblyFormat = 1;
   let genVerifyDecl = 1;
   let extraClassDeclaration = [{
-    /// The scheme as a recipe spells it: "bf16", "w8a8", "int8_g32", ...
+    /// Which rule such a scheme breaks, in words; empty if none.
+    static std::string whyNot(Storage storage, int64_t group, Activation activation, ScaleType scales, bool zeros,
+                              bool bands);
+    /// The type of scales where nothing else is said.
+    static ScaleType usualScales(Storage storage, int64_t group);
+    /// The scheme as a recipe spells it: "bf16", "w8a8", "int8_g32", ... What no recipe can ask for has a suffix more.
     std::string spelled() const;
     /// The scheme that a recipe's text names; null if there is none.
     static SchemeAttr fromSpelling(::mlir::MLIRContext *context, ::llvm::StringRef text);
     /// Whether linears with such a weight take int8 activations with a scale a token.
     bool quantizesActivations() const { return getActivation() == Activation::Int8PerToken; }
+    /// Whether stored values are codes that a scale makes numbers.
+    bool scaled() const { return getStorage() != Storage::F32 && getStorage() != Storage::BF16; }
+    /// Bits of a stored value.
+    unsigned bits() const;
   }];
 }
 

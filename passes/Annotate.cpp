@@ -26,7 +26,7 @@ struct AnnotatePass : impl::AnnotateBase<AnnotatePass> {
       return signalPassFailure();
     }
     const llvm::StringSet<> readByOthers = weightsReadByOthers(module);
-    auto vector = llm::SchemeAttr::get(&getContext(), llm::Storage::F32, 0, llm::Activation::None);
+    auto vector = llm::SchemeAttr::get(&getContext(), llm::Storage::F32);
     std::vector<bool> decided(loaded->rules.size());
     bool failed = false;
     for (auto weight : module.getOps<llm::WeightOp>()) {
@@ -42,6 +42,11 @@ struct AnnotatePass : impl::AnnotateBase<AnnotatePass> {
         weight.setSchemeAttr(vector);
         continue;
       }
+      if (auto stored = weight.getStored(); stored && !readByOthers.contains(weight.getSymName())) {
+        weight.setSchemeAttr(*stored);
+        remarkRewritten("annotate", weight, "scheme " + stored->spelled() + ", the checkpoint's own");
+        continue;
+      }
       if (index < 0) {
         weight.emitError() << loaded->origin << ": no rule matches weight @" << weight.getSymName()
                            << "; add one, or a last rule with pattern \"*\"";
@@ -52,7 +57,8 @@ struct AnnotatePass : impl::AnnotateBase<AnnotatePass> {
       auto scheme = llm::SchemeAttr::fromSpelling(&getContext(), rule.scheme);
       if (!scheme) {
         weight.emitError() << loaded->origin << ":" << rule.line << ": unknown scheme \"" << rule.scheme
-                           << "\"; expected f32, bf16, int8, int8_gN (N a multiple of 32) or w8a8";
+                           << "\"; expected bf16, w8a8, int8, int4 or fp8, the last three perhaps with groups "
+                              "(int4_g128: N a power of two from 32 to 1024), int4 with zero points (int4_g128_zp)";
         failed = true;
         continue;
       }

@@ -39,28 +39,6 @@ struct WeightPlace {
   int64_t rowBytes = 0; // of one row, for a table
 };
 
-std::optional<LinearScheme> linearScheme(llm::SchemeAttr scheme) {
-  if (scheme.getStorage() == llm::Storage::BF16)
-    return LinearScheme::Bf16;
-  if (scheme.getStorage() == llm::Storage::Int8 && scheme.quantizesActivations())
-    return LinearScheme::Int8PerToken;
-  if (scheme.getStorage() == llm::Storage::Int8 && scheme.getGroup() == 32)
-    return LinearScheme::Int8Group32;
-  return std::nullopt;
-}
-
-std::string schemeName(LinearScheme scheme) {
-  switch (scheme) {
-  case LinearScheme::Bf16:
-    return "bf16";
-  case LinearScheme::Int8PerToken:
-    return "w8a8";
-  case LinearScheme::Int8Group32:
-    return "int8_g32";
-  }
-  return "";
-}
-
 Element elementOf(Value tensor) {
   return cast<RankedTensorType>(tensor.getType()).getElementType().isF32() ? Element::F32 : Element::Bf16;
 }
@@ -104,7 +82,7 @@ private:
 
   LinearConfig linearConfig(llm::LinearOp op) {
     LinearConfig config{.columns = static_cast<uint64_t>(dim(op.getX(), 1)),
-                        .scheme = *linearScheme(*llm::lookupWeight(op, op.getPartWeight(0)).getScheme()),
+                        .scheme = *llm::lookupWeight(op, op.getPartWeight(0)).getScheme(),
                         .parts = {},
                         .results = {},
                         .epilogue = op.hasEpilogue() ? &op.getEpilogue() : nullptr};
@@ -122,7 +100,7 @@ private:
   // All that the kernel bakes in: the scheme, the shapes, the epilogue's ops and what they are applied to. What kernels
   // take as arguments (weights, captures, caches) is not in it.
   std::string linearName(const LinearConfig &c, bool decode) {
-    std::string name = llvm::formatv("linear{0}_{1}_", decode ? "" : "_prefill", schemeName(c.scheme)).str(), detail;
+    std::string name = llvm::formatv("linear{0}_{1}_", decode ? "" : "_prefill", c.scheme.spelled()).str(), detail;
     for (auto [i, part] : llvm::enumerate(c.parts))
       name += (i ? "_" : "") + std::to_string(part.rows) + (part.bias ? "b" : "");
     name += "x" + std::to_string(c.columns);
@@ -168,7 +146,7 @@ private:
       RankedTensorType type = weight.getTensorType();
       llm::SchemeAttr scheme = weight.getScheme().value_or(nullptr);
       if (!scheme && weight.getValue())
-        scheme = llm::SchemeAttr::get(module.getContext(), llm::Storage::F32, 0, llm::Activation::None);
+        scheme = llm::SchemeAttr::get(module.getContext(), llm::Storage::F32);
       if (!scheme)
         return weight.emitOpError("has no scheme: run annotate first");
       for (const SymbolTable::SymbolUse &use : *uses) {
@@ -191,11 +169,10 @@ private:
         place.bytes = type.getDimSize(0) * place.rowBytes;
         break;
       case exec::Layout::Tile16:
-        if (!linearScheme(scheme))
-          return weight.emitOpError() << "has scheme " << scheme.spelled()
-                                      << ", which no kernel multiplies by: expected bf16, w8a8 or int8_g32";
-        place.bytes = linearBytes(*linearScheme(scheme), static_cast<uint64_t>(type.getDimSize(0)),
-                                  static_cast<uint64_t>(type.getDimSize(1)));
+        if (scheme.getStorage() == llm::Storage::F32)
+          return weight.emitOpError() << "has scheme f32, which no kernel multiplies by: expected bf16 or codes";
+        place.bytes =
+            linearBytes(scheme, static_cast<uint64_t>(type.getDimSize(0)), static_cast<uint64_t>(type.getDimSize(1)));
         break;
       }
       place.scheme = scheme;
@@ -397,7 +374,7 @@ private:
     LinearConfig config = linearConfig(op);
     if (std::string why = whyNoLinear(config); !why.empty())
       return op.emitOpError() << "has an epilogue that no kernel has: " << why;
-    if ((config.scheme == LinearScheme::Int8PerToken) != static_cast<bool>(op.getScales()))
+    if (integerDots(config.scheme) != static_cast<bool>(op.getScales()))
       return op.emitOpError("mixes an activation and a weight of different schemes: run insert-quantize first");
     bool decode = dim(op.getX(), 0) == 1;
     SmallVector<Place> arguments;

@@ -61,7 +61,7 @@ std::vector<LinearArgument> linearArguments(const LinearConfig &c, bool decode) 
   if (step)
     list.push_back({.kind = Kind::Step});
   list.push_back({.kind = Kind::X});
-  if (c.scheme == LinearScheme::Int8PerToken)
+  if (integerDots(c.scheme))
     list.push_back({.kind = Kind::XScales});
   for (unsigned part = 0; part < c.parts.size(); ++part) {
     list.push_back({.kind = Kind::Weight, .index = part});

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "codegen/kernel_builder.h"
+#include "dialects/Llm.h"
 
 namespace ingot {
 
@@ -47,7 +48,6 @@ struct NormConfig {
 LaunchShape emitNorm(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
                      const NormConfig &c);
 
-enum class LinearScheme { Bf16, Int8PerToken, Int8Group32 };
 // How a result is stored: padded rows of bf16 or f32, or logits: f32 rows of exactly N elements.
 enum class LinearOutput { Bf16, F32, Logits };
 // One weight [rows, K] and its product.
@@ -60,8 +60,8 @@ struct LinearResult {
   LinearOutput output = LinearOutput::Bf16;
 };
 struct LinearConfig {
-  uint64_t columns; // K
-  LinearScheme scheme;
+  uint64_t columns;       // K
+  llm::SchemeAttr scheme; // of every weight
   std::vector<LinearPart> parts;
   std::vector<LinearResult> results; // of the epilogue, or the products themselves
   mlir::Region *epilogue = nullptr;  // of an `llm.linear`; null: none

@@ -9,28 +9,43 @@ namespace ingot {
 
 inline constexpr int64_t kTileBytes = 512;
 
-// Tiles along K: 32 bytes of each row a tile, K padded to 64 elements.
-inline uint64_t stepsOfK(LinearScheme scheme, uint64_t columns) {
-  return paddedRow(columns) * (scheme == LinearScheme::Bf16 ? 2 : 1) / 32;
+// Columns of a tile: 16 rows of 32 bytes.
+inline uint64_t columnsOfTile(llm::SchemeAttr scheme) { return 256 / scheme.bits(); }
+
+// Tiles along K, which is padded to 64 elements.
+inline uint64_t stepsOfK(llm::SchemeAttr scheme, uint64_t columns) {
+  return paddedRow(columns) / columnsOfTile(scheme);
 }
 
 // Bytes of the values; scales begin at the next multiple of 256.
-inline uint64_t linearScalesOffset(LinearScheme scheme, uint64_t rows, uint64_t columns) {
+inline uint64_t linearScalesOffset(llm::SchemeAttr scheme, uint64_t rows, uint64_t columns) {
   return (paddedRow(rows) / 16 * stepsOfK(scheme, columns) * kTileBytes + 255) / 256 * 256;
 }
 
-// Bytes of values and scales together.
-inline uint64_t linearBytes(LinearScheme scheme, uint64_t rows, uint64_t columns) {
-  switch (scheme) {
-  case LinearScheme::Bf16:
-    return paddedRow(rows) / 16 * stepsOfK(scheme, columns) * kTileBytes;
-  case LinearScheme::Int8PerToken:
-    return linearScalesOffset(scheme, rows, columns) + 4 * paddedRow(rows);
-  case LinearScheme::Int8Group32:
-    return linearScalesOffset(scheme, rows, columns) + 2 * paddedRow(rows) * paddedRow(columns) / 32;
-  }
-  return 0;
+// Scales along K.
+inline uint64_t groupsOfK(llm::SchemeAttr scheme, uint64_t columns) {
+  auto group = static_cast<uint64_t>(scheme.getGroup());
+  return group == 0 ? 1 : (paddedRow(columns) + group - 1) / group;
 }
+
+inline uint64_t bytesOfScale(llm::SchemeAttr scheme) { return scheme.getScales() == llm::ScaleType::F32 ? 4 : 2; }
+
+// Scales, and zero points as bytes, of a band of 16 rows and one group.
+inline uint64_t bytesOfRecord(llm::SchemeAttr scheme) {
+  if (!scheme.scaled())
+    return 0;
+  return scheme.getBands() ? bytesOfScale(scheme) : 16 * bytesOfScale(scheme) + (scheme.getZeros() ? 16 : 0);
+}
+
+// Bytes of values and scales together.
+inline uint64_t linearBytes(llm::SchemeAttr scheme, uint64_t rows, uint64_t columns) {
+  return linearScalesOffset(scheme, rows, columns) +
+         paddedRow(rows) / 16 * groupsOfK(scheme, columns) * bytesOfRecord(scheme);
+}
+
+// Whether dots are of integers, and scales wait until the end. Else codes become numbers in the K loop and meet bf16.
+inline bool integerDots(llm::SchemeAttr scheme) { return scheme.quantizesActivations(); }
+inline bool widensCodes(llm::SchemeAttr scheme) { return scheme.scaled() && !integerDots(scheme); }
 
 // An argument of the kernel, in the order of `linearArguments`.
 struct LinearArgument {

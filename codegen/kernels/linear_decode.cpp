@@ -3,6 +3,7 @@
 // workgroup share the rows and split K, so that a narrow matrix still fills the chip; their partial sums meet in LDS in
 // a fixed order.
 
+#include "codegen/kernels/codes.h"
 #include "codegen/kernels/epilogue.h"
 #include "codegen/kernels/parts.h"
 
@@ -34,29 +35,57 @@ static DecodeShape chooseDecodeShape(const TargetInfo &target, const LinearConfi
 }
 
 // x's share of one step for this lane: what its half of a tile row meets.
-static Val loadX(KernelBuilder &k, const LinearConfig &c, Val x, Val step) {
-  if (c.scheme == LinearScheme::Int8Group32) // 16 int8 weights meet 16 bf16
-    return k.load(k.vec(16, k.bf16()), x, step * 64 + k.laneHalf() * 32, 16);
-  return k.load(k.vec(4, k.i32()), x, step * 32 + k.laneHalf() * 16);
+struct StepOfX {
+  Val words;               // as in memory
+  std::vector<Val> values; // as f32, where codes become f32
+  Val sum;                 // of them
+};
+
+static StepOfX loadX(KernelBuilder &k, llm::SchemeAttr scheme, Val x, Val step) {
+  StepOfX share;
+  // Elements of x are as wide as those of the weight, or bf16 that meet narrower codes.
+  auto bytes = static_cast<int64_t>(widensCodes(scheme) ? columnsOfTile(scheme) : 16);
+  share.words = k.load(k.vec(bytes / 4, k.i32()), x, step * (2 * bytes) + k.laneHalf() * bytes, 16);
+  if (!widensCodes(scheme))
+    return share;
+  if (scheme.getStorage() != llm::Storage::Int4) {
+    Val wide = k.extend(k.bitcast(share.words, k.vec(bytes / 2, k.bf16())));
+    for (unsigned i = 0; i < bytes / 2; ++i)
+      share.values.push_back(k.element(wide, i));
+  }
+  if (scheme.getStorage() != llm::Storage::Fp8) {
+    share.sum = k.constantF(0);
+    for (unsigned i = 0; i < bytes / 4; ++i)
+      share.sum = k.dot2(k.element(share.words, i), k.constant(0x3f803f80), share.sum); // two bf16 ones
+  }
+  return share;
 }
 
-// acc + tile * x for one tile. `scale` is the group's, for the scheme that has one.
-static Val accumulate(KernelBuilder &k, const LinearConfig &c, Val tile, Val x, Val scale, Val correction, Val acc) {
-  if (c.scheme == LinearScheme::Int8Group32) {
-    // Signed bytes become unsigned by flipping the sign bit, since bytes convert to float in one instruction only when
-    // unsigned; sum((q + 128) x) - 128 sum(x) = sum(q x).
-    Val sum = k.constantF(0);
-    for (unsigned i = 0; i < 16; ++i) {
-      Val word = k.element(tile, i / 4) ^ 0x80808080LL;
-      sum = k.fma(k.toFloatUnsigned((word >> 8 * (i % 4)) & 0xff), k.element(x, i), sum); // v_cvt_f32_ubyteN
+// acc + tile * x for one tile.
+static Val accumulate(KernelBuilder &k, const Codes &codes, llm::SchemeAttr scheme, Val tile, const StepOfX &x,
+                      const Codes::Group &group, Val acc) {
+  if (!widensCodes(scheme)) {
+    for (unsigned i = 0; i < 4; ++i) {
+      Val a = k.element(tile, i), b = k.element(x.words, i);
+      acc = integerDots(scheme) ? k.dot4(a, b, acc) : k.dot2(a, b, acc);
     }
-    return k.fma(scale, sum - correction, acc);
+    return acc;
   }
-  for (unsigned i = 0; i < 4; ++i) {
-    Val a = k.element(tile, i), b = k.element(x, i);
-    acc = c.scheme == LinearScheme::Bf16 ? k.dot2(a, b, acc) : k.dot4(a, b, acc);
+  // sum((code - zero) x) = sum(code x) - zero sum(x), so that codes stay unsigned.
+  Val sum = k.constantF(0), zero = group.zero;
+  if (scheme.getStorage() == llm::Storage::Int4) {
+    // A nibble in the low digits of the bf16 128 is 128 + code: no conversion, and two products an instruction.
+    for (unsigned i = 0; i < 16; ++i) {
+      Val pair = ((k.element(tile, i / 4) >> 4 * (i % 4)) & 0x000f000f) | k.constant(0x43004300);
+      sum = k.dot2(pair, k.element(x.words, i), sum);
+    }
+    zero = zero + k.constantF(128);
+  } else {
+    for (unsigned w = 0; w < 4; ++w)
+      for (auto [i, number] : llvm::enumerate(codes.numbers(k.element(tile, w))))
+        sum = k.fma(number, x.values[w * 4 + i], sum);
   }
-  return acc;
+  return k.fma(group.scale, zero ? sum - zero * x.sum : sum, acc);
 }
 
 LaunchShape emitLinearDecode(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
@@ -64,8 +93,7 @@ LaunchShape emitLinearDecode(mlir::gpu::GPUModuleOp module, const TargetInfo &ta
   using Kind = LinearArgument::Kind;
   LinearLayout layout = layoutOf(c);
   auto [tiles, waves] = chooseDecodeShape(target, c, layout);
-  bool zipped = layout == LinearLayout::Zipped, integer = c.scheme == LinearScheme::Int8PerToken,
-       grouped = c.scheme == LinearScheme::Int8Group32;
+  bool zipped = layout == LinearLayout::Zipped, integer = integerDots(c.scheme), widens = widensCodes(c.scheme);
   unsigned partCount = c.parts.size(), sums = zipped ? tiles * partCount : tiles;
   std::vector<Access> access;
   for (const LinearArgument &argument : linearArguments(c, /*decode=*/true))
@@ -73,6 +101,7 @@ LaunchShape emitLinearDecode(mlir::gpu::GPUModuleOp module, const TargetInfo &ta
   KernelBuilder k(module, target, name, access, waves * target.waveSize);
   Epilogue epilogue(k, c, /*decode=*/true, /*width=*/1, {});
   uint64_t steps = stepsOfK(c.scheme, c.columns);
+  Codes codes(k, c.scheme, c.columns);
 
   Val wave = k.wave(), lane = k.lane(), row = lane % 16;
   PartPlaces places = placeParts(k, c, layout, epilogue, k.workgroupX(), tiles);
@@ -80,15 +109,19 @@ LaunchShape emitLinearDecode(mlir::gpu::GPUModuleOp module, const TargetInfo &ta
   // address and lanes add 32-bit offsets.
   struct Stream {
     Val weights, scales;
+    Codes::Group wholeRow; // where a row has one scale
   };
+  auto groupOf = [&](const Stream &stream, Val group) { return codes.group(stream.scales, group, row, 1, row); };
   std::vector<Stream> streams;
   streams.reserve(sums);
   for (unsigned i = 0; i < sums; ++i) {
     unsigned part = zipped ? i / tiles : 0;
     Val tile = k.zext(places.tile(k, zipped ? i % tiles : i), k.i64());
-    Stream stream{k.advance(places.weights[part], tile * static_cast<int64_t>(steps * kTileBytes)), {}};
-    if (grouped)
-      stream.scales = k.advance(places.scales[part], tile * static_cast<int64_t>(steps * 32));
+    Stream stream{k.advance(places.weights[part], tile * static_cast<int64_t>(steps * kTileBytes)), {}, {}};
+    if (widens)
+      stream.scales = k.advance(places.scales[part], tile * static_cast<int64_t>(codes.bandStride()));
+    if (widens && c.scheme.getGroup() == 0)
+      stream.wholeRow = groupOf(stream, k.constant(0));
     streams.push_back(stream);
   }
 
@@ -99,17 +132,16 @@ LaunchShape emitLinearDecode(mlir::gpu::GPUModuleOp module, const TargetInfo &ta
         tile.reserve(sums);
         for (const Stream &stream : streams)
           tile.push_back(k.load(k.vec(4, k.i32()), stream.weights, step * kTileBytes + lane * 16));
-        Val x = loadX(k, c, epilogue.argument(Kind::X), step), correction;
-        if (grouped) {
-          x = k.extend(x);
-          correction = k.sumElements(x) * 128;
-        }
-        for (unsigned i = 0; i < sums; ++i) {
-          Val scale;
-          if (grouped)
-            scale = k.extend(k.load(k.f16(), streams[i].scales, step * 32 + row * 2));
-          acc[i] = accumulate(k, c, tile[i], x, scale, correction, acc[i]);
-        }
+        StepOfX x = loadX(k, c.scheme, epilogue.argument(Kind::X), step);
+        // Each half of the lanes has half the columns of a tile, which may be a group of their own.
+        Val group;
+        if (widens && c.scheme.getGroup() != 0)
+          group = c.scheme.getGroup() < static_cast<int64_t>(columnsOfTile(c.scheme))
+                      ? codes.groupOf(step * 2 + k.laneHalf(), columnsOfTile(c.scheme) / 2)
+                      : codes.groupOf(step, columnsOfTile(c.scheme));
+        for (unsigned i = 0; i < sums; ++i)
+          acc[i] = accumulate(k, codes, c.scheme, tile[i], x, group ? groupOf(streams[i], group) : streams[i].wholeRow,
+                              acc[i]);
         return acc;
       });
   for (Val &sum : partial)

@@ -3,22 +3,13 @@
 // wave keeps 2 row tiles x 4 token tiles in registers and reads operands straight from memory: neighbouring waves share
 // them in the caches.
 
+#include "codegen/kernels/codes.h"
 #include "codegen/kernels/epilogue.h"
 #include "codegen/kernels/parts.h"
 
 namespace ingot {
 
 static constexpr unsigned kTokenTiles = 4, kTokens = 16 * kTokenTiles;
-
-// 32 int8 of K as two bf16 fragments. Exact: an int8 needs 8 significant bits, a bf16 has them.
-static std::pair<Val, Val> widen(KernelBuilder &k, Val tile) {
-  unsigned half = k.lanes(tile) / 2;
-  auto one = [&](Val words) {
-    Val bytes = k.bitcast(words, k.vec(4 * half, k.i8()));
-    return k.bitcast(k.round(k.toFloat(bytes), k.bf16()), k.vec(2 * half, k.i32()));
-  };
-  return {one(k.slice(tile, 0, half)), one(k.slice(tile, half, half))};
-}
 
 LaunchShape emitLinearPrefill(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
                               const LinearConfig &c) {
@@ -32,8 +23,12 @@ LaunchShape emitLinearPrefill(mlir::gpu::GPUModuleOp module, const TargetInfo &t
   for (const LinearArgument &argument : linearArguments(c, /*decode=*/false))
     access.push_back(argument.access());
   KernelBuilder k(module, target, name, access, waves * target.waveSize);
-  bool integer = c.scheme == LinearScheme::Int8PerToken, grouped = c.scheme == LinearScheme::Int8Group32;
-  uint64_t steps = stepsOfK(c.scheme, c.columns);
+  bool integer = integerDots(c.scheme), widens = widensCodes(c.scheme), grouped = widens && c.scheme.getGroup() != 0;
+  // A step takes 32 bytes of x, or 32 columns of codes that become two fragments of bf16.
+  unsigned columnsOfStep = widens ? 32 : columnsOfTile(c.scheme), bytesOfX = widens ? 64 : 32;
+  auto bytesOfStep = static_cast<int64_t>(columnsOfStep * 2 * c.scheme.bits()); // of 16 rows of the weight
+  uint64_t steps = paddedRow(c.columns) / columnsOfStep;
+  Codes codes(k, c.scheme, c.columns);
   uint64_t xStride = paddedRow(c.columns) * (integer ? 1 : 2);
 
   Val tokens = k.stepTokens(k.argument(0));
@@ -43,14 +38,19 @@ LaunchShape emitLinearPrefill(mlir::gpu::GPUModuleOp module, const TargetInfo &t
   unsigned tilesOfPart = zipped ? 1 : rowTiles;
   PartPlaces places = placeParts(k, c, layout, epilogue, k.workgroupX() * waves + k.wave(), tilesOfPart);
   Val x = k.advance(epilogue.argument(Kind::X), k.zext(firstToken, k.i64()) * static_cast<int64_t>(xStride));
-  std::vector<Val> tile, weights, groupScales;
+  std::vector<Val> tile, weights, scales;
+  std::vector<Val> zeroOfRow; // where a row has one scale, which waits until the end
+  auto groupOf = [&](unsigned r, Val group) { return codes.group(scales[r], group, half * 8, 8, row); };
   for (unsigned r = 0; r < rowTiles; ++r) {
     unsigned part = zipped ? r : 0;
     tile.push_back(places.tile(k, zipped ? 0 : r));
     Val wide = k.zext(tile[r], k.i64());
-    weights.push_back(k.advance(places.weights[part], wide * static_cast<int64_t>(steps * kTileBytes)));
-    if (grouped)
-      groupScales.push_back(k.advance(places.scales[part], wide * static_cast<int64_t>(steps * 32)));
+    weights.push_back(k.advance(places.weights[part], wide * (static_cast<int64_t>(steps) * bytesOfStep)));
+    if (!widens)
+      continue;
+    scales.push_back(k.advance(places.scales[part], wide * static_cast<int64_t>(codes.bandStride())));
+    if (!grouped)
+      zeroOfRow.push_back(groupOf(r, k.constant(0)).zero);
   }
 
   mlir::Type resultType = k.vec(8, integer ? k.i32() : k.f32());
@@ -58,26 +58,28 @@ LaunchShape emitLinearPrefill(mlir::gpu::GPUModuleOp module, const TargetInfo &t
   auto body = [&](Val step, std::vector<Val> acc) {
     std::vector<Val> a, b;
     for (unsigned r = 0; r < rowTiles; ++r)
-      a.push_back(k.loadTileFragment(weights[r], step * kTileBytes, row));
-    unsigned bytesOfK = grouped ? 64 : 32;
+      a.push_back(bytesOfStep == kTileBytes ? k.loadTileFragment(weights[r], step * bytesOfStep, row)
+                                            : k.loadFragment(weights[r], step * bytesOfStep + row * 16, 16));
     for (unsigned t = 0; t < kTokenTiles; ++t)
-      b.push_back(k.loadFragment(x, (column + t * 16) * xStride + step * bytesOfK, bytesOfK));
+      b.push_back(k.loadFragment(x, (column + t * 16) * xStride + step * bytesOfX, bytesOfX));
     for (unsigned r = 0; r < rowTiles; ++r) {
-      if (grouped) {
-        auto [low, high] = widen(k, a[r]);
-        Val scale = k.extend(k.load(k.vec(8, k.f16()), groupScales[r], step * 32 + half * 16));
+      if (!widens) {
         for (unsigned t = 0; t < kTokenTiles; ++t) {
-          unsigned n = k.lanes(b[t]) / 2;
-          Val group = k.matrixBf16(low, k.slice(b[t], 0, n), k.zero(resultType));
-          group = k.matrixBf16(high, k.slice(b[t], n, n), group);
           Val &sum = acc[r * kTokenTiles + t];
-          sum = k.fma(scale, group, sum);
+          sum = integer ? k.matrixInt8(a[r], b[t], sum) : k.matrixBf16(a[r], b[t], sum);
         }
         continue;
       }
+      Codes::Group group = grouped ? groupOf(r, codes.groupOf(step, columnsOfStep)) : Codes::Group{{}, zeroOfRow[r]};
+      Val wide = codes.asBf16(a[r], group.zero);
+      unsigned n = k.lanes(wide) / 2;
       for (unsigned t = 0; t < kTokenTiles; ++t) {
         Val &sum = acc[r * kTokenTiles + t];
-        sum = integer ? k.matrixInt8(a[r], b[t], sum) : k.matrixBf16(a[r], b[t], sum);
+        // A group's sum apart from the others, since its scale is applied to it.
+        Val product = grouped ? k.zero(resultType) : sum;
+        for (unsigned i : {0U, n})
+          product = k.matrixBf16(k.slice(wide, i, n), k.slice(b[t], i, n), product);
+        sum = grouped ? k.fma(group.scale, product, sum) : product;
       }
     }
     return acc;
@@ -89,6 +91,8 @@ LaunchShape emitLinearPrefill(mlir::gpu::GPUModuleOp module, const TargetInfo &t
 
   auto productsOf = [&](unsigned part, unsigned r, Val n, unsigned t) {
     Val y = sums[r * kTokenTiles + t];
+    if (widens && !grouped)
+      y = y * groupOf(r, k.constant(0)).scale;
     if (integer)
       y = k.toFloat(y) * k.load(k.vec(8, k.f32()), places.ownScales[part], n * 4, 16) *
           k.load(k.f32(), epilogue.argument(Kind::XScales), (firstToken + column + t * 16) * 4);

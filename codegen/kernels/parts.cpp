@@ -29,7 +29,7 @@ PartPlaces placeParts(KernelBuilder &k, const LinearConfig &c, LinearLayout layo
   for (unsigned i = 0; i < c.parts.size(); ++i) {
     weights.push_back(epilogue.argument(Kind::Weight, i));
     places.ownScales.push_back(
-        c.scheme == LinearScheme::Bf16
+        !c.scheme.scaled()
             ? Val()
             : k.advance(weights[i],
                         k.constant64(static_cast<int64_t>(linearScalesOffset(c.scheme, c.parts[i].rows, c.columns)))));

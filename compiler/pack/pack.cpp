@@ -303,24 +303,29 @@ INGOT_SIMD void weave(const uint8_t *__restrict rows, uint64_t stride, uint64_t 
       std::memcpy(band + (piece * kBandRows + r) * kPieceBytes, rows + r * stride + piece * kPieceBytes, kPieceBytes);
 }
 
-// Eight codes make a dword: the first four in the low nibbles of its bytes, the other four in the high ones. Codes are
-// 0..15, or signed ones that `flip` (8 in each byte) makes so.
+// Eight codes make a dword: even ones are the nibbles of its low half, odd ones those of its high half. Codes are 0..15,
+// or signed ones that `flip` (8 in each byte) makes so.
 INGOT_SIMD void packNibbles(const uint8_t *__restrict codes, uint64_t count, uint64_t flip, uint8_t *__restrict out) {
   for (uint64_t i = 0; i < count / 8; ++i) {
     uint64_t bytes;
     std::memcpy(&bytes, codes + 8 * i, sizeof bytes);
-    bytes = (bytes ^ flip) & 0x0f0f0f0f0f0f0f0full;
-    const auto packed = static_cast<uint32_t>(bytes | bytes >> 28);
+    bytes ^= flip;
+    const uint64_t even = bytes & 0x000f000f000f000full, odd = bytes >> 8 & 0x000f000f000f000full;
+    const auto packed = static_cast<uint32_t>(((even | even >> 12 | even >> 24 | even >> 36) & 0xffff) |
+                                              ((odd | odd >> 12 | odd >> 24 | odd >> 36) & 0xffff) << 16);
     std::memcpy(out + 4 * i, &packed, sizeof packed);
   }
 }
 
 INGOT_SIMD void unpackNibbles(const uint8_t *__restrict packed, uint64_t count, uint8_t *__restrict out) {
-  for (uint64_t i = 0; i < count / 8; ++i)
+  for (uint64_t i = 0; i < count / 8; ++i) {
+    uint32_t word;
+    std::memcpy(&word, packed + 4 * i, sizeof word);
     for (uint64_t b = 0; b < 4; ++b) {
-      out[8 * i + b] = packed[4 * i + b] & 15;
-      out[8 * i + 4 + b] = packed[4 * i + b] >> 4;
+      out[8 * i + 2 * b] = word >> 4 * b & 15;
+      out[8 * i + 2 * b + 1] = word >> (4 * b + 16) & 15;
     }
+  }
 }
 
 // Whether all `count` bf16 numbers at `bytes` are finite.

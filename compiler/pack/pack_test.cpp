@@ -366,11 +366,12 @@ TEST_P(Tile16, EverySchemeLiesWhereThePageSays) {
                                                      : bf16ToFloat(at<uint16_t>(packed, where + 2 * (r % 16)));
         float value = 0;
         if (bits == 4) {
-          // Element e of a lane's 16 bytes: dword e / 8, byte e % 4, the low nibble for e % 8 < 4.
+          // Element e of a lane's 16 bytes: dword e / 8; in it, the even ones are the low four nibbles, the odd ones
+          // the high four.
           const uint64_t element = c % 32;
           const uint64_t tile = (r / 16 * (rowBytes / 32) + c / 64) * 512 + 16 * (16 * (c / 32 % 2) + r % 16);
-          const auto byte = at<uint8_t>(packed, tile + element / 8 * 4 + element % 4);
-          const int code = element % 8 < 4 ? byte & 15 : byte >> 4;
+          const uint64_t nibble = element % 8 / 2 + element % 2 * 4;
+          const int code = at<uint32_t>(packed, tile + element / 8 * 4) >> 4 * nibble & 15;
           value = static_cast<float>(code -
                                      (scheme.zeroPoints ? at<uint8_t>(packed, where + 16 * scaleBytes + r % 16) : 8));
         } else if (const auto code = at<uint8_t>(packed, tileOffset(r, c, paddedColumns, 1));

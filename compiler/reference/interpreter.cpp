@@ -25,7 +25,6 @@ struct LoadedWeight {
   int64_t rows = 0; // a vector is one row
   int64_t columns = 0;
   std::vector<float> values;
-  bool stored = false; // the checkpoint's own codes
   // int8_per_token in device numerics only:
   std::vector<int8_t> int8s;
   std::vector<float> scales;
@@ -76,7 +75,6 @@ private:
 
   absl::StatusOr<const LoadedWeight *> weight(llvm::StringRef name);
   absl::StatusOr<LoadedWeight> load(llm::WeightOp op);
-  absl::Status takeStoredCodes(llm::WeightOp op, llm::SchemeAttr scheme, LoadedWeight &weight);
 
   bool device() const { return options_.numerics == Numerics::Device; }
   /// `y` as a tensor of this type holds it.
@@ -118,30 +116,6 @@ private:
 // Weights
 //===--------------------------------------------------------------------------------------------------------------===//
 
-// Where the checkpoint stores int8 in the weight's own scheme, the device has those codes, and nothing is rounded.
-absl::Status Interpreter::Implementation::takeStoredCodes(llm::WeightOp op, llm::SchemeAttr scheme,
-                                                          LoadedWeight &weight) {
-  const TensorInfo *tensor = op.getSource() ? checkpoint_.find(op.getSource()->str()) : nullptr;
-  if (!tensor || !tensor->quantization || scheme.getStorage() != llm::Storage::Int8)
-    return absl::OkStatus();
-  const StoredQuantization &stored = *tensor->quantization;
-  const bool rows = scheme.getGroup() == 0 && stored.groupColumns == 0;
-  const bool groups = scheme.getGroup() != 0 && stored.groupColumns == static_cast<uint64_t>(scheme.getGroup()) &&
-                      stored.scaleType == StoredQuantization::ScaleType::F16;
-  if (stored.storage != StoredQuantization::Storage::Int8 || stored.groupRows != 1 || stored.zeroPoints ||
-      stored.permutedColumns || !(rows || groups))
-    return absl::OkStatus();
-  weight.stored = true;
-  if (!scheme.quantizesActivations())
-    return absl::OkStatus();
-  QuantizedRows quantized;
-  if (auto status = checkpoint_.readQuantized(*tensor, 0, static_cast<uint64_t>(weight.rows), quantized); !status.ok())
-    return status;
-  weight.int8s = std::move(quantized.codes);
-  weight.scales = std::move(quantized.scales);
-  return absl::OkStatus();
-}
-
 absl::StatusOr<LoadedWeight> Interpreter::Implementation::load(llm::WeightOp op) {
   mlir::RankedTensorType type = op.getTensorType();
   LoadedWeight weight;
@@ -165,11 +139,22 @@ absl::StatusOr<LoadedWeight> Interpreter::Implementation::load(llm::WeightOp op)
   auto scheme = op.getScheme();
   if (!device() || !scheme)
     return weight;
-  if (auto status = takeStoredCodes(op, *scheme, weight); !status.ok() || weight.stored)
-    return status.ok() ? absl::StatusOr<LoadedWeight>(std::move(weight)) : status;
   if (scheme->quantizesActivations()) {
     weight.int8s.resize(weight.values.size());
     weight.scales.resize(static_cast<size_t>(weight.rows));
+  }
+  // The device has the checkpoint's own codes, and nothing is rounded.
+  if (op.getStored() == scheme) {
+    if (!scheme->quantizesActivations())
+      return weight;
+    QuantizedRows stored;
+    if (auto status = checkpoint_.readQuantized(*checkpoint_.find(op.getSource()->str()), 0,
+                                                static_cast<uint64_t>(weight.rows), stored);
+        !status.ok())
+      return status;
+    weight.int8s = std::move(stored.codes);
+    weight.scales = std::move(stored.scales);
+    return weight;
   }
   parallel(weight.rows, [&](int64_t r) {
     std::span<float> row(weight.values.data() + r * weight.columns, static_cast<size_t>(weight.columns));
@@ -180,9 +165,14 @@ absl::StatusOr<LoadedWeight> Interpreter::Implementation::load(llm::WeightOp op)
       for (float &x : row)
         x = roundBf16(x);
       return;
+    case llm::Storage::Int4:
+      return scheme->getZeros() ? quantizeDequantizeAround(row, scheme->getGroup())
+                                : quantizeDequantizeGroups(row, scheme->getGroup(), 7.5F, -8, 7);
+    case llm::Storage::Fp8:
+      return quantizeDequantizeFp8(row, scheme->getGroup());
     case llm::Storage::Int8:
       if (scheme->getGroup() != 0)
-        return quantizeDequantizeGroups(row, scheme->getGroup());
+        return quantizeDequantizeGroups(row, scheme->getGroup(), 127, -127, 127);
       std::vector<int8_t> quantized(row.size());
       float scale = quantizeRow(row, quantized);
       for (size_t k = 0; k < row.size(); ++k)

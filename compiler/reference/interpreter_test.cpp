@@ -84,8 +84,24 @@ TEST(Numerics, AgreesWithThePacker) {
       EXPECT_EQ(packed[k], scale * static_cast<float>(values[k])) << trial << " " << k;
     ASSERT_TRUE(quantizeDequantizeRow(WeightScheme::Int8Group32, row, packed).ok());
     std::vector<float> groups = row;
-    reference::quantizeDequantizeGroups(groups, 32);
+    reference::quantizeDequantizeGroups(groups, 32, 127, -127, 127);
     EXPECT_EQ(packed, groups) << trial;
+    using Storage = WeightScheme::Storage;
+    using ScaleType = WeightScheme::ScaleType;
+    for (uint32_t group : {0U, 32U, 64U, 128U}) {
+      const ScaleType scales = group == 0 ? ScaleType::F32 : ScaleType::F16;
+      auto agrees = [&](const WeightScheme &scheme, auto quantize) {
+        ASSERT_TRUE(quantizeDequantizeRow(scheme, row, packed).ok());
+        groups = row;
+        quantize(groups, group);
+        EXPECT_EQ(packed, groups) << trial << " " << describe(scheme);
+      };
+      agrees({.storage = Storage::Int4, .group = group, .scaleType = scales},
+             [](std::span<float> values, int64_t of) { reference::quantizeDequantizeGroups(values, of, 7.5F, -8, 7); });
+      agrees({.storage = Storage::Int4, .group = group, .zeroPoints = true, .scaleType = scales},
+             reference::quantizeDequantizeAround);
+      agrees({.storage = Storage::Fp8E4M3, .group = group}, reference::quantizeDequantizeFp8);
+    }
     ASSERT_TRUE(quantizeDequantizeRow(WeightScheme::Bf16, row, packed).ok());
     for (size_t k = 0; k < row.size(); ++k)
       EXPECT_EQ(packed[k], roundBf16(row[k])) << trial << " " << k;

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <functional>
 
 namespace ingot::reference {
 
@@ -40,16 +41,58 @@ float quantizeRow(std::span<const float> row, std::span<int8_t> values) {
   return largest / 127.0F;
 }
 
-void quantizeDequantizeGroups(std::span<float> row, int64_t group) {
-  for (size_t begin = 0; begin < row.size(); begin += static_cast<size_t>(group)) {
-    auto part = row.subspan(begin, std::min(static_cast<size_t>(group), row.size() - begin));
-    float largest = 0;
-    for (float x : part)
-      largest = std::max(largest, std::abs(x));
-    const float scale = roundF16(largest / 127.0F);
+float roundE4m3(float value) {
+  if (value == 0 || std::isnan(value))
+    return value;
+  // The spacing of E4M3 numbers around `value`: 2^(exponent - 3), and 2^-9 for all subnormals.
+  int exponent = std::max(std::ilogb(value), -6);
+  float rounded = std::ldexp(std::nearbyint(std::ldexp(value, 3 - exponent)), exponent - 3);
+  return std::clamp(rounded, -448.0F, 448.0F);
+}
+
+static float largestOf(std::span<const float> part) {
+  float largest = 0;
+  for (float x : part)
+    largest = std::max(largest, std::abs(x));
+  return largest;
+}
+
+// Calls `body` for each group of the row.
+static void forGroups(std::span<float> row, int64_t group, const std::function<void(std::span<float>)> &body) {
+  const size_t step = group == 0 ? row.size() : static_cast<size_t>(group);
+  for (size_t begin = 0; begin < row.size(); begin += step)
+    body(row.subspan(begin, std::min(step, row.size() - begin)));
+}
+
+void quantizeDequantizeGroups(std::span<float> row, int64_t group, float divisor, float low, float high) {
+  forGroups(row, group, [&](std::span<float> part) {
+    float scale = largestOf(part) / divisor;
+    if (group != 0)
+      scale = roundF16(scale);
     for (float &x : part)
-      x = scale == 0 ? 0.0F : scale * std::clamp(std::nearbyint(x / scale), -127.0F, 127.0F);
-  }
+      x = scale == 0 ? 0.0F : scale * std::clamp(std::nearbyint(x / scale), low, high);
+  });
+}
+
+void quantizeDequantizeAround(std::span<float> row, int64_t group) {
+  forGroups(row, group, [&](std::span<float> part) {
+    const float low = std::min(0.0F, *std::min_element(part.begin(), part.end()));
+    const float high = std::max(0.0F, *std::max_element(part.begin(), part.end()));
+    float scale = std::max(high - low, 1e-5F) / 15;
+    if (group != 0)
+      scale = roundF16(scale);
+    const float zero = std::clamp(std::nearbyint(-low / scale), 0.0F, 15.0F);
+    for (float &x : part)
+      x = scale * (std::clamp(std::nearbyint(x / scale) + zero, 0.0F, 15.0F) - zero);
+  });
+}
+
+void quantizeDequantizeFp8(std::span<float> row, int64_t group) {
+  forGroups(row, group, [&](std::span<float> part) {
+    const float scale = largestOf(part) / 448;
+    for (float &x : part)
+      x = scale == 0 ? 0.0F : scale * roundE4m3(x / scale);
+  });
 }
 
 __attribute__((target_clones("avx512f", "avx2", "default"))) float dot(const float *a, const float *b, int64_t count) {

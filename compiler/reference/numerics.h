@@ -17,9 +17,19 @@ float roundF16(float value);
 /// zeros.
 float quantizeRow(std::span<const float> row, std::span<int8_t> values);
 
-/// Replaces each group of `group` elements (the last may be shorter) by its int8 form times its f16 scale, where
-/// scale = f16(absmax / 127) and values are round(x / scale), clamped to [-127, 127].
-void quantizeDequantizeGroups(std::span<float> row, int64_t group);
+/// `value` rounded to FP8 E4M3 (1 sign, 4 exponent, 3 mantissa bits, bias 7), half to even; beyond 448, 448.
+float roundE4m3(float value);
+
+/// Replaces each group of `group` elements (0: all; the last may be shorter) by its integers times their scale, where
+/// scale = absmax / divisor, as f16 if there are groups, and integers are round(x / scale), clamped to [low, high].
+void quantizeDequantizeGroups(std::span<float> row, int64_t group, float divisor, float low, float high);
+
+/// The same with a zero point and 15 steps: lo and hi are the group's extremes and 0, scale = max(hi - lo, 1e-5) / 15, as
+/// f16 if there are groups, zero = round(-lo / scale), integers round(x / scale) + zero, both clamped to [0, 15].
+void quantizeDequantizeAround(std::span<float> row, int64_t group);
+
+/// The same in FP8 E4M3: scale = absmax / 448 in fp32, values e4m3(x / scale).
+void quantizeDequantizeFp8(std::span<float> row, int64_t group);
 
 /// Sum of a[k] * b[k] in fp32; the order of the sum is 16 interleaved partial sums.
 float dot(const float *a, const float *b, int64_t count);

@@ -2,8 +2,8 @@
 // description in docs/design/layouts.md.
 #include "tests/numerics/harness.h"
 
-#include <array>
 #include <cmath>
+#include <optional>
 
 #include "codegen/kernels/linear.h"
 
@@ -12,26 +12,36 @@ using namespace ingot::numerics;
 
 namespace {
 
-// f16 of a small positive value that f16 holds exactly: m * 2^-14 with m below 1024.
-uint16_t halfOf(unsigned m) {
-  unsigned exponent = 1;
-  while (m >= 2048) {
-    m /= 2;
-    ++exponent;
-  }
-  if (m < 1024) { // normalise
-    unsigned shift = 0;
-    while ((m << shift) < 1024)
-      ++shift;
-    return static_cast<uint16_t>(((15 + 10 - 14 - shift) << 10) | ((m << shift) - 1024));
-  }
-  return static_cast<uint16_t>(((15 + 10 - 14 + exponent - 1) << 10) | (m - 1024));
+llm::SchemeAttr scheme(llm::Storage storage, int64_t group = 0, bool zeros = false,
+                       std::optional<llm::ScaleType> scales = {}, bool bands = false,
+                       llm::Activation activation = llm::Activation::None) {
+  static auto *context = [] {
+    auto *made = new mlir::MLIRContext(mlir::MLIRContext::Threading::DISABLED);
+    made->loadDialect<llm::LlmDialect>();
+    return made;
+  }();
+  return llm::SchemeAttr::get(context, storage, group, activation,
+                              scales.value_or(llm::SchemeAttr::usualScales(storage, group)), zeros, bands);
+}
+
+// E4M3: 1 sign, 4 exponent, 3 mantissa bits, bias 7, subnormals (OCP 8-bit floating point specification, 5).
+double e4m3(uint8_t byte) {
+  int exponent = byte >> 3 & 15, mantissa = byte & 7;
+  double value = exponent == 0 ? std::ldexp(mantissa, -9) : std::ldexp(8 + mantissa, exponent - 10);
+  return byte & 0x80 ? -value : value;
+}
+
+// Normal numbers only: the scales of the tests.
+uint16_t toHalf(float value) {
+  uint32_t bits = 0;
+  std::memcpy(&bits, &value, 4);
+  return static_cast<uint16_t>((bits >> 16 & 0x8000) | (((bits >> 23 & 255) - 112) << 10) | (bits >> 13 & 0x3ff));
 }
 
 // A linear with one weight and no epilogue.
 struct Shape {
   uint64_t rows, columns;
-  LinearScheme scheme;
+  llm::SchemeAttr scheme;
   bool bias = false;
   LinearOutput output = LinearOutput::Bf16;
 
@@ -48,53 +58,92 @@ struct Layer {
   Shape c;
   std::vector<uint8_t> packed;
   std::vector<float> bias;
-  std::vector<double> weight; // [N][K], dequantised except for the per-channel scale
-  std::vector<float> channel; // [N]
+  std::vector<double> weight; // [N][K], dequantised
 
   explicit Layer(const Shape &shape)
       : c(shape), packed(linearBytes(c.scheme, c.rows, c.columns), 0), weight(c.rows * c.columns) {
-    bool bf16 = c.scheme == LinearScheme::Bf16;
-    uint64_t bytes = bf16 ? 2 : 1, steps = stepsOfK(c.scheme, c.columns),
-             scales = linearScalesOffset(c.scheme, c.rows, c.columns);
-    std::vector<Bf16> floats = normalBf16(c.rows * c.columns, 21);
-    std::vector<int8_t> integers = uniformInt8(c.rows * c.columns, 22);
     std::mt19937 random(static_cast<uint32_t>(c.rows));
     for (uint64_t n = 0; n < c.rows; ++n)
-      for (uint64_t k = 0; k < c.columns; ++k) {
-        uint64_t i = n * c.columns + k, byte = k * bytes;
-        uint64_t tile = (n / 16 * steps + byte / 32) * 512,
-                 place = tile + (byte % 32 / 16 * 16 + n % 16) * 16 + byte % 16;
-        std::memcpy(&packed[place], bf16 ? static_cast<const void *>(&floats[i]) : &integers[i], bytes);
-        weight[i] = bf16 ? toFloat(floats[i]) : integers[i];
-      }
-    if (c.scheme == LinearScheme::Int8PerToken) {
-      for (uint64_t n = 0; n < c.rows; ++n)
-        channel.push_back(static_cast<float>(1 + random() % 1000) * 1e-5F);
-      std::memcpy(&packed[scales], channel.data(), c.rows * 4);
-    }
-    if (c.scheme == LinearScheme::Int8Group32)
-      for (uint64_t n = 0; n < c.rows; ++n)
-        for (uint64_t group = 0; group * 32 < c.columns; ++group) {
-          unsigned m = 1 + random() % 1023;
-          uint16_t half = halfOf(m);
-          std::memcpy(&packed[scales + ((n / 16 * steps + group) * 16 + n % 16) * 2], &half, 2);
-          for (uint64_t k = group * 32; k < std::min(c.columns, group * 32 + 32); ++k)
-            weight[n * c.columns + k] *= m * 0x1p-14;
-        }
+      for (uint64_t k = 0; k < c.columns; ++k)
+        weight[n * c.columns + k] = place(n, k, random());
+    if (c.scheme.scaled())
+      scale(random);
     if (c.bias) {
       bias = normalFloat(paddedRow(c.rows), 24);
       std::fill(bias.begin() + static_cast<ptrdiff_t>(c.rows), bias.end(), 0.0F);
     }
   }
+
+private:
+  // Puts a value of these random bits at row n and column k, and gives its number.
+  double place(uint64_t n, uint64_t k, uint32_t bits) {
+    uint64_t byteOfRow = k * c.scheme.bits() / 8, steps = paddedRow(c.columns) * c.scheme.bits() / 256;
+    uint64_t at = ((n / 16 * steps + byteOfRow / 32) * 2 + byteOfRow % 32 / 16) * 256 + n % 16 * 16;
+    switch (c.scheme.getStorage()) {
+    case llm::Storage::BF16: {
+      // From -2 to 2, of any sign and the exponents 0 to -7.
+      auto value = static_cast<Bf16>((bits & 0x80ff) | (127 - (bits >> 16) % 8) << 7);
+      std::memcpy(&packed[at + byteOfRow % 16], &value, 2);
+      return toFloat(value);
+    }
+    case llm::Storage::Int8:
+      packed[at + k % 16] = static_cast<uint8_t>(bits);
+      return static_cast<int8_t>(bits);
+    case llm::Storage::Fp8:
+      if ((bits & 0x7f) == 0x7f) // a NaN, which the packer refuses
+        --bits;
+      packed[at + k % 16] = static_cast<uint8_t>(bits);
+      return e4m3(static_cast<uint8_t>(bits));
+    case llm::Storage::Int4: {
+      // Nibble i of a dword: column 2i, or 2(i - 4) + 1.
+      uint64_t inDword = k % 8, nibble = inDword / 2 + inDword % 2 * 4;
+      packed[at + k % 32 / 8 * 4 + nibble / 2] |= static_cast<uint8_t>((bits & 15) << 4 * (nibble % 2));
+      return static_cast<double>(bits & 15) - 8;
+    }
+    case llm::Storage::F32:
+      break;
+    }
+    return 0;
+  }
+
+  void scale(std::mt19937 &random) {
+    auto size = c.scheme.getScales() == llm::ScaleType::F32 ? 4UL : 2UL;
+    uint64_t group = c.scheme.getGroup() ? static_cast<uint64_t>(c.scheme.getGroup()) : paddedRow(c.columns);
+    uint64_t groups = (paddedRow(c.columns) + group - 1) / group;
+    uint64_t zerosAt = (c.scheme.getBands() ? 1 : 16) * size, record = zerosAt + (c.scheme.getZeros() ? 16 : 0);
+    uint64_t begin = packed.size() - paddedRow(c.rows) / 16 * groups * record;
+    for (uint64_t n = 0; n < c.rows; ++n)
+      for (uint64_t g = 0; g * group < c.columns; ++g) {
+        uint8_t *at = &packed[begin + (n / 16 * groups + g) * record];
+        // Either sign, and eleven binary digits, so that each type holds it: bf16 with three of them 0.
+        unsigned digits = 1024 + random() % 1024;
+        if (c.scheme.getScales() == llm::ScaleType::BF16)
+          digits &= ~7U;
+        float value = (random() % 2 ? -1 : 1) * static_cast<float>(digits) * 0x1p-20F;
+        Bf16 half = c.scheme.getScales() == llm::ScaleType::F16 ? toHalf(value) : toBf16(value);
+        uint8_t *own = at + (c.scheme.getBands() ? 0 : n % 16 * size);
+        if (c.scheme.getBands() && n % 16 != 0)
+          std::memcpy(&value, own, 4);
+        else
+          std::memcpy(own, size == 4 ? static_cast<const void *>(&value) : &half, size);
+        double moved = 0;
+        if (c.scheme.getZeros()) {
+          bool nibbles = c.scheme.getStorage() == llm::Storage::Int4;
+          at[zerosAt + n % 16] = static_cast<uint8_t>(nibbles ? random() % 16 : random() % 256);
+          moved = at[zerosAt + n % 16] - (nibbles ? 8.0 : 128.0);
+        }
+        for (uint64_t k = g * group; k < std::min(c.columns, (g + 1) * group); ++k)
+          weight[n * c.columns + k] = (weight[n * c.columns + k] - moved) * value;
+      }
+  }
 };
 
 void check(const Shape &c, const std::vector<unsigned> &counts) {
-  std::string what = std::to_string(c.rows) + " x " + std::to_string(c.columns) + ", scheme " +
-                     std::to_string(static_cast<int>(c.scheme)) + (c.bias ? ", bias" : "") + ", output " +
-                     std::to_string(static_cast<int>(c.output));
+  std::string what = std::to_string(c.rows) + " x " + std::to_string(c.columns) + ", scheme " + c.scheme.spelled() +
+                     (c.bias ? ", bias" : "") + ", output " + std::to_string(static_cast<int>(c.output));
   SCOPED_TRACE(what);
   Layer layer(c);
-  bool integer = c.scheme == LinearScheme::Int8PerToken;
+  bool integer = integerDots(c.scheme);
   Kernel decode(
       [&](auto module, auto &target, auto name) { return emitLinearDecode(module, target, name, c.config()); });
   Kernel prefill(
@@ -138,23 +187,26 @@ void check(const Shape &c, const std::vector<unsigned> &counts) {
         double sum = 0, magnitude = 0;
         if (n < c.rows) {
           for (uint64_t k = 0; k < c.columns; ++k) {
-            double a = integer ? xq[t * c.columns + k] : toFloat(x[t * c.columns + k]);
+            double a =
+                integer ? static_cast<double>(xScales[t]) * xq[t * c.columns + k] : toFloat(x[t * c.columns + k]);
             sum += a * layer.weight[n * c.columns + k];
             magnitude += std::abs(a * layer.weight[n * c.columns + k]);
           }
-          if (integer) {
-            sum *= static_cast<double>(layer.channel[n]) * xScales[t];
+          if (integer)
             magnitude = std::abs(sum);
-          }
           if (c.bias) {
             sum += layer.bias[n];
             magnitude += std::abs(layer.bias[n]);
           }
         }
         // fp32 sums in any order: 2^-24 of the terms' magnitude an addition, in random directions, so 2^-20 is ample to
-        // a thousand terms; the decode kernel's group dot adds 128 times x first, which costs it two bits more. Integer
-        // dots are exact and round three times. Then one rounding to bf16.
-        double absolute = magnitude * (c.scheme == LinearScheme::Int8Group32 ? 0x1p-18 : integer ? 0x1p-22 : 0x1p-20);
+        // a thousand terms. The decode kernel adds codes that are moved up by 128 (int8, all of a byte) or 136 (int4,
+        // all of a nibble, four times smaller than that on average) times x first: two and five bits more. Integer dots
+        // are exact and round three times. Then one rounding to bf16.
+        double absolute = magnitude * (integer                                       ? 0x1p-22
+                                       : !c.scheme.scaled()                          ? 0x1p-20
+                                       : c.scheme.getStorage() == llm::Storage::Int4 ? 0x1p-15
+                                                                                     : 0x1p-18);
         difference.expect(got[t * outStride + n], sum, absolute, wide ? 0 : 0x1.01p-8,
                           "token " + std::to_string(t) + ", row " + std::to_string(n));
       }
@@ -162,15 +214,25 @@ void check(const Shape &c, const std::vector<unsigned> &counts) {
   }
 }
 
-std::string nameOf(const testing::TestParamInfo<LinearScheme> &info) {
-  constexpr std::array kNames = {"Bf16", "Int8PerToken", "Int8Group32"};
-  return kNames.at(static_cast<size_t>(info.param));
-}
+std::string nameOf(const testing::TestParamInfo<llm::SchemeAttr> &info) { return info.param.spelled(); }
 
-class Linear : public testing::TestWithParam<LinearScheme> {};
-INSTANTIATE_TEST_SUITE_P(Schemes, Linear,
-                         testing::Values(LinearScheme::Bf16, LinearScheme::Int8PerToken, LinearScheme::Int8Group32),
-                         nameOf);
+class Linear : public testing::TestWithParam<llm::SchemeAttr> {};
+
+using llm::ScaleType;
+using llm::Storage;
+INSTANTIATE_TEST_SUITE_P(
+    Schemes, Linear,
+    testing::Values(scheme(Storage::BF16), scheme(Storage::Int8, 0, false, {}, false, llm::Activation::Int8PerToken),
+                    scheme(Storage::Int8), scheme(Storage::Int8, 32), scheme(Storage::Int8, 64),
+                    scheme(Storage::Int8, 128), scheme(Storage::Int8, 64, /*zeros=*/true),
+                    scheme(Storage::Int8, 128, false, ScaleType::BF16), scheme(Storage::Int4),
+                    scheme(Storage::Int4, 32), scheme(Storage::Int4, 64), scheme(Storage::Int4, 128),
+                    scheme(Storage::Int4, 32, /*zeros=*/true), scheme(Storage::Int4, 64, /*zeros=*/true),
+                    scheme(Storage::Int4, 128, /*zeros=*/true),
+                    scheme(Storage::Int4, 128, /*zeros=*/true, ScaleType::BF16), scheme(Storage::Fp8),
+                    scheme(Storage::Fp8, 0, false, {}, /*bands=*/true),
+                    scheme(Storage::Fp8, 128, false, {}, /*bands=*/true), scheme(Storage::Fp8, 128)),
+    nameOf);
 
 TEST_P(Linear, Square) { check({.rows = 64, .columns = 64, .scheme = GetParam()}, {0, 1, 15, 16, 17, 64, 65}); }
 TEST_P(Linear, RowsPadded) { check({.rows = 48, .columns = 80, .scheme = GetParam(), .bias = true}, {0, 1, 17, 64}); }
@@ -180,6 +242,9 @@ TEST_P(Linear, BothOdd) {
 }
 TEST_P(Linear, OddWithBias) {
   check({.rows = 97, .columns = 48, .scheme = GetParam(), .bias = true, .output = LinearOutput::Logits}, {0, 3});
+}
+TEST_P(Linear, OneRow) {
+  check({.rows = 1, .columns = 200, .scheme = GetParam(), .output = LinearOutput::F32}, {0, 5});
 }
 TEST_P(Linear, RealShape) { check({.rows = 576, .columns = 1536, .scheme = GetParam()}, {0, 17}); }
 // Enough row tiles that a wave takes several.

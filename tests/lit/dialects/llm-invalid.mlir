@@ -37,20 +37,44 @@ module attributes {llm.fact = 3 : i64} {
 // -----
 
 // llm.scheme R1
-// expected-error @+1 {{a group is a positive multiple of 32 elements of int8, got group = 16 of int8}}
+// expected-error @+1 {{a group is a power of two from 32 to 1024 elements of int8, int4 or fp8, got group = 16 of int8}}
 llm.weight @w from "w" : tensor<32x32xf32> {scheme = #llm.scheme<int8, group = 16>}
 
 // -----
 
 // llm.scheme R1
-// expected-error @+1 {{a group is a positive multiple of 32 elements of int8, got group = 32 of bf16}}
+// expected-error @+1 {{a group is a power of two from 32 to 1024 elements of int8, int4 or fp8, got group = 32 of bf16}}
 llm.weight @w from "w" : tensor<32x32xf32> {scheme = #llm.scheme<bf16, group = 32>}
 
 // -----
 
 // llm.scheme R2
-// expected-error @+1 {{int8_per_token activations need int8 storage with one scale a channel, got bf16 with group = 0}}
+// expected-error @+1 {{int8_per_token activations need int8 storage with one f32 scale a channel, got bf16 with group = 0, scales = f32}}
 llm.weight @w from "w" : tensor<32x32xf32> {scheme = #llm.scheme<bf16, activation = int8_per_token>}
+
+// -----
+
+// llm.scheme R3
+// expected-error @+1 {{zero points belong to int8 and int4, got fp8}}
+llm.weight @w from "w" : tensor<32x32xf32> {scheme = #llm.scheme<fp8, zeros>}
+
+// -----
+
+// llm.scheme R4
+// expected-error @+1 {{bands belong to fp8, got int4}}
+llm.weight @w from "w" : tensor<32x32xf32> {scheme = #llm.scheme<int4, bands>}
+
+// -----
+
+// llm.scheme R5
+// expected-error @+1 {{bf16 has no scales, got scales = f16}}
+llm.weight @w from "w" : tensor<32x32xf32> {scheme = #llm.scheme<bf16, scales = f16>}
+
+// -----
+
+// llm.scheme syntax
+// expected-error @+1 {{unknown type of scales 'f8'}}
+llm.weight @w from "w" : tensor<32x32xf32> {scheme = #llm.scheme<int8, scales = f8>}
 
 // -----
 
@@ -61,7 +85,7 @@ llm.weight @w from "w" : tensor<32x32xf32> {scheme = #llm.scheme<int3>}
 // -----
 
 // llm.scheme syntax
-// expected-error @+1 {{expected 'group' or 'activation', got 'block'}}
+// expected-error @+1 {{expected 'group', 'scales', 'zeros', 'bands' or 'activation', got 'block'}}
 llm.weight @w from "w" : tensor<32x32xf32> {scheme = #llm.scheme<int8, block = 32>}
 
 // -----
@@ -99,6 +123,12 @@ llm.weight @w : tensor<2xf32> value dense<1.0> : tensor<3xf32>
 // llm.weight R4
 // expected-error @+1 {{expected a weight of rank 2 for scheme int8, got 'tensor<32xf32>'}}
 llm.weight @w from "w" : tensor<32xf32> {scheme = #llm.scheme<int8>}
+
+// -----
+
+// llm.weight R5
+// expected-error @+1 {{expected 'stored' to be a scheme of codes, of a weight of rank 2 that a tensor holds, got bf16}}
+llm.weight @w from "w" : tensor<32x32xf32> {stored = #llm.scheme<bf16>}
 
 // -----
 

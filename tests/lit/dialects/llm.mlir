@@ -10,6 +10,10 @@ module attributes {llm.facts = {architecture = "llama", context_length = 2048 : 
   llm.weight @embed from "model.embed" : tensor<48x32xf32> {scheme = #llm.scheme<bf16>}
   // CHECK: llm.weight @head from "model.embed" : tensor<48x32xf32> {scheme = #llm.scheme<int8, group = 32>}
   llm.weight @head from "model.embed" : tensor<48x32xf32> {scheme = #llm.scheme<int8, group = 32>}
+  // CHECK: llm.weight @awq from "awq" : tensor<48x32xf32> {scheme = #llm.scheme<int4, group = 32, zeros>, stored = #llm.scheme<int4, group = 32, zeros>}
+  llm.weight @awq from "awq" : tensor<48x32xf32> {scheme = #llm.scheme<int4, group = 32, scales = f16, zeros>, stored = #llm.scheme<int4, group = 32, zeros>}
+  // CHECK: llm.weight @blocks from "b" : tensor<48x32xf32> {scheme = #llm.scheme<fp8, group = 128, scales = bf16, bands>}
+  llm.weight @blocks from "b" : tensor<48x32xf32> {scheme = #llm.scheme<fp8, group = 128, bands, scales = bf16>}
   // CHECK: llm.weight @norm from "model.norm" : tensor<32xf32> {scheme = #llm.scheme<f32>}
   llm.weight @norm from "model.norm" : tensor<32xf32> {scheme = #llm.scheme<f32>}
   // CHECK: llm.weight @freq : tensor<8xf32> value dense<{{.*}}> : tensor<8xf32>

@@ -21,6 +21,9 @@ llm.weight @model.layers.1.mlp.up_proj.weight from "u" : tensor<64x32xf32> {sche
 llm.weight @model.layers.0.input_layernorm.weight from "model.layers.0.input_layernorm.weight" : tensor<32xf32>
 // CHECK: llm.weight @rope.inv_freq : tensor<2xf32> value {{.*}} {scheme = #llm.scheme<f32>}
 llm.weight @rope.inv_freq : tensor<2xf32> value dense<1.0> : tensor<2xf32>
+// What a checkpoint stores quantised stays as it is, whatever the recipe.
+// CHECK: llm.weight @model.layers.1.mlp.gate_proj.weight {{.*}} {scheme = #llm.scheme<int4, group = 32, zeros>, stored = #llm.scheme<int4, group = 32, zeros>}
+llm.weight @model.layers.1.mlp.gate_proj.weight from "g" : tensor<64x32xf32> {stored = #llm.scheme<int4, group = 32, zeros>}
 // The head shares the embedding's tensor, and has a scheme of its own.
 // W8A8: llm.weight @lm_head.weight from "model.embed_tokens.weight" {{.*}} {scheme = #llm.scheme<int8, group = 32>}
 llm.weight @lm_head.weight from "model.embed_tokens.weight" : tensor<48x32xf32>
