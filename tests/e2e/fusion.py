@@ -3,8 +3,9 @@
 the logits of the full compile bit for bit, by prefill and step by step, on both chips. And they do what they are for:
 launches a token fall by half, activation bytes by a third.
 
-usage: fusion.py BUILD_FOLDER bf16|int8 [CASE]     (int8: every layer in w8a8, so that all that reads one norm has one scheme;
-CASE: of tests/goldens, else the trained checkpoint, for which launches and bytes are checked too)"""
+usage: fusion.py BUILD_FOLDER bf16|int8|codes [CASE]   (int8: every layer in w8a8, so that all that reads one norm has one
+scheme; codes: several schemes of weights alone; CASE: of tests/goldens, else the trained checkpoint, for which launches and
+bytes are checked too)"""
 
 import json
 import sys
@@ -12,11 +13,20 @@ import sys
 import support
 
 FUSIONS = ["merge-linears", "fuse-silu-mul", "fuse-rope-append", "fuse-residual-add", "fuse-norm-quantize"]
-INT8 = """name: "int8"
+RECIPES = {
+    "int8": """name: "int8"
 rules { pattern: "model.embed_tokens.weight" scheme: "bf16" }
 rules { pattern: "lm_head.weight" scheme: "int8_g32" }
 rules { pattern: "model.layers.*" scheme: "w8a8" }
-"""
+""",
+    "codes": """name: "codes"
+rules { pattern: "model.embed_tokens.weight" scheme: "bf16" }
+rules { pattern: "lm_head.weight" scheme: "int8_g64" }
+rules { pattern: "*.self_attn.*" scheme: "int4_g32_zp" }
+rules { pattern: "*.down_proj.*" scheme: "int4_g128" }
+rules { pattern: "*" scheme: "fp8" }
+""",
+}
 # Not a multiple of a tile of tokens, and long enough for two blocks of the cache.
 LENGTH = 21
 
@@ -34,9 +44,9 @@ def body(session, recipe, case=None):
     vocabulary = json.loads((checkpoint / "config.json").read_text())["vocab_size"]
     tokens = [(7 * i * i + 3) % vocabulary for i in range(LENGTH)]
     full = session.work / "full.ingot"
-    if recipe == "int8":
-        recipe = session.work / "int8.textproto"
-        recipe.write_text(INT8)
+    if recipe in RECIPES:
+        text, recipe = RECIPES[recipe], session.work / f"{recipe}.textproto"
+        recipe.write_text(text)
     if not session.compile(checkpoint, full, recipe):
         return
     wanted = {(target, steps): session.logits(full, tokens, target, steps) for target in support.TARGETS
