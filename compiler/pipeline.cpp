@@ -2,8 +2,11 @@
 
 #include <chrono>
 #include <filesystem>
+#include <fstream>
 #include <future>
 #include <map>
+
+#include <xxhash.h>
 
 #include "absl/strings/str_cat.h"
 #include "codegen/compile.h"
@@ -18,7 +21,10 @@
 #include "models/declaration.h"
 #include "models/recipe.h"
 #include "passes/Passes.h"
+#include "runtime/tokenizer/special_tokens.h"
+#include "runtime/tokenizer/tokenizer.h"
 #include "llvm/Support/FileSystem.h"
+#include "llvm/Support/Path.h"
 
 using namespace mlir;
 
@@ -179,6 +185,64 @@ absl::StatusOr<OwningOpRef<ModuleOp>> runPhases(MLIRContext &context, const Chec
   return module;
 }
 
+// The first request.calibrationTokens of the text.
+static absl::StatusOr<std::vector<int32_t>> calibrationTokens(const CompileRequest &request,
+                                                              const Checkpoint &checkpoint, std::string &text) {
+  constexpr size_t largest = 64 << 20;
+  std::ifstream file(request.calibration, std::ios::binary);
+  if (file) {
+    text.resize(largest + 1);
+    file.read(text.data(), static_cast<std::streamsize>(text.size()));
+    text.resize(static_cast<size_t>(file.gcount()));
+  }
+  if (!file.is_open() || file.bad() || (file.fail() && !file.eof()))
+    return absl::NotFoundError(absl::StrCat("calibration text ", request.calibration, ": cannot be read"));
+  if (text.size() > largest)
+    return absl::InvalidArgumentError(absl::StrCat("calibration text ", request.calibration, ": larger than ", largest,
+                                                   " bytes; a few thousand words are enough"));
+  auto tokenizer = Tokenizer::create(checkpoint.tokenizer());
+  if (!tokenizer.ok())
+    return absl::InvalidArgumentError(
+        absl::StrCat("calibration text needs the model's tokenizer: ", std::string(tokenizer.status().message())));
+  std::vector<int32_t> tokens = (*tokenizer)->encode(text, {.addBos = (*tokenizer)->addsBos()});
+  if (tokens.size() < 16)
+    return absl::InvalidArgumentError(
+        absl::StrCat("calibration text ", request.calibration, ": ", tokens.size(), " tokens, expected at least 16"));
+  tokens.resize(std::min<size_t>(tokens.size(), request.calibrationTokens));
+  return tokens;
+}
+
+absl::StatusOr<std::unique_ptr<Checkpoint>> openCheckpoint(const CompileRequest &request, CompileReport &report) {
+  auto checkpoint = Checkpoint::open(request.model);
+  if (!checkpoint.ok() || request.calibration.empty())
+    return checkpoint;
+  std::string text;
+  auto tokens = calibrationTokens(request, **checkpoint, text);
+  if (!tokens.ok())
+    return tokens.status();
+  DialectRegistry registry;
+  registerCodegenDialects(registry);
+  MLIRContext context(registry);
+  CompileRequest quiet = request;
+  quiet.progress = nullptr;
+  quiet.dumpDirectory.clear();
+  auto module = runPhases(context, **checkpoint, quiet, "annotate");
+  if (!module.ok())
+    return module.status();
+  auto search = searchScales(**module, **checkpoint, *tokens, [&](uint64_t done, uint64_t total) {
+    if (request.progress)
+      request.progress("calibrating", done, total);
+  });
+  if (!search.ok())
+    return search.status();
+  report.calibration =
+      absl::StrCat(llvm::sys::path::filename(request.calibration).str(), ", ", tokens->size(), " tokens, xxh3 ",
+                   absl::Hex(XXH3_64bits(text.data(), text.size()), absl::kZeroPad16));
+  report.scales = std::move(search->choices);
+  report.unscaled = std::move(search->declined);
+  return rescaled(std::move(*checkpoint), std::move(search->rescalings));
+}
+
 absl::Status compileModel(const CompileRequest &request, CompileReport &report) {
   auto tell = [&](const std::string &phase, uint64_t done = 0, uint64_t total = 0) {
     if (request.progress)
@@ -196,7 +260,7 @@ absl::Status compileModel(const CompileRequest &request, CompileReport &report) 
       return absl::InvalidArgumentError(absl::StrCat("cannot make ", request.dumpDirectory, ": ", error.message()));
 
   tell("reading the checkpoint");
-  auto checkpoint = Checkpoint::open(request.model);
+  auto checkpoint = openCheckpoint(request, report);
   if (!checkpoint.ok())
     return checkpoint.status();
 
@@ -250,6 +314,7 @@ absl::Status compileModel(const CompileRequest &request, CompileReport &report) 
   provenance.set_recipe(recipe->name);
   provenance.set_recipe_text(recipe->text);
   provenance.mutable_disabled_passes()->Add(request.disabledPasses.begin(), request.disabledPasses.end());
+  provenance.set_calibration(report.calibration);
   provenance.set_source((*checkpoint)->sourceName());
   provenance.set_source_digest((*checkpoint)->digest());
   provenance.mutable_skipped_tensors()->Add(report.skippedTensors.begin(), report.skippedTensors.end());

@@ -11,11 +11,13 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "compiler/activation_aware.h"
 #include "compiler/checkpoint/checkpoint.h"
 #include "compiler/pass_report.h"
 #include "compiler/quantization_report.h"
@@ -28,6 +30,8 @@ struct CompileRequest {
   std::string output; // the artifact; with stopAfter the IR ("-": standard output)
   std::vector<std::string> targets;
   std::string recipe = "bf16";
+  std::string calibration;                 // a text file to choose scales of int4 by; empty: none
+  uint64_t calibrationTokens = 512;        // of it
   std::vector<std::string> disabledPasses; // of `fusionNames`
   bool explainQuantization = false;        // fill CompileReport::weights, which reads the checkpoint once more
   int64_t contextLength = 0;               // 0: the model's own
@@ -44,9 +48,15 @@ struct CompileReport {
   uint64_t weightBytes = 0, codeBytes = 0, kernels = 0;
   std::vector<std::string> skippedTensors;
   PassReport passes;
+  std::string calibration;         // what was calibrated with, for provenance
+  std::vector<ScaleChoice> scales; // what came of it
+  std::vector<std::string> unscaled;
   std::vector<WeightReport> weights;
   uint64_t requantized = 0; // weights that the checkpoint stores quantised and the recipe quantises again
 };
+
+// Opens request.model. With calibration text, a checkpoint of the same model with rescaled weights (AWQ).
+absl::StatusOr<std::unique_ptr<Checkpoint>> openCheckpoint(const CompileRequest &request, CompileReport &report);
 
 // Runs the phases up to and with `last` on a checkpoint: an `llm` or `exec` module. Also writes request.dumpDirectory.
 absl::StatusOr<mlir::OwningOpRef<mlir::ModuleOp>> runPhases(mlir::MLIRContext &context, const Checkpoint &checkpoint,

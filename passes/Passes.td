@@ -25,7 +25,7 @@ def Annotate : Pass<"annotate", "::mlir::ModuleOp"> {
   }];
   let dependentDialects = ["::ingot::llm::LlmDialect"];
   let options = [Option<"recipe", "recipe", "std::string", /*default=*/"\"bf16\"",
-                        "A recipe's name (bf16, w8a8) or a file">];
+                        "A recipe's name (bf16, w8a8, int4) or a file">];
 }
 
 def InsertQuantize : Pass<"insert-quantize", "::mlir::ModuleOp"> {

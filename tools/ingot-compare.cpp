@@ -134,7 +134,8 @@ public:
 };
 
 struct Arguments {
-  std::string artifact, model, recipe, tokens, device = "auto", target;
+  std::string artifact, model, recipe, calibration, tokens, device = "auto", target;
+  uint64_t calibrationTokens = CompileRequest().calibrationTokens;
   double tolerance = 0.05;
   bool verbose = false;
   int length = 20, steps = 4;
@@ -166,20 +167,29 @@ absl::Status compare(const Arguments &arguments) {
   if (!opened.ok())
     return opened.status();
   std::shared_ptr<const Artifact> artifact = std::move(*opened);
-  auto checkpoint = Checkpoint::open(arguments.model);
+  const Manifest &manifest = artifact->manifest();
+  CompileRequest request;
+  request.model = arguments.model;
+  request.recipe = arguments.recipe.empty() ? manifest.provenance().recipe() : arguments.recipe;
+  request.calibration = arguments.calibration;
+  request.calibrationTokens = arguments.calibrationTokens;
+  CompileReport report;
+  auto checkpoint = openCheckpoint(request, report);
   if (!checkpoint.ok())
     return checkpoint.status();
-  const Manifest &manifest = artifact->manifest();
   if ((*checkpoint)->digest() != manifest.provenance().source_digest())
     return absl::InvalidArgumentError(absl::StrCat(arguments.artifact, " was made from ",
                                                    manifest.provenance().source(), ", and ", arguments.model,
                                                    " is another file"));
+  if (report.calibration != manifest.provenance().calibration())
+    return absl::InvalidArgumentError(
+        absl::StrCat(arguments.artifact, " was calibrated with ",
+                     manifest.provenance().calibration().empty() ? "nothing" : manifest.provenance().calibration(),
+                     ", --calibrate is ", report.calibration.empty() ? "nothing" : report.calibration));
 
   mlir::DialectRegistry registry;
   registerCodegenDialects(registry);
   mlir::MLIRContext context(registry);
-  CompileRequest request;
-  request.recipe = arguments.recipe.empty() ? manifest.provenance().recipe() : arguments.recipe;
   request.disabledPasses.assign(manifest.provenance().disabled_passes().begin(),
                                 manifest.provenance().disabled_passes().end());
   request.prefillChunk = manifest.facts().prefill_chunk();
@@ -260,6 +270,8 @@ int main(int argc, char **argv) {
                "ingot-compare");
   app.add_option("FILE", arguments.artifact, "The artifact")->required();
   app.add_option("MODEL", arguments.model, "The checkpoint it was made from")->required();
+  app.add_option("--calibrate", arguments.calibration, "The text it was calibrated with, if it was");
+  app.add_option("--calibrate-tokens", arguments.calibrationTokens, "Tokens of it")->capture_default_str();
   app.add_option("--recipe", arguments.recipe,
                  "The recipe it was made with, if that is a file (default: as the artifact says)");
   app.add_option("--tokens", arguments.tokens, "A JSON array of token ids to prefill (default: some ids)");

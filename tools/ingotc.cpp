@@ -26,7 +26,14 @@ int main(int argc, char **argv) {
   app.add_option("-o,--output", request.output, "The file to write (with --stop-after: IR, '-' for standard output)")
       ->required();
   app.add_option("--targets", targets, "Chips to make code for, separated by commas: " + all)->capture_default_str();
-  app.add_option("--recipe", request.recipe, "How weights are stored: bf16, w8a8, or a recipe file")
+  app.add_option("--recipe", request.recipe, "How weights are stored: bf16, w8a8, int4, or a recipe file")
+      ->capture_default_str();
+  auto *calibration =
+      app.add_option("--calibrate", request.calibration,
+                     "A text file to choose the scales of int4 weights by (AWQ); needs all weights in memory as fp32");
+  app.add_option("--calibrate-tokens", request.calibrationTokens, "Tokens of the text to use")
+      ->check(CLI::Range(16, 65536))
+      ->needs(calibration)
       ->capture_default_str();
   app.add_option("--context", request.contextLength, "The longest context, in tokens (default: the model's own)")
       ->check(CLI::PositiveNumber);
@@ -78,6 +85,8 @@ int main(int argc, char **argv) {
     std::fprintf(stderr, "ingotc: error: %s\n", std::string(status.message()).c_str());
     return 1;
   }
+  if (!report.calibration.empty() && !quiet)
+    std::fputs(ingot::scaleSearchSummary(report.scales, report.unscaled).c_str(), stderr);
   if (request.explainQuantization)
     std::fputs(ingot::quantizationTable(report.weights).c_str(), stdout);
   if (report.requantized > 0)

@@ -120,6 +120,7 @@ Json describe(const Artifact &artifact) {
       {"compiler", origin.compiler()},
       {"recipe", origin.recipe()},
       {"recipe_text", origin.recipe_text()},
+      {"calibration", origin.calibration()},
       {"source", origin.source()},
       {"source_digest", absl::StrFormat("%016x", origin.source_digest())},
       {"skipped_tensors", std::vector<std::string>(origin.skipped_tensors().begin(), origin.skipped_tensors().end())}};
@@ -135,8 +136,9 @@ void print(const Json &json) {
   absl::PrintF("model        %s (%s), %d layers, hidden size %d, vocabulary %d, context %d\n", text(json["model"]),
                text(json["architecture"]), facts["layers"].get<int>(), facts["hidden_size"].get<int>(),
                facts["vocabulary"].get<int>(), facts["context_length"].get<int>());
-  absl::PrintF("made by      %s from %s, recipe %s\n", text(origin["compiler"]), text(origin["source"]),
-               text(origin["recipe"]));
+  absl::PrintF("made by      %s from %s, recipe %s%s\n", text(origin["compiler"]), text(origin["source"]),
+               text(origin["recipe"]),
+               text(origin["calibration"]).empty() ? "" : ", calibrated with " + text(origin["calibration"]));
   absl::PrintF("tokenizer    %s, %d pieces, %s\n", text(json["tokenizer"]["kind"]),
                json["tokenizer"]["pieces"].get<int>(),
                json["tokenizer"]["chat_template"].get<bool>() ? "with a chat template" : "no chat template");
