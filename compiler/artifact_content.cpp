@@ -160,6 +160,7 @@ PackedWeight packedWeight(exec::WeightOp op) {
   }
   if (weight.layout == PackedWeight::Layout::Tile16)
     weight.scheme = weightScheme(op.getScheme());
+  weight.permuted = op.getPermuted();
   if (op.getSources())
     for (auto source : op.getSources()->getAsRange<StringAttr>())
       weight.sources.push_back(source.str());

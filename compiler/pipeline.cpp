@@ -64,8 +64,9 @@ const std::vector<std::string> &fusionNames() {
 // The passes of each phase, in the order they run. `declare` has none: the declaration emits its output directly.
 static void addPhase(const std::string &phase, const CompileRequest &request, OpPassManager &passes) {
   if (phase == "annotate") {
-    // First the weights, since whether activations are quantised is a fact of the weight they meet.
+    // First the weights, since what activations become is a fact of the weight they meet.
     passes.addPass(createAnnotate({.recipe = request.recipe}));
+    passes.addPass(createInsertGather());
     passes.addPass(createInsertQuantize());
   } else if (phase == "fuse") {
     for (const Fusion &fusion : fusions)

@@ -53,12 +53,13 @@ void noteStoredSchemes(ModuleOp module, const Checkpoint &checkpoint) {
       continue;
     const StoredQuantization &stored = *tensor->quantization;
     WeightScheme scheme;
-    if (stored.permutedColumns || !storedScheme(stored, tensor->columns(), scheme).ok() ||
-        !copiesCodes(scheme, stored, tensor->columns()))
+    if (!storedScheme(stored, tensor->columns(), scheme).ok() || !copiesCodes(scheme, stored, tensor->columns()))
       continue;
-    if (auto attribute =
-            schemeAttr(module.getContext(), scheme, stored.activation == StoredQuantization::Activation::Int8PerToken))
+    if (auto attribute = schemeAttr(module.getContext(), scheme,
+                                    stored.activation == StoredQuantization::Activation::Int8PerToken)) {
       op.setStoredAttr(attribute);
+      op.setPermuted(stored.permutedColumns);
+    }
   }
 }
 

@@ -49,7 +49,8 @@ def Exec_WeightOp : Op<ExecDialect, "weight", [Symbol]> {
   let summary = "a weight's place in the weights section";
   let description = [{
     Says where the packed form of a weight lies (values, then scales), how, and from which tensors of the checkpoint it
-    is made: their rows one after another. A weight that the configuration determines has a `value` and no sources. The
+    is made: their rows one after another. `permuted`: columns are stored in the order of their groups, and the order
+    follows the scales. A weight that the configuration determines has a `value` and no sources. The
     type is the logical one, `[N, K]` or `[N]`, before padding.
 
     ```mlir
@@ -64,7 +65,7 @@ def Exec_WeightOp : Op<ExecDialect, "weight", [Symbol]> {
   let arguments = (ins SymbolNameAttr:$sym_name, I64Attr:$offset, I64Attr:$bytes, Exec_Layout:$layout,
                        Llm_SchemeAttr:$scheme, OptionalAttr<StrArrayAttr>:$sources,
                        OptionalAttr<ElementsAttr>:$value, TypeAttrOf<AnyRankedTensor>:$type,
-                       OptionalAttr<StrAttr>:$sym_visibility);
+                       UnitAttr:$permuted, OptionalAttr<StrAttr>:$sym_visibility);
   let assemblyFormat = [{
     $sym_name `offset` $offset `bytes` $bytes $layout `:` $type (`from` $sources^)? (`value` $value^)?
     `scheme` qualified($scheme) attr-dict

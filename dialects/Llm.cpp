@@ -288,6 +288,8 @@ LogicalResult WeightOp::verify() {
   if (auto stored = getStored(); stored && (!stored->scaled() || type.getRank() != 2 || getValue()))
     return emitOpError() << "expected 'stored' to be a scheme of codes, of a weight of rank 2 that a tensor holds, got "
                          << stored->spelled() << " of " << type;
+  if (getPermuted() && !getStored())
+    return emitOpError() << "expected 'permuted' of a weight that has 'stored'";
   return success();
 }
 
@@ -552,6 +554,18 @@ LogicalResult LinearOp::verify() {
   return success();
 }
 
+static bool isPermuted(Operation *op, SymbolTableCollection &tables, FlatSymbolRefAttr name) {
+  auto weight = tables.lookupNearestSymbolFrom<WeightOp>(op, name);
+  return weight && weight.getPermuted();
+}
+
+LogicalResult GatherColumnsOp::verifySymbolUses(SymbolTableCollection &tables) {
+  auto weight = tables.lookupNearestSymbolFrom<WeightOp>(*this, getWeightAttr());
+  if (!weight || !weight.getPermuted() || widthOf(getX()) != weight.getTensorType().getShape().back())
+    return emitOpError() << "expected a permuted weight as wide as " << getX().getType() << ", got " << getWeightAttr();
+  return success();
+}
+
 LogicalResult LinearOp::verifySymbolUses(SymbolTableCollection &tables) {
   SchemeAttr common;
   for (auto [part, product] : llvm::enumerate(getProducts())) {
@@ -568,6 +582,8 @@ LogicalResult LinearOp::verifySymbolUses(SymbolTableCollection &tables) {
                            << " (" << name << ")";
     if (scheme)
       common = *scheme;
+    if (getGathered() && (getPartCount() != 1 || getScales() || !isPermuted(*this, tables, name)))
+      return emitOpError() << "expected bf16 rows and one permuted weight for 'gathered' columns, got " << getWeights();
     if (FlatSymbolRefAttr bias = getPartBias(part))
       if (failed(checkWeight(*this, tables, bias, {widthOf(product)})))
         return failure();

@@ -53,12 +53,14 @@ def Llm_WeightOp : Llm_Op<"weight", [Symbol]> {
 
     Rules: R1, the type is a static f32 tensor of rank 1 or 2; R2, exactly one of `from` and `value` is there; R3, `value`
     has the weight's type; R4, a scheme of codes belongs to a weight of rank 2; R5, `stored`, the scheme in which the
-    checkpoint's publisher quantised the tensor, is a scheme of codes of a weight of rank 2 that has a `from`.
+    checkpoint's publisher quantised the tensor, is a scheme of codes of a weight of rank 2 that has a `from`; R6,
+    `permuted` belongs to such a weight: its groups are not runs of columns, and it is stored column by column in the
+    order of its groups (GPTQ's act-order).
   }];
   let arguments = (ins SymbolNameAttr:$sym_name, OptionalAttr<StrAttr>:$source,
                        TypeAttrOf<AnyRankedTensor>:$type, OptionalAttr<ElementsAttr>:$value,
                        OptionalAttr<Llm_SchemeAttr>:$scheme, OptionalAttr<Llm_SchemeAttr>:$stored,
-                       OptionalAttr<StrAttr>:$sym_visibility);
+                       UnitAttr:$permuted, OptionalAttr<StrAttr>:$sym_visibility);
   let assemblyFormat = "$sym_name (`from` $source^)? `:` $type (`value` $value^)? attr-dict";
   let extraClassDeclaration = [{
     ::mlir::RankedTensorType getTensorType() { return ::llvm::cast<::mlir::RankedTensorType>(getType()); }
@@ -177,6 +179,9 @@ def Llm_LinearOp : Llm_SymbolUser<"linear", [RecursiveMemoryEffects, SingleBlock
 
     Several weights are several products in one launch, a result each. `merge-linears` makes such ops.
 
+    With `gathered` the columns of `x` are in the order in which the weight is stored (`llm.gather_columns`), and `w[n, k]`
+    is the column stored at k.
+
     An epilogue is what happens to the products before they are stored. Its block has an argument for each weight, of the
     type that product would be stored as; it holds ops of this dialect that work on one row at a time, and what it yields
     are the op's results. It may read values from outside, which are rows of the same tokens. An op means the same inside
@@ -197,10 +202,11 @@ def Llm_LinearOp : Llm_SymbolUser<"linear", [RecursiveMemoryEffects, SingleBlock
     int8 operands need weights whose scheme says `activation = int8_per_token`; R5, a bias is a weight `[N]`; R6, there is
     at least one weight and a product for each: the results, or the epilogue's arguments; R7, all weights that have a
     scheme have the same one; R8, the epilogue holds only ops that work row by row (`llm.silu_mul`, `llm.add`,
-    `llm.rope`, `llm.append`) and yields the results' types.
+    `llm.rope`, `llm.append`) and yields the results' types; R9, `gathered` belongs to bf16 rows and one weight, which is
+    `permuted`.
   }];
   let arguments = (ins TensorRankOf<[BF16, I8], [2]>:$x, Optional<Llm_Scales>:$scales,
-                       FlatSymbolRefArrayAttr:$weights, ArrayAttr:$biases);
+                       FlatSymbolRefArrayAttr:$weights, ArrayAttr:$biases, UnitAttr:$gathered);
   let results = (outs Variadic<TensorRankOf<[BF16, F32], [2]>>:$results);
   let regions = (region MaxSizedRegion<1>:$epilogue);
   let assemblyFormat = [{
@@ -231,6 +237,22 @@ def Llm_LinearOp : Llm_SymbolUser<"linear", [RecursiveMemoryEffects, SingleBlock
       return hasEpilogue() ? ::mlir::ValueRange(getEpilogue().getArguments()) : ::mlir::ValueRange(getResults());
     }
   }];
+}
+
+def Llm_GatherColumnsOp : Llm_SymbolUser<"gather_columns", [Pure, SameOperandsAndResultType]> {
+  let summary = "columns in the order in which a weight is stored";
+  let description = [{
+    `result[t, k] = x[t, order[k]]`, where column k of the stored weight is column `order[k]` of the model.
+
+    ```mlir
+    %g = llm.gather_columns %x, @down_proj.weight : tensor<?x1536xbf16>
+    ```
+
+    Rules: R1, the weight is `permuted`, and as wide as the operand.
+  }];
+  let arguments = (ins TensorRankOf<[BF16], [2]>:$x, FlatSymbolRefAttr:$weight);
+  let results = (outs TensorRankOf<[BF16], [2]>:$result);
+  let assemblyFormat = "$x `,` $weight attr-dict `:` type($x)";
 }
 
 def Llm_YieldOp : Op<LlmDialect, "yield", [Pure, Terminator, ReturnLike, HasParent<"LinearOp">]> {

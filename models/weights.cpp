@@ -30,7 +30,8 @@ mlir::FlatSymbolRefAttr WeightDeclarer::declare(const std::string &name, const s
   auto type = mlir::RankedTensorType::get(shape, builder_.getF32Type());
   auto loc = mlir::NameLoc::get(builder_.getStringAttr(name));
   llm::WeightOp::create(builder_, loc, builder_.getStringAttr(name), builder_.getStringAttr(source),
-                        mlir::TypeAttr::get(type), /*value=*/{}, /*scheme=*/{}, /*stored=*/{}, /*sym_visibility=*/{});
+                        mlir::TypeAttr::get(type), /*value=*/{}, /*scheme=*/{}, /*stored=*/{}, /*permuted=*/{},
+                        /*sym_visibility=*/{});
   return mlir::FlatSymbolRefAttr::get(builder_.getContext(), name);
 }
 
@@ -39,7 +40,7 @@ mlir::FlatSymbolRefAttr WeightDeclarer::constant(const std::string &name, const 
   auto loc = mlir::NameLoc::get(builder_.getStringAttr(name));
   llm::WeightOp::create(builder_, loc, builder_.getStringAttr(name), /*source=*/{}, mlir::TypeAttr::get(type),
                         mlir::DenseElementsAttr::get(type, llvm::ArrayRef<float>(values)), /*scheme=*/{},
-                        /*stored=*/{}, /*sym_visibility=*/{});
+                        /*stored=*/{}, /*permuted=*/{}, /*sym_visibility=*/{});
   return mlir::FlatSymbolRefAttr::get(builder_.getContext(), name);
 }
 

@@ -49,6 +49,7 @@ llm::LinearOp moveIntoEpilogue(llm::LinearOp linear, Operation *op) {
   OpBuilder b(linear);
   auto next = llm::LinearOp::create(b, linear.getLoc(), types, linear.getX(), linear.getScales(), linear.getWeights(),
                                     linear.getBiases());
+  next.setGathered(linear.getGathered());
   Region &epilogue = next.getEpilogue();
   SmallVector<Value> stored; // what the region yields now, a value for each result of `linear`
   if (linear.hasEpilogue()) {

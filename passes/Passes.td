@@ -51,6 +51,28 @@ def InsertQuantize : Pass<"insert-quantize", "::mlir::ModuleOp"> {
   let dependentDialects = ["::ingot::llm::LlmDialect"];
 }
 
+def InsertGather : Pass<"insert-gather", "::mlir::ModuleOp"> {
+  let summary = "Put activations into the order in which a weight is stored";
+  let description = [{
+    A checkpoint in act-order stores a weight column by column in the order of its groups. Where such codes are kept, the
+    activations are gathered in that order first.
+
+    Before, with `@w` permuted:
+    ```mlir
+    %y = llm.linear %x, @w : (tensor<?x64xbf16>) -> tensor<?x32xbf16>
+    ```
+    After:
+    ```mlir
+    %g = llm.gather_columns %x, @w : tensor<?x64xbf16>
+    %y = llm.linear %g, @w {gathered} : (tensor<?x64xbf16>) -> tensor<?x32xbf16>
+    ```
+
+    It declines linears that are gathered already, whose weight is not permuted, and whose weight has another scheme than
+    the stored one: it is rounded again, in the model's order.
+  }];
+  let dependentDialects = ["::ingot::llm::LlmDialect"];
+}
+
 def FuseNormQuantize : Pass<"fuse-norm-quantize", "::mlir::ModuleOp"> {
   let summary = "Make one op of a norm and the quantisation of its result";
   let description = [{

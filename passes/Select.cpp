@@ -37,7 +37,11 @@ struct WeightPlace {
   llm::SchemeAttr scheme;
   int64_t bytes = 0, offset = 0;
   int64_t rowBytes = 0; // of one row, for a table
+  int64_t order = 0;    // of its columns, from `offset` on; 0: the model's
 };
+
+// Whether its columns are stored in an order of their own.
+bool permuted(llm::WeightOp weight) { return weight.getPermuted() && weight.getScheme() == weight.getStored(); }
 
 Element elementOf(Value tensor) {
   return cast<RankedTensorType>(tensor.getType()).getElementType().isF32() ? Element::F32 : Element::Bf16;
@@ -173,6 +177,10 @@ private:
           return weight.emitOpError() << "has scheme f32, which no kernel multiplies by: expected bf16 or codes";
         place.bytes =
             linearBytes(scheme, static_cast<uint64_t>(type.getDimSize(0)), static_cast<uint64_t>(type.getDimSize(1)));
+        if (permuted(weight)) {
+          place.order = alignTo(place.bytes, 256);
+          place.bytes = place.order + columns * 4;
+        }
         break;
       }
       place.scheme = scheme;
@@ -193,7 +201,8 @@ private:
         if (weight.getSource())
           sources = b.getStrArrayAttr({*weight.getSource()});
         exec::WeightOp::create(b, weight.getLoc(), weight.getSymName(), place.offset, place.bytes, place.layout,
-                               place.scheme, sources, weight.getValueAttr(), weight.getTensorType(), StringAttr());
+                               place.scheme, sources, weight.getValueAttr(), weight.getTensorType(),
+                               place.order != 0, StringAttr());
       }
       if (isa<func::FuncOp, llm::WeightOp, llm::StateOp>(op))
         op.erase();
@@ -304,7 +313,7 @@ private:
     return llvm::TypeSwitch<Operation *, LogicalResult>(op)
         .Case<llm::EmbedOp, llm::RmsNormOp, llm::RmsNormQuantizeOp, llm::QuantizeOp, llm::LinearOp, llm::RopeOp,
               llm::AppendOp, llm::AttentionOp, llm::SiluMulOp, llm::AddOp, llm::LastTokenOp, llm::ArgmaxOp,
-              llm::SampleOp, llm::AdvanceOp>([&](auto typed) { return select(typed); })
+              llm::SampleOp, llm::AdvanceOp, llm::GatherColumnsOp>([&](auto typed) { return select(typed); })
         .Default([](Operation *other) { return other->emitOpError("has no kernel"); });
   }
 
@@ -376,6 +385,8 @@ private:
       return op.emitOpError() << "has an epilogue that no kernel has: " << why;
     if (integerDots(config.scheme) != static_cast<bool>(op.getScales()))
       return op.emitOpError("mixes an activation and a weight of different schemes: run insert-quantize first");
+    if ((weights.at(op.getPartWeight(0).getValue().str()).order != 0) != op.getGathered())
+      return op.emitOpError("has columns in another order than its weight: run insert-gather first");
     bool decode = dim(op.getX(), 0) == 1;
     SmallVector<Place> arguments;
     for (const LinearArgument &argument : linearArguments(config, decode)) {
@@ -412,6 +423,16 @@ private:
     launch(op, linearName(config, decode), decode, arguments, [&](llvm::StringRef n) {
       return decode ? emitLinearDecode(kernels, *target, n, config) : emitLinearPrefill(kernels, *target, n, config);
     });
+    return success();
+  }
+
+  LogicalResult select(llm::GatherColumnsOp op) {
+    auto columns = static_cast<uint64_t>(dim(op.getX(), 1));
+    Place order = weight(op.getWeightAttr());
+    order.offset += weights.at(op.getWeight().str()).order;
+    launch(op, "gather_columns_" + std::to_string(columns), dim(op.getX(), 0) == 1,
+           {define(op.getX()), order, define(op.getResult())},
+           [&](llvm::StringRef n) { return emitGatherColumns(kernels, *target, n, columns); });
     return success();
   }
 

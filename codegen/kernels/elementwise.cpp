@@ -1,5 +1,5 @@
-// Kernels that move or combine rows without looking across them: embedding, residual add, gated SiLU, the last token's
-// row.
+// Kernels that move or combine rows without looking across them: embedding, residual add, gated SiLU, columns in
+// another order, the last token's row.
 
 #include "codegen/kernels/kernels.h"
 #include "codegen/kernels/pieces.h"
@@ -60,6 +60,28 @@ LaunchShape emitElementwise(mlir::gpu::GPUModuleOp module, const TargetInfo &tar
     Val a = loadPiece(k, in, first, piece), b = loadPiece(k, in, second, piece);
     Val y = applyElementwise(k, op, a, b);
     storePiece(k, result, y, out, piece);
+  });
+  k.finish();
+  return {.kernel = name.str(), .x = x, .tokensPerWorkgroup = 1, .workgroupSize = kThreads};
+}
+
+LaunchShape emitGatherColumns(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
+                              uint64_t columns) {
+  KernelBuilder k(module, target, name, {Access::Read, Access::Read, Access::Write}, kThreads);
+  Val token = k.workgroupY();
+  Val from = rowOf(k, Element::Bf16, k.argument(0), token, columns);
+  Val to = rowOf(k, Element::Bf16, k.argument(2), token, columns);
+  unsigned x = overPieces(k, columns, [&](Val piece) {
+    Val order = k.load(k.vec(8, k.i32()), k.argument(1), piece * 32, 16);
+    std::vector<Val> gathered;
+    for (unsigned i = 0; i < 8; ++i) {
+      Val column = k.element(order, i);
+      // An artifact may hold anything.
+      column = k.select((column >= 0) & (column < static_cast<int64_t>(paddedRow(columns))), column,
+                        k.constant(paddedRow(columns) - 1));
+      gathered.push_back(k.load(k.bf16(), from, column * 2));
+    }
+    k.store(k.build(gathered), to, piece * 16);
   });
   k.finish();
   return {.kernel = name.str(), .x = x, .tokensPerWorkgroup = 1, .workgroupSize = kThreads};

@@ -115,6 +115,10 @@ Val applyElementwise(KernelBuilder &k, Elementwise op, Val a, Val b);
 LaunchShape emitElementwise(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
                             Elementwise op, Element in, Element out, uint64_t columns);
 
+// (x bf16, order u32 [columns padded], out bf16): out[k] = x[order[k]]. An order beyond the row reads its last element.
+LaunchShape emitGatherColumns(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
+                              uint64_t columns);
+
 // (step, x, out): the row of the chunk's last token.
 LaunchShape emitLastToken(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
                           Element element, uint64_t columns);

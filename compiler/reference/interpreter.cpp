@@ -66,6 +66,8 @@ private:
   absl::StatusOr<HostTensor> norm(llvm::StringRef weight, const llvm::APFloat &eps, const HostTensor &x,
                                   mlir::Type type);
   Results quantize(const HostTensor &x);
+  absl::StatusOr<std::vector<uint32_t>> columnOrder(llvm::StringRef weight);
+  absl::StatusOr<HostTensor> gather(llm::GatherColumnsOp op, const HostTensor &x);
   absl::StatusOr<Results> linear(llm::LinearOp op, const Values &values);
   absl::StatusOr<HostTensor> product(llm::LinearOp op, unsigned part, const HostTensor &x, const HostTensor *scales);
   absl::StatusOr<HostTensor> rope(llm::RopeOp op, const HostTensor &x);
@@ -254,12 +256,46 @@ Interpreter::Implementation::Results Interpreter::Implementation::quantize(const
   return {std::move(values), std::move(scales)};
 }
 
+absl::StatusOr<std::vector<uint32_t>> Interpreter::Implementation::columnOrder(llvm::StringRef name) {
+  auto op = symbols_.lookup<llm::WeightOp>(name);
+  const TensorInfo *tensor = op && op.getSource() ? checkpoint_.find(op.getSource()->str()) : nullptr;
+  if (!tensor || !tensor->quantization || !tensor->quantization->permutedColumns)
+    return absl::NotFoundError(
+        absl::StrCat(checkpoint_.sourceName(), ": weight @", name.str(),
+                     " has no order of its columns; was this module made from another checkpoint?"));
+  QuantizedRows row;
+  if (auto status = checkpoint_.readQuantized(*tensor, 0, 1, row); !status.ok())
+    return status;
+  return row.columnOrder;
+}
+
+absl::StatusOr<HostTensor> Interpreter::Implementation::gather(llm::GatherColumnsOp op, const HostTensor &x) {
+  auto order = columnOrder(op.getWeight());
+  if (!order.ok())
+    return order.status();
+  HostTensor result = floats(x.rows, x.columns);
+  for (int64_t t = 0; t < x.rows; ++t)
+    for (int64_t k = 0; k < x.columns; ++k)
+      result.floats[t * x.columns + k] = x.row(t)[(*order)[k]];
+  return result;
+}
+
 absl::StatusOr<Interpreter::Implementation::Results> Interpreter::Implementation::linear(llm::LinearOp op,
                                                                                          const Values &outside) {
   const HostTensor *scales = op.getScales() ? &outside.find(op.getScales())->second : nullptr;
   Results products;
+  HostTensor x = outside.find(op.getX())->second;
+  if (op.getGathered()) { // back into the model's order, which the weight is read in
+    auto order = columnOrder(op.getPartWeight(0).getValue());
+    if (!order.ok())
+      return order.status();
+    const std::vector<float> gathered = x.floats;
+    for (int64_t t = 0; t < x.rows; ++t)
+      for (int64_t k = 0; k < x.columns; ++k)
+        x.floats[t * x.columns + (*order)[k]] = gathered[t * x.columns + k];
+  }
   for (unsigned part = 0; part < op.getPartCount(); ++part) {
-    auto y = product(op, part, outside.find(op.getX())->second, scales);
+    auto y = product(op, part, x, scales);
     if (!y.ok())
       return y.status();
     products.push_back(std::move(*y));
@@ -449,6 +485,7 @@ absl::StatusOr<Interpreter::Implementation::Results> Interpreter::Implementation
         return quantize(*normalised);
       })
       .Case([&](llm::LinearOp o) { return linear(o, values); })
+      .Case([&](llm::GatherColumnsOp o) { return one(gather(o, in(o.getX()))); })
       .Case([&](llm::RopeOp o) { return one(rope(o, in(o.getX()))); })
       .Case([&](llm::AppendOp o) -> Outcome {
         if (auto status = append(o, in(o.getK()), in(o.getV())); !status.ok())

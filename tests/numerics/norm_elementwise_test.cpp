@@ -237,4 +237,29 @@ TEST(LastToken, IsTheLastRow) {
   }
 }
 
+// Bit for bit; an order beyond the row, as a damaged file may hold, stays inside it.
+TEST(GatherColumns, ReadsEachColumnWhereTheOrderSays) {
+  for (uint64_t columns : {64U, 80U, 1536U})
+    for (unsigned tokens : {1U, 5U}) {
+      SCOPED_TRACE(columns);
+      const uint64_t stride = paddedRow(columns);
+      std::vector<Bf16> x = normalBf16(tokens * columns, 41);
+      std::vector<int32_t> order(stride);
+      for (uint64_t k = 0; k < stride; ++k)
+        order[k] = static_cast<int32_t>(k < columns ? (k * 7 + 3) % columns : k);
+      order[5] = -1;
+      order[6] = 1 << 30;
+      Kernel kernel(
+          [&](auto module, auto &target, auto name) { return emitGatherColumns(module, target, name, columns); });
+      Buffer rows(padRows(x, columns)), table(order), out(tokens * stride * 2);
+      kernel.run(tokens, {&rows, &table, &out});
+      const std::vector<Bf16> got = out.read<Bf16>(), padded = padRows(x, columns);
+      for (unsigned t = 0; t < tokens; ++t)
+        for (uint64_t k = 0; k < stride; ++k) {
+          uint64_t from = k == 5 || k == 6 ? stride - 1 : static_cast<uint64_t>(order[k]);
+          ASSERT_EQ(got[t * stride + k], padded[t * stride + from]) << "token " << t << ", column " << k;
+        }
+    }
+}
+
 } // namespace

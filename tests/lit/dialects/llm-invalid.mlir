@@ -132,6 +132,32 @@ llm.weight @w from "w" : tensor<32x32xf32> {stored = #llm.scheme<bf16>}
 
 // -----
 
+// llm.weight R6
+// expected-error @+1 {{expected 'permuted' of a weight that has 'stored'}}
+llm.weight @w from "w" : tensor<32x32xf32> {permuted}
+
+// -----
+
+// llm.gather_columns R1
+llm.weight @w from "w" : tensor<32x32xf32>
+func.func @f(%x: tensor<?x32xbf16>) {
+  // expected-error @+1 {{expected a permuted weight as wide as 'tensor<?x32xbf16>', got @w}}
+  %y = llm.gather_columns %x, @w : tensor<?x32xbf16>
+  return
+}
+
+// -----
+
+// llm.linear R9
+llm.weight @w from "w" : tensor<8x32xf32>
+func.func @f(%x: tensor<?x32xbf16>) {
+  // expected-error @+1 {{expected bf16 rows and one permuted weight for 'gathered' columns, got [@w]}}
+  %y = llm.linear %x, @w {gathered} : (tensor<?x32xbf16>) -> tensor<?x8xbf16>
+  return
+}
+
+// -----
+
 // llm.state R1
 // expected-error @+1 {{expected kv_heads of at least 1, got 0}}
 llm.state @k key kv_heads 0 head_dim 16
