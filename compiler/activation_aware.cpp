@@ -233,14 +233,14 @@ absl::StatusOr<double> error(const Matrix &matrix, const std::vector<float> &x, 
 
 // mean(|x|) ^ exponent, so that the largest and smallest are each other's inverse.
 std::vector<float> scalesOf(const std::vector<double> &size, double exponent) {
-  std::vector<double> scales;
-  for (double mean : size)
-    scales.push_back(std::max(std::pow(mean, exponent), kSmallestScale));
+  std::vector<double> scales(size.size());
+  std::transform(size.begin(), size.end(), scales.begin(),
+                 [&](double mean) { return std::max(std::pow(mean, exponent), kSmallestScale); });
   const auto [low, high] = std::minmax_element(scales.begin(), scales.end());
   const double middle = std::sqrt(*low * *high);
-  std::vector<float> result;
-  for (double scale : scales)
-    result.push_back(static_cast<float>(scale / middle));
+  std::vector<float> result(scales.size());
+  std::transform(scales.begin(), scales.end(), result.begin(),
+                 [&](double scale) { return static_cast<float>(scale / middle); });
   return result;
 }
 

@@ -26,7 +26,7 @@ LaunchShape emitLinearPrefill(mlir::gpu::GPUModuleOp module, const TargetInfo &t
   bool integer = integerDots(c.scheme), widens = widensCodes(c.scheme), grouped = widens && c.scheme.getGroup() != 0;
   // A step takes 32 bytes of x, or 32 columns of codes that become two fragments of bf16.
   unsigned columnsOfStep = widens ? 32 : columnsOfTile(c.scheme), bytesOfX = widens ? 64 : 32;
-  auto bytesOfStep = static_cast<int64_t>(columnsOfStep * 2 * c.scheme.bits()); // of 16 rows of the weight
+  int64_t bytesOfStep = int64_t{2} * columnsOfStep * c.scheme.bits(); // of 16 rows of the weight
   uint64_t steps = paddedRow(c.columns) / columnsOfStep;
   Codes codes(k, c.scheme, c.columns);
   uint64_t xStride = paddedRow(c.columns) * (integer ? 1 : 2);
