@@ -132,13 +132,31 @@ static llvm::SmallVector<Value> unwrap(const std::vector<Val> &values) {
 }
 
 std::vector<Val> KernelBuilder::forLoop(Val lower, Val upper, Val step, const std::vector<Val> &carried,
-                                        const std::function<std::vector<Val>(Val, std::vector<Val>)> &body) {
+                                        const std::function<std::vector<Val>(Val, std::vector<Val>)> &body,
+                                        unsigned unroll) {
   auto wrapAll = [&](ValueRange values) {
     std::vector<Val> result;
     for (Value v : values)
       result.push_back(wrap(v));
     return result;
   };
+  if (unroll > 1) {
+    // Whole blocks of rounds, then what is left. LLVM's own unrolling keeps a test between two rounds where it knows
+    // the loop to be short, and the scheduler moves no load across.
+    std::vector<Val> state = carried;
+    state.push_back(lower);
+    state = forLoop(lower, upper - step * static_cast<int64_t>(unroll - 1), step * static_cast<int64_t>(unroll), state,
+                    [&](Val first, std::vector<Val> now) {
+                      now.pop_back();
+                      for (unsigned i = 0; i < unroll; ++i)
+                        now = body(first + step * static_cast<int64_t>(i), std::move(now));
+                      now.push_back(first + step * static_cast<int64_t>(unroll));
+                      return now;
+                    });
+    Val next = state.back();
+    state.pop_back();
+    return forLoop(next, upper, step, state, body);
+  }
   auto loop = scf::ForOp::create(b, location, lower.value(), upper.value(), step.value(), unwrap(carried),
                                  [&](OpBuilder &inner, Location, Value i, ValueRange state) {
                                    OpBuilder::InsertPoint outer = b.saveInsertionPoint();

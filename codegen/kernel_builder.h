@@ -119,9 +119,11 @@ public:
   void scheduleFence();
 
   // Control.
-  // for (i = lower; i < upper; i += step), carrying values; returns what the body returned last.
+  // for (i = lower; i < upper; i += step), carrying values; returns what the body returned last. `unroll` rounds are
+  // one piece of code for the scheduler, which begins with all their loads; the order of the operations on what is
+  // carried stays.
   std::vector<Val> forLoop(Val lower, Val upper, Val step, const std::vector<Val> &carried,
-                           const std::function<std::vector<Val>(Val, std::vector<Val>)> &body);
+                           const std::function<std::vector<Val>(Val, std::vector<Val>)> &body, unsigned unroll = 1);
   void ifThen(Val condition, const std::function<void()> &body);
   std::vector<Val> ifElse(Val condition, const std::function<std::vector<Val>()> &then,
                           const std::function<std::vector<Val>()> &otherwise);

@@ -35,6 +35,9 @@ struct TargetInfo {
   unsigned ldsPerWorkgroup; // bytes
   unsigned lastLevelCache;  // bytes
   double bandwidth;         // bytes a second of memory, theoretical
+  double clock;             // Hz, the highest the maker states
+  double latency;           // seconds from a load to its data from busy memory; assumed
+  double loadBytesPerClock; // from a compute unit's cache to its registers; assumed
 };
 
 std::span<const TargetInfo> allTargets();

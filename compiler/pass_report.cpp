@@ -1,7 +1,5 @@
 #include "compiler/pass_report.h"
 
-#include <vector>
-
 #include "absl/strings/str_format.h"
 #include "mlir/IR/Remarks.h"
 
@@ -39,14 +37,22 @@ private:
 
 } // namespace
 
-std::string PassReport::text() const {
+std::vector<std::string> PassReport::inOrder() const {
   std::vector<std::pair<unsigned, std::string>> order;
   order.reserve(passes.size());
   for (const auto &[pass, counts] : passes)
     order.emplace_back(counts.order, pass);
   std::sort(order.begin(), order.end());
+  std::vector<std::string> names;
+  names.reserve(order.size());
+  for (auto &[index, pass] : order)
+    names.push_back(std::move(pass));
+  return names;
+}
+
+std::string PassReport::text() const {
   std::string text;
-  for (const auto &[index, pass] : order) {
+  for (const std::string &pass : inOrder()) {
     absl::StrAppendFormat(&text, "%s\n", pass);
     const Counts &counts = passes.at(pass);
     for (const auto &[what, times] : counts.rewritten)
@@ -57,6 +63,16 @@ std::string PassReport::text() const {
       absl::StrAppendFormat(&text, "  %s: %s\n", name, value);
   }
   return text;
+}
+
+nlohmann::ordered_json PassReport::json() const {
+  auto list = nlohmann::ordered_json::array();
+  for (const std::string &pass : inOrder()) {
+    const Counts &counts = passes.at(pass);
+    list.push_back(
+        {{"pass", pass}, {"rewritten", counts.rewritten}, {"declined", counts.declined}, {"figures", counts.figures}});
+  }
+  return list;
 }
 
 void collectRemarks(MLIRContext &context, PassReport &report) {

@@ -4,8 +4,10 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "mlir/IR/MLIRContext.h"
+#include "nlohmann/json.hpp"
 
 namespace ingot {
 
@@ -20,6 +22,11 @@ struct PassReport {
 
   // One line a pass and reason, with a heading.
   std::string text() const;
+  // A list, in the order of `text`.
+  nlohmann::ordered_json json() const;
+
+private:
+  std::vector<std::string> inOrder() const;
 };
 
 // Collects the remarks of everything that runs in `context` into `report`, which outlives the context.

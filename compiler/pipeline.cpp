@@ -306,6 +306,7 @@ absl::Status compileModel(const CompileRequest &request, CompileReport &report) 
     report.kernels += object.kernels.size();
   }
   std::string bundle = bundleCodeObjects(objects);
+  report.kernelShapes = explainKernels(*module, *code);
 
   auto manifest = makeManifest(*module, *code, (*checkpoint)->tokenizer());
   if (!manifest.ok())

@@ -19,6 +19,7 @@
 #include "absl/status/statusor.h"
 #include "compiler/activation_aware.h"
 #include "compiler/checkpoint/checkpoint.h"
+#include "compiler/kernel_report.h"
 #include "compiler/pass_report.h"
 #include "compiler/quantization_report.h"
 #include "mlir/IR/BuiltinOps.h"
@@ -52,6 +53,7 @@ struct CompileReport {
   std::vector<ScaleChoice> scales; // what came of it
   std::vector<std::string> unscaled;
   std::vector<WeightReport> weights;
+  std::vector<KernelReport> kernelShapes;
   uint64_t requantized = 0; // weights that the checkpoint stores quantised and the recipe quantises again
 };
 

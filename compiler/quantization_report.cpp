@@ -109,4 +109,17 @@ std::string quantizationTable(const std::vector<WeightReport> &weights) {
   return text;
 }
 
+nlohmann::ordered_json quantizationJson(const std::vector<WeightReport> &weights) {
+  auto list = nlohmann::ordered_json::array();
+  for (const WeightReport &weight : weights)
+    list.push_back({{"weight", weight.name},
+                    {"stored", weight.stored},
+                    {"scheme", weight.scheme},
+                    {"rule", weight.rule},
+                    {"bytes", weight.bytes},
+                    {"relative_error", weight.relativeError},
+                    {"cosine", weight.cosine}});
+  return list;
+}
+
 } // namespace ingot

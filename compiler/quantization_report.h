@@ -9,6 +9,7 @@
 #include "compiler/checkpoint/checkpoint.h"
 #include "mlir/IR/BuiltinOps.h"
 #include "models/recipe.h"
+#include "nlohmann/json.hpp"
 
 namespace ingot {
 
@@ -26,5 +27,7 @@ absl::StatusOr<std::vector<WeightReport>> explainQuantization(mlir::ModuleOp mod
 
 // As a table.
 std::string quantizationTable(const std::vector<WeightReport> &weights);
+// As a list.
+nlohmann::ordered_json quantizationJson(const std::vector<WeightReport> &weights);
 
 } // namespace ingot

@@ -192,6 +192,7 @@ def Select : Pass<"select", "::mlir::ModuleOp"> {
     that a `codegen/kernels` emitter makes for its shape, scheme and phase (one token, or many); ops that need the same kernel
     share it. Each tensor becomes an `exec.buffer` of role `scratch` of its own, `plan-memory` merges them; what a function takes and
     returns becomes the buffers `@tokens`, `@logits` and `@all_logits`. Weights get their layout and place.
+    A kernel carries `exec.launch_shape`: what the cost function chose for it, and what bounds its grid.
 
     Before:
     ```mlir

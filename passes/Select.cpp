@@ -253,11 +253,34 @@ private:
 
   // Kernels and launches.
 
+  DictionaryAttr describe(const LaunchChoice &choice) {
+    Builder b(module.getContext());
+    return b.getDictionaryAttr({b.getNamedAttr("tiles", b.getI64IntegerAttr(choice.tiles)),
+                                b.getNamedAttr("waves", b.getI64IntegerAttr(choice.waves)),
+                                b.getNamedAttr("unroll", b.getI64IntegerAttr(choice.unroll)),
+                                b.getNamedAttr("bytes_in_flight", b.getI64IntegerAttr(choice.bytesInFlight)),
+                                b.getNamedAttr("modelled_seconds", b.getF64FloatAttr(choice.seconds))});
+  }
+  // Why the kernel is laid over the chip as it is: exec::kLaunchShape.
+  DictionaryAttr describe(const LaunchShape &shape) {
+    Builder b(module.getContext());
+    SmallVector<NamedAttribute> facts{b.getNamedAttr("bound", b.getStringAttr(shape.bound))};
+    if (shape.decision) {
+      facts.push_back(b.getNamedAttr("chosen", describe(shape.decision->chosen)));
+      facts.push_back(b.getNamedAttr("considered", b.getI64IntegerAttr(shape.decision->considered)));
+      if (shape.decision->runnerUp)
+        facts.push_back(b.getNamedAttr("runner_up", describe(*shape.decision->runnerUp)));
+    }
+    return b.getDictionaryAttr(facts);
+  }
+
   using Emit = llvm::function_ref<LaunchShape(llvm::StringRef name)>;
   void launch(Operation *op, const std::string &kernel, bool oneRow, ArrayRef<Place> arguments, Emit emit) {
     auto [entry, isNew] = cache.try_emplace(kernel);
-    if (isNew)
+    if (isNew) {
       entry->second = emit(kernel);
+      kernels.lookupSymbol(kernel)->setAttr(exec::kLaunchShape, describe(entry->second));
+    }
     LaunchShape shape = entry->second;
     if (oneRow && shape.tokensPerWorkgroup) { // one row, however many tokens the chunk has
       shape.tokensPerWorkgroup = 0;

@@ -13,7 +13,7 @@
 int main(int argc, char **argv) {
   ingot::CompileRequest request;
   std::string targets;
-  bool quiet = false, explainPasses = false;
+  bool quiet = false, explainPasses = false, explainKernels = false, asJson = false;
   for (const ingot::TargetInfo &target : ingot::allTargets())
     targets += (targets.empty() ? "" : ",") + std::string(target.name);
   const std::string all = targets;
@@ -46,6 +46,9 @@ int main(int argc, char **argv) {
   app.add_flag("--explain-quant", request.explainQuantization,
                "Print each weight's scheme, the rule that chose it, its bytes and its distance from the checkpoint");
   app.add_flag("--explain-passes", explainPasses, "Print what each pass rewrote, and what it declined and why");
+  app.add_flag("--explain-kernels", explainKernels,
+               "Print how each kernel is laid over its chip, what the cost function chose, and the runner-up");
+  app.add_flag("--json", asJson, "Print what the --explain options ask for as one JSON object on standard output");
   app.add_option("--stop-after", request.stopAfter, "Write the IR after this phase instead of an artifact")
       ->check(CLI::IsMember(ingot::phaseNames()));
   app.add_option("--dump-dir", request.dumpDirectory,
@@ -87,16 +90,29 @@ int main(int argc, char **argv) {
   }
   if (!report.calibration.empty() && !quiet)
     std::fputs(ingot::scaleSearchSummary(report.scales, report.unscaled).c_str(), stderr);
-  if (request.explainQuantization)
-    std::fputs(ingot::quantizationTable(report.weights).c_str(), stdout);
+  if (asJson) {
+    auto json = nlohmann::ordered_json::object();
+    if (explainPasses)
+      json["passes"] = report.passes.json();
+    if (request.explainQuantization)
+      json["weights"] = ingot::quantizationJson(report.weights);
+    if (explainKernels)
+      json["kernels"] = ingot::kernelJson(report.kernelShapes);
+    std::puts(json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace).c_str());
+  } else {
+    if (request.explainQuantization)
+      std::fputs(ingot::quantizationTable(report.weights).c_str(), stdout);
+    if (explainKernels)
+      std::fputs(ingot::kernelTable(report.kernelShapes).c_str(), stdout);
+    if (explainPasses)
+      std::fputs(report.passes.text().c_str(), stderr);
+  }
   if (report.requantized > 0)
     std::fprintf(
         stderr,
         "ingotc: warning: %llu weights are stored quantised, and the recipe stores them another way: their values "
         "are rounded a second time (--explain-quant shows by how much)\n",
         static_cast<unsigned long long>(report.requantized));
-  if (explainPasses)
-    std::fputs(report.passes.text().c_str(), stderr);
   if (quiet || !request.stopAfter.empty())
     return 0;
   double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

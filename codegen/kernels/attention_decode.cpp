@@ -42,9 +42,9 @@ std::pair<Val, Val> visibleBlocks(KernelBuilder &kb, Val position, uint64_t wind
 } // namespace
 
 unsigned attentionUnits(const TargetInfo &target, const AttentionConfig &c) {
-  // Two workgroups a compute unit, as far as the limit allows; whole workgroups.
+  // As wide as wanted, as far as the limit allows; whole workgroups.
   uint64_t across = c.kvHeads * headGroups(c).groups;
-  uint64_t workgroups = (2 * target.computeUnits + across - 1) / across;
+  uint64_t workgroups = (workgroupsWanted(target) + across - 1) / across;
   return static_cast<unsigned>(std::clamp<uint64_t>(workgroups * kWaves, kWaves, kMostUnits));
 }
 
@@ -149,7 +149,8 @@ LaunchShape emitAttentionDecode(mlir::gpu::GPUModuleOp module, const TargetInfo 
           .x = static_cast<unsigned>(c.kvHeads),
           .y = units / kWaves,
           .z = groups,
-          .workgroupSize = kWaves * target.waveSize};
+          .workgroupSize = kWaves * target.waveSize,
+          .bound = "positions are split " + std::to_string(kMostUnits) + " ways at most, which a second kernel reads"};
 }
 
 LaunchShape emitAttentionCombine(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
@@ -185,7 +186,10 @@ LaunchShape emitAttentionCombine(mlir::gpu::GPUModuleOp module, const TargetInfo
     kb.ifThen((head == static_cast<int64_t>(c.heads - 1)) & (kb.thread() < padding / 2),
               [&] { kb.store(kb.constant(0), out, kb.thread() * 4 + width * 2); });
   kb.finish();
-  return {.kernel = name.str(), .x = static_cast<unsigned>(c.heads), .workgroupSize = lanes};
+  return {.kernel = name.str(),
+          .x = static_cast<unsigned>(c.heads),
+          .workgroupSize = lanes,
+          .bound = "one workgroup a head"};
 }
 
 } // namespace ingot

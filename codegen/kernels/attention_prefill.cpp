@@ -141,7 +141,8 @@ LaunchShape emitAttentionPrefill(mlir::gpu::GPUModuleOp module, const TargetInfo
           .x = static_cast<unsigned>(c.heads),
           .tokensPerWorkgroup = kWaves * kQueries,
           .z = parts,
-          .workgroupSize = kWaves * target.waveSize};
+          .workgroupSize = kWaves * target.waveSize,
+          .bound = "64 queries of one head a workgroup"};
 }
 
 } // namespace ingot

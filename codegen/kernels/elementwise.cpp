@@ -7,6 +7,7 @@
 namespace ingot {
 
 static constexpr unsigned kThreads = 128;
+static constexpr const char *kBound = "a row has no more pieces of eight elements, one a lane";
 
 // Calls `body` with each piece of eight elements of a row, spread over the workgroups along x.
 static unsigned overPieces(KernelBuilder &k, uint64_t columns, const std::function<void(Val)> &body) {
@@ -36,7 +37,7 @@ LaunchShape emitEmbed(mlir::gpu::GPUModuleOp module, const TargetInfo &target, l
     storePiece(k, c.out, v, to, piece);
   });
   k.finish();
-  return {.kernel = name.str(), .x = x, .tokensPerWorkgroup = 1, .workgroupSize = kThreads};
+  return {.kernel = name.str(), .x = x, .tokensPerWorkgroup = 1, .workgroupSize = kThreads, .bound = kBound};
 }
 
 Val applyElementwise(KernelBuilder &k, Elementwise op, Val a, Val b) {
@@ -62,7 +63,7 @@ LaunchShape emitElementwise(mlir::gpu::GPUModuleOp module, const TargetInfo &tar
     storePiece(k, result, y, out, piece);
   });
   k.finish();
-  return {.kernel = name.str(), .x = x, .tokensPerWorkgroup = 1, .workgroupSize = kThreads};
+  return {.kernel = name.str(), .x = x, .tokensPerWorkgroup = 1, .workgroupSize = kThreads, .bound = kBound};
 }
 
 LaunchShape emitGatherColumns(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
@@ -94,7 +95,7 @@ LaunchShape emitLastToken(mlir::gpu::GPUModuleOp module, const TargetInfo &targe
   unsigned x = overPieces(
       k, columns, [&](Val piece) { storePiece(k, element, loadPiece(k, element, last, piece), k.argument(2), piece); });
   k.finish();
-  return {.kernel = name.str(), .x = x, .workgroupSize = kThreads};
+  return {.kernel = name.str(), .x = x, .workgroupSize = kThreads, .bound = kBound};
 }
 
 } // namespace ingot

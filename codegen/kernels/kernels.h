@@ -8,6 +8,7 @@
 #include <string>
 
 #include "codegen/kernel_builder.h"
+#include "codegen/launch_shape.h"
 #include "dialects/Llm.h"
 
 namespace ingot {
@@ -20,6 +21,10 @@ struct LaunchShape {
   std::string kernel;
   unsigned x = 1, y = 1, tokensPerWorkgroup = 0, z = 1;
   unsigned workgroupSize = 32;
+  // What bounds the grid, for those who find it narrow (`ingotc --explain-kernels`); from the decision, where there is
+  // one.
+  std::string bound = {};
+  std::optional<LaunchDecision> decision = {}; // where the cost function chose
 };
 
 // The arguments of each kernel are listed in order; all are global pointers.

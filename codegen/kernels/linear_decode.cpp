@@ -9,29 +9,26 @@
 
 namespace ingot {
 
-// Row tiles of each part that a wave keeps in registers (they share each load of x), and waves that split K.
-struct DecodeShape {
-  unsigned tiles, waves;
-};
-
-static DecodeShape chooseDecodeShape(const TargetInfo &target, const LinearConfig &c, LinearLayout layout) {
-  uint64_t rowTiles = 0, most = layout == LinearLayout::Zipped ? 2 : 4, steps = stepsOfK(c.scheme, c.columns);
+// What the cost function is told: tiles along the grid, bytes and registers of a step.
+static StreamedMatrix describe(const LinearConfig &c, LinearLayout layout) {
+  const bool zipped = layout == LinearLayout::Zipped, paired = layout == LinearLayout::Paired;
+  const uint64_t steps = stepsOfK(c.scheme, c.columns);
+  // Of the operand, a lane's bytes: as wide as the weight's codes, or bf16 where those widen.
+  const uint64_t operandBytes = widensCodes(c.scheme) ? columnsOfTile(c.scheme) : 16;
+  StreamedMatrix matrix{.rowTiles = 0,
+                        .streams = zipped ? static_cast<unsigned>(c.parts.size()) : 1,
+                        .steps = steps,
+                        .bytesPerStep =
+                            static_cast<unsigned>(kTileBytes + static_cast<int64_t>(groupsOfK(c.scheme, c.columns) *
+                                                                                    bytesOfRecord(c.scheme) / steps)),
+                        .operandLoads = static_cast<unsigned>(operandBytes / 16),
+                        .registersPerOperand = widensCodes(c.scheme) ? 16U : 4U, // f32, or pairs of bf16 that meet int4
+                        .leastTiles = paired ? 2U : 1U,
+                        .mostTiles = zipped || paired ? 2U : 4U};
   for (const LinearPart &part : c.parts)
-    rowTiles += paddedRow(part.rows) / 16;
-  if (layout == LinearLayout::Zipped)
-    rowTiles /= c.parts.size();
-  DecodeShape shape{1, 8};
-  // Wide matrices: more rows a wave, as long as there are two workgroups for each compute unit.
-  while (shape.tiles < most && rowTiles % (shape.tiles * 2) == 0 &&
-         rowTiles / (shape.tiles * 2) >= 2 * target.computeUnits)
-    shape.tiles *= 2;
-  if (layout == LinearLayout::Paired)
-    shape.tiles = 2;
-  // A wave with fewer than four steps of K does more adding up than multiplying. Nothing but K decides, so that the
-  // order of each sum, and with it the result, does not depend on what shares the launch.
-  while (shape.waves > 1 && steps / shape.waves < 4)
-    shape.waves /= 2;
-  return shape;
+    matrix.rowTiles += paddedRow(part.rows) / 16;
+  matrix.rowTiles /= matrix.streams;
+  return matrix;
 }
 
 // x's share of one step for this lane: what its half of a tile row meets.
@@ -92,7 +89,8 @@ LaunchShape emitLinearDecode(mlir::gpu::GPUModuleOp module, const TargetInfo &ta
                              const LinearConfig &c) {
   using Kind = LinearArgument::Kind;
   LinearLayout layout = layoutOf(c);
-  auto [tiles, waves] = chooseDecodeShape(target, c, layout);
+  LaunchDecision decision = chooseLaunch(target, describe(c, layout));
+  const unsigned tiles = decision.chosen.tiles, waves = decision.chosen.waves;
   bool zipped = layout == LinearLayout::Zipped, integer = integerDots(c.scheme), widens = widensCodes(c.scheme);
   unsigned partCount = c.parts.size(), sums = zipped ? tiles * partCount : tiles;
   std::vector<Access> access;
@@ -126,8 +124,9 @@ LaunchShape emitLinearDecode(mlir::gpu::GPUModuleOp module, const TargetInfo &ta
   }
 
   std::vector<Val> zeros(sums, integer ? k.constant(0) : k.constantF(0));
-  std::vector<Val> partial =
-      k.forLoop(wave, k.constant(steps), k.constant(waves), zeros, [&](Val step, std::vector<Val> acc) {
+  std::vector<Val> partial = k.forLoop(
+      wave, k.constant(steps), k.constant(waves), zeros,
+      [&](Val step, std::vector<Val> acc) {
         std::vector<Val> tile;
         tile.reserve(sums);
         for (const Stream &stream : streams)
@@ -143,7 +142,8 @@ LaunchShape emitLinearDecode(mlir::gpu::GPUModuleOp module, const TargetInfo &ta
           acc[i] = accumulate(k, codes, c.scheme, tile[i], x, group ? groupOf(streams[i], group) : streams[i].wholeRow,
                               acc[i]);
         return acc;
-      });
+      },
+      decision.chosen.unroll);
   for (Val &sum : partial)
     sum = sum + k.otherHalf(sum);
 
@@ -212,7 +212,11 @@ LaunchShape emitLinearDecode(mlir::gpu::GPUModuleOp module, const TargetInfo &ta
     });
   }
   k.finish();
-  return {.kernel = name.str(), .x = workgroupsOf(c, layout, tiles), .workgroupSize = waves * target.waveSize};
+  return {.kernel = name.str(),
+          .x = workgroupsOf(c, layout, tiles),
+          .workgroupSize = waves * target.waveSize,
+          .bound = decision.narrow,
+          .decision = decision};
 }
 
 } // namespace ingot

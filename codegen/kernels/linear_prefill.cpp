@@ -130,7 +130,8 @@ LaunchShape emitLinearPrefill(mlir::gpu::GPUModuleOp module, const TargetInfo &t
   return {.kernel = name.str(),
           .x = workgroupsOf(c, layout, tilesOfPart) / waves,
           .tokensPerWorkgroup = kTokens,
-          .workgroupSize = waves * target.waveSize};
+          .workgroupSize = waves * target.waveSize,
+          .bound = "64 rows and 64 tokens a workgroup"};
 }
 
 } // namespace ingot

@@ -73,7 +73,10 @@ LaunchShape emitNorm(mlir::gpu::GPUModuleOp module, const TargetInfo &target, ll
     k.ifThen(thread == 0, [&] { k.store(most / k.constantF(127), scales, token * 4); });
   }
   k.finish();
-  return {.kernel = name.str(), .tokensPerWorkgroup = 1, .workgroupSize = threads};
+  return {.kernel = name.str(),
+          .tokensPerWorkgroup = 1,
+          .workgroupSize = threads,
+          .bound = "one workgroup a token: a row is scaled by a figure of all of it"};
 }
 
 } // namespace ingot

@@ -11,6 +11,8 @@ namespace ingot {
 
 namespace {
 
+constexpr const char *kBound = "one workgroup a token: a row is a few loads a lane";
+
 // A workgroup's lanes for `items` pieces of work: whole waves, 64 ... 256.
 unsigned lanesFor(const TargetInfo &target, uint64_t items) {
   uint64_t waves = std::clamp<uint64_t>((items + target.waveSize - 1) / target.waveSize, 2, 8);
@@ -76,7 +78,7 @@ LaunchShape emitRope(mlir::gpu::GPUModuleOp module, const TargetInfo &target, ll
     kb.ifThen(kb.thread() < static_cast<int64_t>(padded - width),
               [&] { kb.store(kb.zero(kb.bf16()), out, kb.thread() * 2 + static_cast<int64_t>(width * 2)); });
   kb.finish();
-  return {.kernel = name.str(), .tokensPerWorkgroup = 1, .workgroupSize = lanes};
+  return {.kernel = name.str(), .tokensPerWorkgroup = 1, .workgroupSize = lanes, .bound = kBound};
 }
 
 LaunchShape emitAppend(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
@@ -100,7 +102,7 @@ LaunchShape emitAppend(mlir::gpu::GPUModuleOp module, const TargetInfo &target, 
            [&](Val piece) { kb.store(kb.load(sixteenBytes, k, piece * 16), kCache, piece * 256 + inBlock * 16); });
   forItems(kb, width, lanes, [&](Val e) { kb.store(kb.load(kb.i16(), v, e * 2), vCache, e * 32 + inBlock * 2); });
   kb.finish();
-  return {.kernel = name.str(), .tokensPerWorkgroup = 1, .workgroupSize = lanes};
+  return {.kernel = name.str(), .tokensPerWorkgroup = 1, .workgroupSize = lanes, .bound = kBound};
 }
 
 } // namespace ingot

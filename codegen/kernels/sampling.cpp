@@ -332,7 +332,10 @@ LaunchShape emitArgmaxPartial(mlir::gpu::GPUModuleOp module, const TargetInfo &t
     kb.store(index, kb.argument(1), kb.workgroupX() * 8 + 4);
   });
   kb.finish();
-  return {.kernel = name.str(), .x = kArgmaxWorkgroups, .workgroupSize = kLanes};
+  return {.kernel = name.str(),
+          .x = kArgmaxWorkgroups,
+          .workgroupSize = kLanes,
+          .bound = "a partial result each, which one wave then compares"};
 }
 
 LaunchShape emitArgmaxFinal(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name) {
@@ -348,7 +351,7 @@ LaunchShape emitArgmaxFinal(mlir::gpu::GPUModuleOp module, const TargetInfo &tar
   index = kb.select(index == kNoIndex, kb.constant(0), index);
   kb.ifThen(kb.lane() == 0, [&] { kb.store(index, kb.argument(1), kb.constant(0)); });
   kb.finish();
-  return {.kernel = name.str(), .workgroupSize = target.waveSize};
+  return {.kernel = name.str(), .workgroupSize = target.waveSize, .bound = "one wave compares all partial results"};
 }
 
 LaunchShape emitSample(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
@@ -356,7 +359,9 @@ LaunchShape emitSample(mlir::gpu::GPUModuleOp module, const TargetInfo &target, 
   KernelBuilder kb(module, target, name, {Access::Read, Access::Read, Access::Write}, Sampler::kLanes);
   Sampler(kb, vocabulary).emit();
   kb.finish();
-  return {.kernel = name.str(), .workgroupSize = Sampler::kLanes};
+  return {.kernel = name.str(),
+          .workgroupSize = Sampler::kLanes,
+          .bound = "one workgroup: every pass over the logits needs a sum of the one before"};
 }
 
 LaunchShape emitAdvance(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name) {
@@ -374,7 +379,7 @@ LaunchShape emitAdvance(mlir::gpu::GPUModuleOp module, const TargetInfo &target,
     kb.store(generated + 1, step, kb.constant(offsetof(Step, generated)));
   });
   kb.finish();
-  return {.kernel = name.str(), .workgroupSize = target.waveSize};
+  return {.kernel = name.str(), .workgroupSize = target.waveSize, .bound = "a few words of the step"};
 }
 
 } // namespace ingot
