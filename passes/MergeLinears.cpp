@@ -25,7 +25,7 @@ constexpr llvm::StringLiteral kName = "merge-linears";
 Location mergedLocation(ArrayRef<llm::LinearOp> linears) {
   llm::LinearOp first = linears.front();
   std::string label = llm::labelOf(first);
-  llvm::StringRef stem = llvm::StringRef(label).rsplit('.').first;
+  const std::string stem = llvm::StringRef(label).rsplit('.').first.str(); // its own: the label grows
   for (llm::LinearOp linear : linears.drop_front()) {
     std::string other = llm::labelOf(linear);
     auto [prefix, last] = llvm::StringRef(other).rsplit('.');
