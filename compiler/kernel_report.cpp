@@ -131,7 +131,9 @@ std::string kernelTable(const std::vector<KernelReport> &kernels) {
     if (k.chosen)
       absl::StrAppendFormat(&table, "      %s, best of %d\n", text(*k.chosen), k.considered);
     if (k.runnerUp)
-      absl::StrAppendFormat(&table, "      next: %s\n", text(*k.runnerUp));
+      absl::StrAppendFormat(&table, "      next%s: %s\n",
+                            k.runnerUp->seconds == k.chosen->seconds ? ", as fast with more registers" : "",
+                            text(*k.runnerUp));
   }
   return table;
 }

@@ -13,9 +13,11 @@
 #include "codegen/target.h"
 #include "compiler/artifact_content.h"
 #include "compiler/checkpoint/checkpoint.h"
+#include "compiler/layer_report.h"
 #include "compiler/stored_schemes.h"
 #include "mlir/IR/Diagnostics.h"
 #include "mlir/Parser/Parser.h"
+#include "mlir/Pass/PassInstrumentation.h"
 #include "mlir/Pass/PassManager.h"
 #include "mlir/Transforms/Passes.h"
 #include "models/declaration.h"
@@ -82,11 +84,11 @@ static void addPhase(const std::string &phase, const CompileRequest &request, Op
   }
 }
 
-static absl::Status writeText(const std::string &path, ModuleOp module) {
+template <typename T> static absl::Status writeText(const std::string &path, const T &content) {
   std::error_code error;
   llvm::raw_fd_ostream file(path, error);
   if (!error)
-    file << module;
+    file << content;
   file.close();
   if (error || file.has_error()) {
     file.clear_error();
@@ -110,6 +112,19 @@ public:
 
 private:
   ScopedDiagnosticHandler handler;
+};
+
+// Calls CompileRequest::afterPass.
+class AfterPass : public PassInstrumentation {
+public:
+  explicit AfterPass(const CompileRequest &request) : request(request) {}
+  void runAfterPass(Pass *pass, Operation *op) override {
+    if (auto module = dyn_cast<ModuleOp>(op))
+      request.afterPass(module, pass->getArgument().str(), pass->getDescription().str());
+  }
+
+private:
+  const CompileRequest &request;
 };
 
 // LLVM works on one target at a time, so every target gets a thread, with an MLIR context of its own.
@@ -169,9 +184,13 @@ absl::StatusOr<OwningOpRef<ModuleOp>> runPhases(MLIRContext &context, const Chec
       if (!declared.ok())
         return declared.status();
       module = std::move(*declared);
+      if (request.afterPass)
+        request.afterPass(*module, phase, "What the model computes, as its family declares it");
       noteStoredSchemes(*module, checkpoint);
     } else {
       PassManager passes(&context);
+      if (request.afterPass)
+        passes.addInstrumentation(std::make_unique<AfterPass>(request));
       addPhase(phase, request, passes);
       if (failed(passes.run(*module)))
         return absl::InvalidArgumentError(errors.message);
@@ -269,13 +288,24 @@ absl::Status compileModel(const CompileRequest &request, CompileReport &report) 
   registerCodegenDialects(registry);
   MLIRContext context(registry);
   collectRemarks(context, report.passes);
-  auto lowered = runPhases(context, **checkpoint, request, request.stopAfter.empty() ? "plan" : request.stopAfter);
+  LayerReport layer(request.reportLayer);
+  CompileRequest watched = request;
+  if (!request.report.empty())
+    watched.afterPass = [&](ModuleOp module, const std::string &pass, const std::string &summary) {
+      layer.record(module, pass, summary);
+    };
+  auto lowered = runPhases(context, **checkpoint, watched, request.stopAfter.empty() ? "plan" : request.stopAfter);
   if (!lowered.ok())
     return lowered.status();
+  if (!layer.error().empty())
+    return absl::InvalidArgumentError(layer.error());
   OwningOpRef<ModuleOp> module = std::move(*lowered);
   if (!request.stopAfter.empty())
     return writeText(request.output, *module);
   report.skippedTensors = llm::Facts::of(*module).skippedTensors;
+  if (!request.report.empty())
+    if (absl::Status s = writeText(request.report, layer.page(*module, recipe->name)); !s.ok())
+      return s;
 
   for (auto op : module->getOps<exec::WeightOp>()) {
     if (op.getValue())

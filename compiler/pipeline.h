@@ -37,10 +37,14 @@ struct CompileRequest {
   bool explainQuantization = false;        // fill CompileReport::weights, which reads the checkpoint once more
   int64_t contextLength = 0;               // 0: the model's own
   int64_t prefillChunk = 256;
+  std::string report;        // an HTML page of one layer, pass by pass (compiler/layer_report.h); empty: none
+  int64_t reportLayer = -1;  // which; negative: the middle one
   std::string stopAfter;     // a phase before codegen; empty: go to the end
   std::string dumpDirectory; // IR after each phase and each target's LLVM IR, assembly and code object; empty: none
   // Called as work proceeds. `done` and `total` count bytes while packing, else both are 0.
   std::function<void(const std::string &phase, uint64_t done, uint64_t total)> progress;
+  // Called after the declaration ("declare") and each pass, which says of itself what it does.
+  std::function<void(mlir::ModuleOp module, const std::string &pass, const std::string &summary)> afterPass;
 };
 
 // What a finished compile can tell.

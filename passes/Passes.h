@@ -23,4 +23,7 @@ namespace ingot {
 #define GEN_PASS_REGISTRATION
 #include "passes/Passes.h.inc"
 
+/// How many launches `select` makes of an op of `llm`.
+unsigned launchesOf(mlir::Operation *op);
+
 } // namespace ingot

@@ -591,4 +591,10 @@ struct SelectPass : impl::SelectBase<SelectPass> {
 
 } // namespace
 
+unsigned launchesOf(Operation *op) {
+  if (auto attention = dyn_cast<llm::AttentionOp>(op))
+    return dim(attention.getQ(), 0) == 1 ? 2 : 1; // of one token: partial softmaxes, then their combination
+  return isa<llm::ArgmaxOp>(op) ? 2 : 1;
+}
+
 } // namespace ingot

@@ -49,8 +49,15 @@ int main(int argc, char **argv) {
   app.add_flag("--explain-kernels", explainKernels,
                "Print how each kernel is laid over its chip, what the cost function chose, and the runner-up");
   app.add_flag("--json", asJson, "Print what the --explain options ask for as one JSON object on standard output");
-  app.add_option("--stop-after", request.stopAfter, "Write the IR after this phase instead of an artifact")
-      ->check(CLI::IsMember(ingot::phaseNames()));
+  auto *page =
+      app.add_option("--report", request.report,
+                     "Write an HTML page that shows a layer before and after each pass, with launches and bytes");
+  app.add_option("--report-layer", request.reportLayer, "Which layer --report shows (default: the middle one)")
+      ->check(CLI::NonNegativeNumber)
+      ->needs(page);
+  auto *stop = app.add_option("--stop-after", request.stopAfter, "Write the IR after this phase instead of an artifact")
+                   ->check(CLI::IsMember(ingot::phaseNames()));
+  stop->excludes(page); // a page needs all phases
   app.add_option("--dump-dir", request.dumpDirectory,
                  "Write here the IR after each phase, and LLVM IR, assembly and code object of each target's kernels");
   app.add_flag("-q,--quiet", quiet, "Print errors only");
