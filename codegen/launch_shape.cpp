@@ -84,8 +84,8 @@ LaunchDecision chooseLaunch(const TargetInfo &target, const StreamedMatrix &matr
   if (all.size() > 1)
     decision.runnerUp = all[1];
   if (decision.chosen.workgroups < workgroupsWanted(target))
-    decision.narrow = absl::StrFormat("%d row tiles, %d at least to a workgroup, and K splits into %d waves only",
-                                      matrix.rowTiles, matrix.leastTiles, decision.chosen.waves);
+    decision.narrow = absl::StrFormat("only %d row tiles, taken %d at a time (K's split follows from K)",
+                                      matrix.rowTiles, decision.chosen.tiles);
   return decision;
 }
 

@@ -55,7 +55,7 @@ TEST(ChooseLaunch, GivesTwoWorkgroupsAComputeUnitOrSaysWhyNot) {
 
 TEST(ChooseLaunch, SaysWhatBoundsANarrowGrid) {
   LaunchDecision decision = chooseLaunch(chip("gfx1151"), matrix(576, 576));
-  EXPECT_EQ(decision.narrow, "36 row tiles, 1 at least to a workgroup, and K splits into 8 waves only");
+  EXPECT_EQ(decision.narrow, "only 36 row tiles, taken 1 at a time (K's split follows from K)");
 }
 
 TEST(ChooseLaunch, KeepsToTheTilesAllowed) {

@@ -21,7 +21,7 @@ module attributes {llm.facts = {architecture = "llama", context_length = 64 : i6
 
   // CHECK: exec.target @gfx1151
   // CHECK: gpu.module @kernels
-  // CHECK-DAG: gpu.func @linear_w8a8_64x64
+  // CHECK-DAG: gpu.func @linear_w8a8_64x64({{.*}}exec.launch_shape = {bound = "only 4 row tiles, taken 1 at a time (K's split follows from K)", chosen = {bytes_in_flight = 4352 : i64, modelled_seconds = {{.*}}, tiles = 1 : i64, unroll = 2 : i64, waves = 1 : i64}, considered = 6 : i64, runner_up = {{.*}}unroll = 1 : i64
   // CHECK-DAG: gpu.func @linear_int8_g32_97x64_logits
   // CHECK: exec.program @decode weight_bytes 13440
   // CHECK-NEXT: exec.launch @kernels::@embed_97x64 grid(1, 1, 1) block 128 args(@step, @tokens, @weights, @decode.0)
