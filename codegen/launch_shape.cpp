@@ -56,13 +56,13 @@ LaunchChoice modelLaunch(const TargetInfo &target, const StreamedMatrix &matrix,
   const double memory = matrixBytes / target.bandwidth + operandLoads * loadSeconds / target.computeUnits;
 
   const uint64_t stepsOfWave = ceilDiv(matrix.steps, choice.waves); // whole blocks, then the rest one by one
-  const double waits = static_cast<double>(stepsOfWave / unroll + stepsOfWave % unroll) * target.latency;
+  const uint64_t waits = stepsOfWave / unroll + stepsOfWave % unroll;
   // The waves of a compute unit take turns on its path.
   const double turns = static_cast<double>(ceilDiv(resident, target.computeUnits) * choice.waves);
   const double loads = static_cast<double>(stepsOfWave * (sums + matrix.operandLoads)) * turns * loadSeconds;
   const double merge = choice.waves > 1 ? kMergeClocks / target.clock : 0;
   const double rounds = static_cast<double>(ceilDiv(choice.workgroups, residentOfUnit * target.computeUnits));
-  choice.seconds = std::max(memory, rounds * (waits + loads + merge));
+  choice.seconds = std::max(memory, rounds * (static_cast<double>(waits) * target.latency + loads + merge));
   return choice;
 }
 
