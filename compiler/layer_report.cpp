@@ -30,7 +30,7 @@ constexpr const char *kStyle = R"(
   --math-line: #cdb653; --other: #2c2d31; --other-line: #8f9197; --arrow: #868a93; --mark: #ff7a68; } }
 body { margin: 0 auto; max-width: 1240px; padding: 24px 20px 60px; background: var(--page); color: var(--ink);
   font: 15px/1.5 system-ui, sans-serif; }
-h1 { font-size: 26px; margin: 0 0 4px; } h2 { font-size: 19px; margin: 0; } p { margin: 4px 0; max-width: 80ch; }
+a { color: inherit; } h1 { font-size: 26px; margin: 0 0 4px; } h2 { font-size: 19px; margin: 0; } p { margin: 4px 0; max-width: 80ch; }
 .soft { color: var(--soft); } code, .number { font-family: ui-monospace, "DejaVu Sans Mono", monospace; }
 section { border-top: 1px solid var(--line); margin-top: 30px; padding-top: 18px; }
 .pair { display: grid; grid-template-columns: minmax(0, 1fr) minmax(0, 1fr); gap: 20px; margin-top: 12px; }
