@@ -185,6 +185,8 @@ private:
     });
     if (auto linear = dyn_cast<llm::LinearOp>(op))
       describe(linear, box);
+    for (Region &region : op->getRegions())
+      addParts(region, box);
     return box;
   }
 
@@ -205,12 +207,16 @@ private:
                                  .details = {shape(part)},
                                  .weights = {},
                                  .parts = {}});
-    if (!op.hasEpilogue())
+  }
+
+  // The ops of a region. Where boxes are there already they are what the block's arguments stand for.
+  static void addParts(Region &region, LayerBox &box) {
+    if (region.empty())
       return;
     llvm::DenseMap<Value, unsigned> made;
-    for (auto [part, product] : llvm::enumerate(op.getEpilogue().getArguments()))
-      made[product] = part;
-    for (Operation &inner : op.getEpilogue().front().without_terminator()) {
+    for (unsigned part = 0; part < box.parts.boxes.size(); ++part)
+      made[region.getArgument(part)] = part;
+    for (Operation &inner : region.front().without_terminator()) {
       unsigned index = box.parts.boxes.size();
       std::string kind = inner.getName().stripDialect().str();
       box.parts.boxes.push_back(
@@ -344,7 +350,8 @@ private:
 
   // Kernels are named after the op they are for.
   static std::string kindOf(llvm::StringRef kernel) {
-    for (const char *kind : {"rms_norm", "quantize", "linear", "rope", "append", "attention", "silu_mul", "add"})
+    for (const char *kind :
+         {"rms_norm", "quantize", "linear", "rope", "append", "attention", "silu_mul", "add", "gather_columns"})
       if (kernel.starts_with(kind))
         return kind;
     return kernel.str();

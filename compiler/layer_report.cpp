@@ -49,7 +49,7 @@ svg text { font: 11px ui-monospace, "DejaVu Sans Mono", "Liberation Mono", monos
 .product > rect { fill: var(--card); }
 .rms_norm > rect, .quantize > rect, .rms_norm_quantize > rect { fill: var(--norm); stroke: var(--norm-line); }
 .attention > rect, .append > rect { fill: var(--attention); stroke: var(--attention-line); }
-.rope > rect { fill: var(--rope); stroke: var(--rope-line); }
+.rope > rect, .gather_columns > rect { fill: var(--rope); stroke: var(--rope-line); }
 .add > rect, .silu_mul > rect { fill: var(--math); stroke: var(--math-line); }
 .outside > rect { fill: none; stroke: var(--soft); stroke-dasharray: 3 3; }
 .mark > rect { stroke: var(--mark); stroke-width: 2.5; } .before .mark > rect { stroke-dasharray: 6 4; }
@@ -62,9 +62,9 @@ svg text { font: 11px ui-monospace, "DejaVu Sans Mono", "Liberation Mono", monos
 struct Colour {
   const char *kind, *words;
 };
-constexpr Colour kLegend[] = {{"linear", "matrix product"}, {"rms_norm", "norm, quantisation"},
-                              {"rope", "rotation"},         {"attention", "attention, KV cache"},
-                              {"add", "sums and gates"},    {"outside", "other layers"}};
+constexpr Colour kLegend[] = {{"linear", "matrix product"},     {"rms_norm", "norm, quantisation"},
+                              {"rope", "rotation, reordering"}, {"attention", "attention, KV cache"},
+                              {"add", "sums and gates"},        {"outside", "other layers"}};
 
 std::set<std::string> keysOf(const LayerGraph &graph) {
   std::set<std::string> keys;

@@ -85,7 +85,7 @@ LaunchShape emitGatherColumns(mlir::gpu::GPUModuleOp module, const TargetInfo &t
     k.store(k.build(gathered), to, piece * 16);
   });
   k.finish();
-  return {.kernel = name.str(), .x = x, .tokensPerWorkgroup = 1, .workgroupSize = kThreads};
+  return {.kernel = name.str(), .x = x, .tokensPerWorkgroup = 1, .workgroupSize = kThreads, .bound = kBound};
 }
 
 LaunchShape emitLastToken(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,

@@ -8,8 +8,6 @@ import json
 
 import support
 
-FUSIONS_OFF = ["--disable-pass=merge-linears", "--disable-pass=fuse-silu-mul", "--disable-pass=fuse-rope-append"]
-
 
 def waves_by_columns(kernels):
     """{columns of the weight: waves along K} of the decode linears, by their names."""
@@ -52,7 +50,8 @@ def body(session, recipe):
                  and kernel["runner_up"]["modelled_seconds"] < kernel["chosen"]["modelled_seconds"]]
         session.check(not worse, f"{recipe}, {name}: what was chosen is what was built, and no slower than the next", worse)
 
-    split = waves_by_columns(kernels + explain("--explain-kernels", *FUSIONS_OFF)["kernels"])
+    unfused = explain("--explain-kernels", *(f"--disable-pass={fusion}" for fusion in session.fusions()))
+    split = waves_by_columns(kernels + unfused["kernels"])
     session.check(len(split) >= 2 and all(len(waves) == 1 for waves in split.values()),
                   f"{recipe}: waves along K depend on K and scheme alone", split)
     figures = {entry["pass"]: entry["figures"] for entry in report["passes"]}

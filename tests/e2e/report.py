@@ -10,7 +10,6 @@ import xml.etree.ElementTree as ElementTree
 
 import support
 
-FUSIONS = ["merge-linears", "fuse-silu-mul", "fuse-rope-append", "fuse-residual-add", "fuse-norm-quantize"]
 HTML, SVG = "{http://www.w3.org/1999/xhtml}", "{http://www.w3.org/2000/svg}"
 LETTER = 0.6 * 11  # a fixed-width font's, of the size in the style sheet
 
@@ -58,6 +57,7 @@ def drawing_faults(svg):
 def body(session, recipe):
     checkpoint, artifact = support.SOURCE / "models" / "trained" / "tiny-llama", session.work / "model.ingot"
     path = session.work / "layer.html"
+    fusions = session.fusions()
 
     def report(*flags):
         done = session.run("ingotc", checkpoint, "-o", artifact, f"--recipe={recipe}", "-q", f"--report={path}", *flags)
@@ -71,7 +71,7 @@ def body(session, recipe):
     rows = table(page)
     passes = [row[0] for row in rows]
     rewriting = [entry["pass"] for entry in json.loads(explained)["passes"] if entry["rewritten"]]
-    session.check(passes[0] == "declare" and passes[-1] == "select" and set(rewriting) & set(FUSIONS) <= set(passes),
+    session.check(passes[0] == "declare" and passes[-1] == "select" and set(rewriting) & set(fusions) <= set(passes),
                   f"{recipe}: every pass that rewrote something is a stage", (passes, rewriting))
     sections = [section.get("id") for section in page.iter(f"{HTML}section")]
     session.check(sections == [*passes, "plan-memory"], f"{recipe}: every stage has a section", sections)
@@ -101,9 +101,9 @@ def body(session, recipe):
     names = [text.text for picture in pictures for text in picture.iter(f"{SVG}text") if text.get("class") == "n"]
     session.check(names and not any("layers." in name for name in names), f"{recipe}: names are those within the layer", names)
 
-    _, page, decode, _ = report(*(f"--disable-pass={fusion}" for fusion in FUSIONS))
+    _, page, decode, _ = report(*(f"--disable-pass={fusion}" for fusion in fusions))
     rows = table(page)
-    session.check([row[0] for row in rows if row[0] in FUSIONS] == [] and rows[-1][2] == rows[-2][2] == decode,
+    session.check([row[0] for row in rows if row[0] in fusions] == [] and rows[-1][2] == rows[-2][2] == decode,
                   f"{recipe}: without fusions too", (rows, decode))
 
     artifact.unlink()

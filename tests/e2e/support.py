@@ -7,6 +7,7 @@ import json
 import math
 import os
 import pathlib
+import re
 import shutil
 import struct
 import subprocess
@@ -51,6 +52,10 @@ class Session:
         done = self.run("ingotc", model, "-o", artifact, f"--targets={','.join(targets)}", f"--recipe={recipe}", *flags)
         good = done.returncode == 0 and pathlib.Path(artifact).exists()
         return self.check(good, what or f"ingotc compiles {pathlib.Path(model).name} as {recipe}", done.stderr)
+
+    def fusions(self):
+        """The passes that ingotc can leave out, as its help lists them."""
+        return re.search(r"--disable-pass[^{]*{([^}]*)}", self.run("ingotc", "--help").stdout).group(1).split(",")
 
     def logits(self, artifact, tokens, target, steps=False):
         """Rows of logits, one array('f') a token; None after a failure, which has been reported."""
