@@ -87,8 +87,11 @@ public:
     for (auto weight : module.getOps<llm::WeightOp>())
       if (weight.getSource())
         ++sources[weight.getSource()->str()];
-    module.walk([&](llm::RmsNormOp norm) { add(norm, norm.getWeight().str(), /*foldsRows=*/false); });
-    module.walk([&](llm::SiluMulOp product) {
+    module.walk([&](llm::RmsNormOp norm) {
+      if (!norm.getHeads()) // whose weight is of a head, not of a row
+        add(norm, norm.getWeight().str(), /*foldsRows=*/false);
+    });
+    module.walk([&](llm::GatedMulOp product) {
       if (auto up = product.getUp().getDefiningOp<llm::LinearOp>();
           up && up.getProducts().size() == 1 && product.getUp().hasOneUse() && !up.getPartBias(0))
         add(product, up.getPartWeight(0).getValue().str(), /*foldsRows=*/true);

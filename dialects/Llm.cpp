@@ -20,6 +20,8 @@ static ParseResult parseParts(OpAsmParser &parser, ArrayAttr &weights, ArrayAttr
 static void printParts(OpAsmPrinter &printer, LinearOp op, ArrayAttr weights, ArrayAttr biases);
 static ParseResult parseEpilogue(OpAsmParser &parser, Region &epilogue);
 static void printEpilogue(OpAsmPrinter &printer, LinearOp op, Region &epilogue);
+static ParseResult parseBody(OpAsmParser &parser, Region &body);
+static void printBody(OpAsmPrinter &printer, HeadsOp op, Region &body);
 } // namespace ingot::llm
 
 #define GET_OP_CLASSES
@@ -428,11 +430,17 @@ LogicalResult EmbedOp::verifySymbolUses(SymbolTableCollection &tables) {
 LogicalResult RmsNormOp::verify() {
   if (failed(checkSameShape(*this, getX(), getResult())))
     return failure();
+  if (auto heads = getHeads()) {
+    auto count = static_cast<int64_t>(*heads);
+    if (count < 1 || widthOf(getX()) % count != 0)
+      return emitOpError() << "expected heads of at least 1 that divide the rows of " << getX().getType() << ", got "
+                           << count;
+  }
   return checkEps(*this, getEps());
 }
 
 LogicalResult RmsNormOp::verifySymbolUses(SymbolTableCollection &tables) {
-  return checkWeight(*this, tables, getWeightAttr(), {widthOf(getX())});
+  return checkWeight(*this, tables, getWeightAttr(), {widthOf(getX()) / static_cast<int64_t>(getHeads().value_or(1))});
 }
 
 LogicalResult QuantizeOp::inferReturnTypes(MLIRContext *, std::optional<Location>, Adaptor adaptor,
@@ -460,12 +468,14 @@ void LinearOp::build(OpBuilder &builder, OperationState &state, Type result, Val
 }
 
 void LinearOp::build(OpBuilder & /*builder*/, OperationState &state, TypeRange results, Value x, Value scales,
-                     ArrayAttr weights, ArrayAttr biases) {
+                     ArrayAttr weights, ArrayAttr biases, bool quantized) {
   state.addOperands(x);
   if (scales)
     state.addOperands(scales);
   state.getOrAddProperties<Properties>().weights = weights;
   state.getOrAddProperties<Properties>().biases = biases;
+  if (quantized)
+    state.getOrAddProperties<Properties>().quantized = UnitAttr::get(state.getContext());
   state.addTypes(results);
   state.addRegion();
 }
@@ -498,24 +508,46 @@ static void printParts(OpAsmPrinter &printer, LinearOp /*op*/, ArrayAttr weights
   });
 }
 
+// `(%a: type, ...) { ... }`
+static ParseResult parseRegionWithArguments(OpAsmParser &parser, Region &region) {
+  SmallVector<OpAsmParser::Argument> arguments;
+  if (parser.parseArgumentList(arguments, OpAsmParser::Delimiter::Paren, /*allowType=*/true))
+    return failure();
+  return parser.parseRegion(region, arguments);
+}
+
+static void printRegionWithArguments(OpAsmPrinter &printer, Region &region) {
+  printer << "(";
+  llvm::interleaveComma(region.getArguments(), printer,
+                        [&](BlockArgument argument) { printer.printRegionArgument(argument); });
+  printer << ") ";
+  printer.printRegion(region, /*printEntryBlockArgs=*/false);
+}
+
 // `epilogue(%a: type, ...) { ... }`, or nothing.
 static ParseResult parseEpilogue(OpAsmParser &parser, Region &epilogue) {
   if (failed(parser.parseOptionalKeyword("epilogue")))
     return success();
-  SmallVector<OpAsmParser::Argument> products;
-  if (parser.parseArgumentList(products, OpAsmParser::Delimiter::Paren, /*allowType=*/true))
-    return failure();
-  return parser.parseRegion(epilogue, products);
+  return parseRegionWithArguments(parser, epilogue);
 }
 
 static void printEpilogue(OpAsmPrinter &printer, LinearOp /*op*/, Region &epilogue) {
   if (epilogue.empty())
     return;
-  printer << "epilogue(";
-  llvm::interleaveComma(epilogue.getArguments(), printer,
-                        [&](BlockArgument product) { printer.printRegionArgument(product); });
-  printer << ") ";
-  printer.printRegion(epilogue, /*printEntryBlockArgs=*/false);
+  printer << "epilogue";
+  printRegionWithArguments(printer, epilogue);
+}
+
+// `body(%a: type, ...) { ... }`
+static ParseResult parseBody(OpAsmParser &parser, Region &body) {
+  if (parser.parseKeyword("body"))
+    return failure();
+  return parseRegionWithArguments(parser, body);
+}
+
+static void printBody(OpAsmPrinter &printer, HeadsOp /*op*/, Region &body) {
+  printer << "body";
+  printRegionWithArguments(printer, body);
 }
 
 LogicalResult LinearOp::verify() {
@@ -543,10 +575,12 @@ LogicalResult LinearOp::verify() {
     return emitOpError() << (quantized ? "expected 'scales' for int8 rows" : "expected no 'scales' for bf16 rows");
   if (quantized && cast<RankedTensorType>(getScales().getType()).getDimSize(0) != rowsOf(getX()))
     return emitOpError() << "expected a scale a row of " << getX().getType() << ", got " << getScales().getType();
+  if (quantized && getQuantized())
+    return emitOpError() << "expected bf16 rows to be quantized, got " << getX().getType();
   if (!hasEpilogue())
     return success();
   for (Operation &op : getEpilogue().front())
-    if (!isa<SiluMulOp, AddOp, RopeOp, AppendOp, YieldOp>(op))
+    if (!isa<GatedMulOp, AddOp, SoftcapOp, RopeOp, AppendOp, YieldOp>(op))
       return emitOpError() << "expected ops in the epilogue to work row by row, got " << op.getName();
   auto yield = dyn_cast<YieldOp>(getEpilogue().front().back());
   if (!yield || yield.getOperandTypes() != getResultTypes())
@@ -573,7 +607,7 @@ LogicalResult LinearOp::verifySymbolUses(SymbolTableCollection &tables) {
     if (failed(checkWeight(*this, tables, name, {widthOf(product), widthOf(getX())})))
       return failure();
     auto scheme = cast<WeightOp>(tables.lookupNearestSymbolFrom(*this, name)).getScheme();
-    if (getScales() && (!scheme || !scheme->quantizesActivations()))
+    if ((getScales() || getQuantized()) && (!scheme || !scheme->quantizesActivations()))
       return emitOpError() << "expected " << name
                            << " to have a scheme with activation = int8_per_token for int8 rows, "
                            << "got " << (scheme ? scheme->spelled() : "no scheme");
@@ -633,7 +667,54 @@ LogicalResult AttentionOp::verifySymbolUses(SymbolTableCollection &tables) {
   return checkState(*this, tables, getVStateAttr(), StateKind::Value, getKvHeads(), getHeadDim());
 }
 
-LogicalResult SiluMulOp::verify() { return checkSameShape(*this, getGate(), getResult()); }
+int64_t headDimOf(Operation *op) {
+  return llvm::TypeSwitch<Operation *, int64_t>(op)
+      .Case<RopeOp, AppendOp>([](auto typed) { return static_cast<int64_t>(typed.getHeadDim()); })
+      .Case([](RmsNormOp norm) {
+        return norm.getHeads() ? widthOf(norm.getX()) / static_cast<int64_t>(*norm.getHeads()) : 0;
+      })
+      .Default([](Operation *) { return 0; });
+}
+
+LogicalResult HeadsOp::verify() {
+  if (getBody().getArgumentTypes() != getInputs().getTypes())
+    return emitOpError() << "expected a block argument for each operand, of its type";
+  for (Value input : getInputs())
+    if (rowsOf(input) != rowsOf(getInputs().front()))
+      return emitOpError() << "expected operands to have the same first dimension, got "
+                           << getInputs().front().getType() << " and " << input.getType();
+  int64_t dim = 0;
+  for (Operation &op : getBody().front()) {
+    if (isa<YieldOp>(op))
+      continue;
+    int64_t mine = headDimOf(&op);
+    if (mine == 0)
+      return emitOpError() << "expected norms of heads, rotations and appends in the body, got " << op.getName();
+    if (dim != 0 && mine != dim)
+      return emitOpError() << "expected heads of one size, got " << dim << " and " << mine;
+    dim = mine;
+  }
+  auto yield = dyn_cast<YieldOp>(getBody().front().back());
+  if (dim == 0 || !yield || yield.getOperandTypes() != getResultTypes())
+    return emitOpError() << "expected the body to do something and yield the results' types";
+  return success();
+}
+
+LogicalResult GatedMulOp::verify() {
+  if (failed(checkSameShape(*this, getUp(), getResult())))
+    return failure();
+  if (rowsOf(getGate()) == rowsOf(getUp()) && (widthOf(getGate()) == widthOf(getUp()) || widthOf(getGate()) == 1))
+    return success();
+  return emitOpError() << "expected a gate of the shape of " << getUp().getType() << ", or of one column, got "
+                       << getGate().getType();
+}
+
+LogicalResult SoftcapOp::verify() {
+  float cap = getCap().convertToFloat();
+  if (std::isfinite(cap) && cap > 0)
+    return success();
+  return emitOpError() << "expected a finite cap greater than 0, got " << cap;
+}
 
 LogicalResult LastTokenOp::inferReturnTypes(MLIRContext *, std::optional<Location>, Adaptor adaptor,
                                             SmallVectorImpl<Type> &types) {

@@ -63,6 +63,9 @@ struct Facts {
 /// the op's own name.
 std::string labelOf(mlir::Operation *op);
 
+/// The head_dim of an op that works on heads (a norm of heads, a rotation, an append); 0 for every other.
+int64_t headDimOf(mlir::Operation *op);
+
 /// The weight that `name` refers to as seen from `user`; null if there is none.
 WeightOp lookupWeight(mlir::Operation *user, mlir::FlatSymbolRefAttr name);
 /// The state that `name` refers to as seen from `user`; null if there is none.

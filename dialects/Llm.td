@@ -112,19 +112,23 @@ def Llm_EmbedOp : Llm_SymbolUser<"embed", [Pure]> {
 def Llm_RmsNormOp : Llm_SymbolUser<"rms_norm", [Pure]> {
   let summary = "root mean square norm";
   let description = [{
-    For each row: `y = bf16(x * r * w)` with `r = 1 / sqrt(mean(x^2) + eps)`, all in fp32 and in this order: no
-    rounding happens between the normalisation and the multiplication by `w`.
+    For each row, or with `heads` for each of so many equal pieces of it: `y = x * r * w` with
+    `r = 1 / sqrt(mean(x^2) + eps)`, all in fp32 and in this order, rounded once to the result's type: no rounding happens
+    between the normalisation and the multiplication by `w`. A model that multiplies by `1 + w` declares that weight.
 
     ```mlir
     %y = llm.rms_norm %x, @model.norm.weight eps 9.99999974E-6 : tensor<?x576xf32> -> tensor<?x576xbf16>
+    %q = llm.rms_norm %p, @layers.0.q_norm eps 9.99999997E-7 heads 9 : tensor<?x576xf32> -> tensor<?x576xf32>
     ```
 
-    Rules: R1, the weight is `[H]`, where H is the width of the rows; R2, eps is finite and not negative;
-    R3, operand and result have the same shape.
+    Rules: R1, the weight is as wide as what is normalised: a row, or a head; R2, eps is finite and not negative;
+    R3, operand and result have the same shape; R4, `heads` is at least 1 and divides the width of the rows.
   }];
-  let arguments = (ins Llm_WideRows:$x, FlatSymbolRefAttr:$weight, F32Attr:$eps);
-  let results = (outs Llm_Rows:$result);
-  let assemblyFormat = "$x `,` $weight `eps` $eps attr-dict `:` type($x) `->` type($result)";
+  let arguments = (ins Llm_WideRows:$x, FlatSymbolRefAttr:$weight, F32Attr:$eps, OptionalAttr<I64Attr>:$heads);
+  let results = (outs Llm_WideRows:$result);
+  let assemblyFormat = [{
+    $x `,` $weight `eps` $eps (`heads` $heads^)? attr-dict `:` type($x) `->` type($result)
+  }];
   let hasVerifier = 1;
 }
 
@@ -177,6 +181,9 @@ def Llm_LinearOp : Llm_SymbolUser<"linear", [RecursiveMemoryEffects, SingleBlock
     With int8 operands and `scales`, the dot is exact in int32 and
     `result[t, n] = fp32(dot) * w_scale[n] * scales[t] + bias[n]`, in this order.
 
+    `quantized` says that the op itself makes int8 rows and scales of its bf16 operand, exactly as `llm.quantize` does, and
+    multiplies those. `fuse-quantize` makes such ops.
+
     Several weights are several products in one launch, a result each. `merge-linears` makes such ops.
 
     With `gathered` the columns of `x` are in the order in which the weight is stored (`llm.gather_columns`), and `w[n, k]`
@@ -192,25 +199,25 @@ def Llm_LinearOp : Llm_SymbolUser<"linear", [RecursiveMemoryEffects, SingleBlock
     %k = llm.linear %v scales %s, @k_proj.weight bias @k_proj.bias : (tensor<?x576xi8>, tensor<?xf32>) -> tensor<?x192xbf16>
     %h = llm.linear %x, @gate.weight, @up.weight : (tensor<?x576xbf16>) -> tensor<?x1536xbf16>
         epilogue(%g: tensor<?x1536xf32>, %u: tensor<?x1536xf32>) {
-      %m = llm.silu_mul %g, %u : tensor<?x1536xf32> -> tensor<?x1536xbf16>
+      %m = llm.gated_mul silu %g, %u : tensor<?x1536xf32>, tensor<?x1536xf32> -> tensor<?x1536xbf16>
       llm.yield %m : tensor<?x1536xbf16>
     }
     ```
 
     Rules: R1, each weight is `[N, K]`, where K is the operand's width and N its product's; R2, operand, products and
     results have the same first dimension; R3, int8 operands have scales, one a row, and bf16 operands have none; R4,
-    int8 operands need weights whose scheme says `activation = int8_per_token`; R5, a bias is a weight `[N]`; R6, there is
-    at least one weight and a product for each: the results, or the epilogue's arguments; R7, all weights that have a
-    scheme have the same one; R8, the epilogue holds only ops that work row by row (`llm.silu_mul`, `llm.add`,
-    `llm.rope`, `llm.append`) and yields the results' types; R9, `gathered` belongs to bf16 rows and one weight, which is
-    `permuted`.
+    int8 operands, and `quantized`, need weights whose scheme says `activation = int8_per_token`; R5, a bias is a weight
+    `[N]`; R6, there is at least one weight and a product for each: the results, or the epilogue's arguments; R7, all weights that have a
+    scheme have the same one; R8, the epilogue holds only ops that work row by row (`llm.gated_mul`, `llm.add`,
+    `llm.softcap`, `llm.rope`, `llm.append`) and yields the results' types; R9, `gathered` belongs to bf16 rows and one
+    weight, which is `permuted`; R10, only a bf16 operand is `quantized`.
   }];
-  let arguments = (ins TensorRankOf<[BF16, I8], [2]>:$x, Optional<Llm_Scales>:$scales,
+  let arguments = (ins TensorRankOf<[BF16, I8], [2]>:$x, Optional<Llm_Scales>:$scales, UnitAttr:$quantized,
                        FlatSymbolRefArrayAttr:$weights, ArrayAttr:$biases, UnitAttr:$gathered);
   let results = (outs Variadic<TensorRankOf<[BF16, F32], [2]>>:$results);
   let regions = (region MaxSizedRegion<1>:$epilogue);
   let assemblyFormat = [{
-    $x (`scales` $scales^)? `,` custom<Parts>($weights, $biases) attr-dict `:` functional-type(operands, results)
+    $x (`scales` $scales^)? (`quantized` $quantized^)? `,` custom<Parts>($weights, $biases) attr-dict `:` functional-type(operands, results)
     custom<Epilogue>($epilogue)
   }];
   let hasVerifier = 1;
@@ -221,7 +228,7 @@ def Llm_LinearOp : Llm_SymbolUser<"linear", [RecursiveMemoryEffects, SingleBlock
                    "::mlir::FlatSymbolRefAttr":$weight, "::mlir::FlatSymbolRefAttr":$bias)>,
     // Without an epilogue where `epilogue` is not filled afterwards.
     OpBuilder<(ins "::mlir::TypeRange":$results, "::mlir::Value":$x, "::mlir::Value":$scales,
-                   "::mlir::ArrayAttr":$weights, "::mlir::ArrayAttr":$biases)>];
+                   "::mlir::ArrayAttr":$weights, "::mlir::ArrayAttr":$biases, CArg<"bool", "false">:$quantized)>];
   let extraClassDeclaration = [{
     bool hasEpilogue() { return !getEpilogue().empty(); }
     unsigned getPartCount() { return getWeights().size(); }
@@ -255,10 +262,10 @@ def Llm_GatherColumnsOp : Llm_SymbolUser<"gather_columns", [Pure, SameOperandsAn
   let assemblyFormat = "$x `,` $weight attr-dict `:` type($x)";
 }
 
-def Llm_YieldOp : Op<LlmDialect, "yield", [Pure, Terminator, ReturnLike, HasParent<"LinearOp">]> {
-  let summary = "what an epilogue makes of the products";
+def Llm_YieldOp : Op<LlmDialect, "yield", [Pure, Terminator, ReturnLike, ParentOneOf<["LinearOp", "HeadsOp"]>]> {
+  let summary = "what a region makes of what it is given";
   let description = [{
-    Ends the epilogue of an `llm.linear`; its operands are the op's results.
+    Ends the epilogue of an `llm.linear` or the body of an `llm.heads`; its operands are the op's results.
 
     ```mlir
     llm.yield %m : tensor<?x1536xbf16>
@@ -322,6 +329,36 @@ def Llm_AppendOp : Llm_SymbolUser<"append", [MemoryEffects<[MemWrite<Llm_CacheRe
   let hasVerifier = 1;
 }
 
+def Llm_HeadsOp : Llm_Op<"heads", [RecursiveMemoryEffects, SingleBlock, IsolatedFromAbove]> {
+  let summary = "what happens to heads between their projection and attention, in one launch";
+  let description = [{
+    Runs its region on rows of heads: norms of heads, rotations and the write to the cache mean the same inside as
+    outside, so moving them in changes no number. `fuse-heads` makes such ops, where an `llm.linear` cannot have these ops
+    in its epilogue.
+
+    ```mlir
+    %r = llm.heads(%q, %k, %v) : (tensor<?x128xf32>, tensor<?x64xf32>, tensor<?x64xbf16>) -> tensor<?x128xbf16>
+        body(%a: tensor<?x128xf32>, %b: tensor<?x64xf32>, %c: tensor<?x64xbf16>) {
+      %n = llm.rms_norm %a, @q_norm eps 9.99999997E-7 heads 2 : tensor<?x128xf32> -> tensor<?x128xf32>
+      %s = llm.rope %n, @inv_freq heads 2 head_dim 64 : tensor<?x128xf32> -> tensor<?x128xbf16>
+      %t = llm.rope %b, @inv_freq heads 1 head_dim 64 : tensor<?x64xf32> -> tensor<?x64xbf16>
+      llm.append %t, %c, @c.k, @c.v kv_heads 1 head_dim 64 : tensor<?x64xbf16>, tensor<?x64xbf16>
+      llm.yield %s : tensor<?x128xbf16>
+    }
+    ```
+
+    Rules: R1, the body has an argument for each operand, of its type; R2, it holds `llm.rms_norm` with `heads`,
+    `llm.rope` and `llm.append`, all of one head_dim, and nothing else; R3, it yields the results' types; R4, operands have
+    the same first dimension.
+  }];
+  let arguments = (ins Variadic<Llm_WideRows>:$inputs);
+  let results = (outs Variadic<Llm_WideRows>:$results);
+  let regions = (region SizedRegion<1>:$body);
+  let assemblyFormat = [{
+    `(` $inputs `)` attr-dict `:` functional-type(operands, results) custom<Body>($body)
+  }];
+}
+
 def Llm_AttentionOp : Llm_SymbolUser<"attention", [SameOperandsAndResultType,
     MemoryEffects<[MemRead<Llm_CacheResource>, MemRead<Llm_StepResource>]>]> {
   let summary = "causal attention over a layer's cache";
@@ -352,21 +389,56 @@ def Llm_AttentionOp : Llm_SymbolUser<"attention", [SameOperandsAndResultType,
   let hasVerifier = 1;
 }
 
-def Llm_SiluMulOp : Op<LlmDialect, "silu_mul", [Pure, SameTypeOperands]> {
-  let summary = "SwiGLU's product";
+def Llm_GatedMulOp : Llm_Op<"gated_mul", [Pure]> {
+  let summary = "a product with a gate";
   let description = [{
-    `result = gate / (1 + exp(-gate)) * up` in fp32, rounded once to the result's type.
+    `result = f(gate) * up` in fp32, rounded once to the result's type, with `f` one of
+
+    | function | f(g) | where |
+    |---|---|---|
+    | `silu` | `g / (1 + exp(-g))` | SwiGLU |
+    | `gelu_tanh` | `g / (1 + exp(-2u))`, `u = sqrt(2 / pi) (g + 0.044715 g^3)` | GeGLU in its tanh form |
+    | `sigmoid` | `1 / (1 + exp(-g))` | the gate of an attention's or a shared expert's output |
+
+    `g / (1 + exp(-2u))` is `g / 2 (1 + tanh u)` without the cancellation where g is negative. A gate of one column gates
+    every column of its row.
 
     ```mlir
-    %h = llm.silu_mul %gate, %up : tensor<?x1536xf32> -> tensor<?x1536xbf16>
+    %h = llm.gated_mul silu %gate, %up : tensor<?x1536xf32>, tensor<?x1536xf32> -> tensor<?x1536xbf16>
+    %e = llm.gated_mul sigmoid %g, %x : tensor<?x1xf32>, tensor<?x576xf32> -> tensor<?x576xf32>
     ```
 
-    Rules: R1, operands and result have the same shape.
+    Rules: R1, `up` and result have the same shape; R2, the gate has that shape too, or one column.
   }];
-  let arguments = (ins Llm_WideRows:$gate, Llm_WideRows:$up);
+  let arguments = (ins Llm_Gate:$function, Llm_WideRows:$gate, Llm_WideRows:$up);
   let results = (outs Llm_WideRows:$result);
-  let assemblyFormat = "$gate `,` $up attr-dict `:` type($gate) `->` type($result)";
-  let hasVerifier = 1;
+  let assemblyFormat = [{
+    $function $gate `,` $up attr-dict `:` type($gate) `,` type($up) `->` type($result)
+  }];
+  let extraClassDeclaration = [{
+    /// Whether one gate serves every column of a row that has more.
+    bool isBroadcast() {
+      return ::llvm::cast<::mlir::RankedTensorType>(getGate().getType()).getDimSize(1) !=
+             ::llvm::cast<::mlir::RankedTensorType>(getResult().getType()).getDimSize(1);
+    }
+  }];
+}
+
+def Llm_SoftcapOp : Llm_Op<"softcap", [Pure, SameOperandsAndResultType]> {
+  let summary = "logits, bent smoothly into (-cap, cap)";
+  let description = [{
+    `result = cap * tanh(x / cap)`, every step in fp32. The kernels' tanh is within 2^-21 of its value, relatively, where the
+    chip's exp2 and reciprocal err by an ulp; the division and the product round once each.
+
+    ```mlir
+    %y = llm.softcap %logits cap 3.000000e+01 : tensor<?x262144xf32>
+    ```
+
+    Rules: R1, the cap is finite and greater than 0.
+  }];
+  let arguments = (ins Llm_Logits:$x, F32Attr:$cap);
+  let results = (outs Llm_Logits:$result);
+  let assemblyFormat = "$x `cap` $cap attr-dict `:` type($x)";
 }
 
 def Llm_AddOp : Op<LlmDialect, "add", [Pure, SameOperandsAndResultType]> {

@@ -90,6 +90,13 @@ def Llm_StateKind : I32EnumAttr<"StateKind", "which half of a KV cache", [
   let cppNamespace = "::ingot::llm";
 }
 
+def Llm_Gate : I32EnumAttr<"Gate", "what a gate becomes before it multiplies", [
+    I32EnumAttrCase<"Silu", 0, "silu">,
+    I32EnumAttrCase<"GeluTanh", 1, "gelu_tanh">,
+    I32EnumAttrCase<"Sigmoid", 2, "sigmoid">]> {
+  let cppNamespace = "::ingot::llm";
+}
+
 def Llm_SchemeAttr : AttrDef<LlmDialect, "Scheme"> {
   let mnemonic = "scheme";
   let summary = "how a weight is stored, and what its activations become";

@@ -7,8 +7,7 @@ using namespace mlir;
 
 namespace ingot {
 
-// Whether one of the two writes what the other touches. Reads of the step do not conflict with each other.
-static bool conflict(Operation *a, Operation *b) {
+bool touchSameState(Operation *a, Operation *b) {
   auto effectsA = getEffectsRecursively(a), effectsB = getEffectsRecursively(b);
   if (!effectsA || !effectsB)
     return true;
@@ -20,20 +19,32 @@ static bool conflict(Operation *a, Operation *b) {
   return false;
 }
 
+// Whether `op` reads a value that is made between `linear` and itself.
+static bool readsLater(llm::LinearOp linear, Operation *op) {
+  return llvm::any_of(op->getOperands(), [&](Value operand) {
+    Operation *from = operand.getDefiningOp();
+    return from && from != linear.getOperation() && from->getBlock() == linear->getBlock() &&
+           !from->isBeforeInBlock(linear);
+  });
+}
+
+// Whether `linear` may as well run where `op` is: nobody needs its results before, and it touches no state.
+static bool mayWaitFor(llm::LinearOp linear, Operation *op) {
+  return isMemoryEffectFree(linear) && llvm::none_of(linear->getUsers(), [&](Operation *user) {
+           Operation *ancestor = linear->getBlock()->findAncestorOpInBlock(*user);
+           return ancestor && ancestor->isBeforeInBlock(op);
+         });
+}
+
 std::string whyNotInEpilogue(llm::LinearOp linear, Operation *op) {
   if (op->getBlock() != linear->getBlock())
     return "it is in another block";
-  bool reads = false;
-  for (Value operand : op->getOperands()) {
-    if (operand.getDefiningOp() == linear.getOperation())
-      reads = true;
-    else if (Operation *from = operand.getDefiningOp(); from && !from->isBeforeInBlock(linear))
-      return "it reads a value that is not known before the linear";
-  }
-  if (!reads)
+  if (llvm::none_of(op->getOperands(), [&](Value v) { return v.getDefiningOp() == linear.getOperation(); }))
     return "it reads no product";
+  if (readsLater(linear, op))
+    return mayWaitFor(linear, op) ? "" : "it reads a value that is not known before the linear";
   for (Operation *between = linear->getNextNode(); between && between != op; between = between->getNextNode())
-    if (conflict(between, op))
+    if (touchSameState(between, op))
       return "an op in between touches the same state";
   return "";
 }
@@ -46,9 +57,9 @@ llm::LinearOp moveIntoEpilogue(llm::LinearOp linear, Operation *op) {
   SmallVector<Type> types = llvm::map_to_vector(kept, [](Value value) { return value.getType(); });
   llvm::append_range(types, op->getResultTypes());
 
-  OpBuilder b(linear);
+  OpBuilder b(readsLater(linear, op) ? op : linear.getOperation());
   auto next = llm::LinearOp::create(b, linear.getLoc(), types, linear.getX(), linear.getScales(), linear.getWeights(),
-                                    linear.getBiases());
+                                    linear.getBiases(), linear.getQuantized());
   next.setGathered(linear.getGathered());
   Region &epilogue = next.getEpilogue();
   SmallVector<Value> stored; // what the region yields now, a value for each result of `linear`

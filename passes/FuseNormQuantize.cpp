@@ -32,6 +32,10 @@ struct FuseNormQuantizePass : impl::FuseNormQuantizeBase<FuseNormQuantizePass> {
         remarkDeclined(kName, norm, "something reads the normalised row in bf16 too");
         continue;
       }
+      if (norm.getHeads()) {
+        remarkDeclined(kName, norm, "it normalises heads, and a scale is of a row");
+        continue;
+      }
       if (!DebugCounter::shouldExecute(normQuantizeCounter))
         continue;
       OpBuilder builder(norm);

@@ -34,6 +34,20 @@ Location mergedLocation(ArrayRef<llm::LinearOp> linears) {
   return NameLoc::get(StringAttr::get(first.getContext(), label), first.getLoc());
 }
 
+// Whether the product only gates (or is gated by) what no linear of the same operand makes: an attention's output gate.
+// Alone, it takes that product into its epilogue and is never written; merged, it would be known too early for that.
+// The launches are as many either way.
+bool gatesSomethingElse(llm::LinearOp linear) {
+  Value product = linear.getResult(0);
+  if (!product.hasOneUse())
+    return false;
+  auto gated = dyn_cast<llm::GatedMulOp>(*product.user_begin());
+  if (!gated)
+    return false;
+  auto other = (gated.getGate() == product ? gated.getUp() : gated.getGate()).getDefiningOp<llm::LinearOp>();
+  return !other || other.getX() != linear.getX();
+}
+
 struct MergeLinearsPass : impl::MergeLinearsBase<MergeLinearsPass> {
   void runOnOperation() override {
     SymbolTable symbols(getOperation());
@@ -44,7 +58,11 @@ struct MergeLinearsPass : impl::MergeLinearsBase<MergeLinearsPass> {
       ++readers[linear.getX()];
       auto weight = symbols.lookup<llm::WeightOp>(linear.getPartWeight(0).getValue());
       auto scheme = weight ? weight.getScheme() : std::nullopt;
-      if (!linear.hasEpilogue() && linear.getPartCount() == 1)
+      if (linear.hasEpilogue() || linear.getPartCount() != 1)
+        return;
+      if (gatesSomethingElse(linear))
+        remarkDeclined(kName, linear, "its product gates what is computed later");
+      else
         groups[{linear.getX(), scheme ? Attribute(*scheme) : Attribute()}].push_back(linear);
     });
     for (auto &[key, linears] : groups) {

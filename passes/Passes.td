@@ -93,6 +93,26 @@ def FuseNormQuantize : Pass<"fuse-norm-quantize", "::mlir::ModuleOp"> {
   let dependentDialects = ["::ingot::llm::LlmDialect"];
 }
 
+def FuseQuantize : Pass<"fuse-quantize", "::mlir::ModuleOp"> {
+  let summary = "Let the one linear that reads quantised rows quantise them itself";
+  let description = [{
+    Before:
+    ```mlir
+    %values, %scales = llm.quantize %x : tensor<1x64xbf16> -> tensor<1x64xi8>, tensor<1xf32>
+    %y = llm.linear %values scales %scales, @w : (tensor<1x64xi8>, tensor<1xf32>) -> tensor<1x32xf32>
+    ```
+    After:
+    ```mlir
+    %y = llm.linear %x quantized, @w : (tensor<1x64xbf16>) -> tensor<1x32xf32>
+    ```
+
+    The result is the same bit for bit. It runs after `fuse-norm-quantize`, for rows that no norm precedes. Every workgroup of
+    the linear quantises the row again, so it declines, with a remark: many rows, which a tile of the product reads more often
+    than weights; rows that several linears read; and a row that LDS has no room for.
+  }];
+  let dependentDialects = ["::ingot::llm::LlmDialect"];
+}
+
 def MergeLinears : Pass<"merge-linears", "::mlir::ModuleOp"> {
   let summary = "Make one op of the linears that read one value";
   let description = [{
@@ -110,30 +130,69 @@ def MergeLinears : Pass<"merge-linears", "::mlir::ModuleOp"> {
     ```
 
     Numbers stay the same bit for bit: how a kernel splits and orders a sum depends on K alone. It declines, with a
-    remark, a linear whose neighbours have another scheme.
+    remark, a linear whose neighbours have another scheme, and one whose product gates what is computed later: that product
+    never leaves the registers if the linear waits (`fuse-gated-mul`), and launches are as many.
   }];
   let dependentDialects = ["::ingot::llm::LlmDialect"];
 }
 
-def FuseSiluMul : Pass<"fuse-silu-mul", "::mlir::ModuleOp"> {
-  let summary = "Move SwiGLU's product into the epilogue of gate and up";
+def FuseGatedMul : Pass<"fuse-gated-mul", "::mlir::ModuleOp"> {
+  let summary = "Move a gate's product into the epilogue of the projection of gate, up or both";
   let description = [{
     Before:
     ```mlir
     %r:2 = llm.linear %x, @gate, @up : (tensor<?x64xbf16>) -> (tensor<?x192xf32>, tensor<?x192xf32>)
-    %h = llm.silu_mul %r#0, %r#1 : tensor<?x192xf32> -> tensor<?x192xbf16>
+    %h = llm.gated_mul silu %r#0, %r#1 : tensor<?x192xf32>, tensor<?x192xf32> -> tensor<?x192xbf16>
     ```
     After:
     ```mlir
     %h = llm.linear %x, @gate, @up : (tensor<?x64xbf16>) -> tensor<?x192xbf16>
         epilogue(%g: tensor<?x192xf32>, %u: tensor<?x192xf32>) {
-      %m = llm.silu_mul %g, %u : tensor<?x192xf32> -> tensor<?x192xbf16>
+      %m = llm.gated_mul silu %g, %u : tensor<?x192xf32>, tensor<?x192xf32> -> tensor<?x192xbf16>
       llm.yield %m : tensor<?x192xbf16>
     }
     ```
 
-    The result is the same bit for bit. It declines, with a remark: gate and up that are not the two products of one
-    linear, or that something else reads.
+    Where only one operand is a product, its linear takes the other as a value from outside; a linear that runs before that
+    value is known moves down to where it is:
+    ```mlir
+    %g = llm.linear %x, @gate : (tensor<?x64xbf16>) -> tensor<?x64xf32>
+    %a = llm.attention ...
+    %h = llm.gated_mul sigmoid %g, %a : tensor<?x64xf32>, tensor<?x64xbf16> -> tensor<?x64xbf16>
+    ```
+    becomes
+    ```mlir
+    %a = llm.attention ...
+    %h = llm.linear %x, @gate : (tensor<?x64xbf16>) -> tensor<?x64xbf16> epilogue(%g: tensor<?x64xf32>) {
+      %m = llm.gated_mul sigmoid %g, %a : tensor<?x64xf32>, tensor<?x64xbf16> -> tensor<?x64xbf16>
+      llm.yield %m : tensor<?x64xbf16>
+    }
+    ```
+
+    The result is the same bit for bit. It declines, with a remark: gate and up that something else reads, that one linear
+    computes beside more, neither of which is a product, or a gate of one column in the linear that makes it.
+  }];
+  let dependentDialects = ["::ingot::llm::LlmDialect"];
+}
+
+def FuseSoftcap : Pass<"fuse-softcap", "::mlir::ModuleOp"> {
+  let summary = "Move the cap on logits into the epilogue of the head";
+  let description = [{
+    Before:
+    ```mlir
+    %l = llm.linear %x, @head : (tensor<?x64xbf16>) -> tensor<?x97xf32>
+    %y = llm.softcap %l cap 3.000000e+01 : tensor<?x97xf32>
+    ```
+    After:
+    ```mlir
+    %y = llm.linear %x, @head : (tensor<?x64xbf16>) -> tensor<?x97xf32> epilogue(%p: tensor<?x97xf32>) {
+      %c = llm.softcap %p cap 3.000000e+01 : tensor<?x97xf32>
+      llm.yield %c : tensor<?x97xf32>
+    }
+    ```
+
+    The result is the same bit for bit. It declines, with a remark: a cap of what is no product, or of a product that
+    something else reads or that is one of several.
   }];
   let dependentDialects = ["::ingot::llm::LlmDialect"];
 }
@@ -155,7 +214,7 @@ def FuseResidualAdd : Pass<"fuse-residual-add", "::mlir::ModuleOp"> {
     ```
 
     The result is the same bit for bit. It declines, with a remark: a sum of which neither operand is a product, or whose
-    other operand is not known before the linear, or a product that something else reads.
+    other operand is not known before a linear that cannot wait for it, or a product that something else reads.
   }];
   let dependentDialects = ["::ingot::llm::LlmDialect"];
 }
@@ -181,6 +240,35 @@ def FuseRopeAppend : Pass<"fuse-rope-append", "::mlir::ModuleOp"> {
     Numbers stay the same bit for bit. It declines, with a remark: a rotation of a part of each head, of heads whose
     halves are not whole tiles of 16 rows, of something that is read elsewhere too; an append whose keys and values come
     from different linears; and any of them across an op that touches the cache.
+  }];
+  let dependentDialects = ["::ingot::llm::LlmDialect"];
+}
+
+def FuseHeads : Pass<"fuse-heads", "::mlir::ModuleOp"> {
+  let summary = "Make one launch of norms of heads, rotations and the write to the KV cache";
+  let description = [{
+    Before:
+    ```mlir
+    %n = llm.rms_norm %q, @q_norm eps 9.99999997E-7 heads 2 : tensor<?x128xf32> -> tensor<?x128xf32>
+    %r = llm.rope %n, @f heads 2 head_dim 64 : tensor<?x128xf32> -> tensor<?x128xbf16>
+    %t = llm.rope %k, @f heads 1 head_dim 64 : tensor<?x64xf32> -> tensor<?x64xbf16>
+    llm.append %t, %v, @c.k, @c.v kv_heads 1 head_dim 64 : tensor<?x64xbf16>, tensor<?x64xbf16>
+    ```
+    After:
+    ```mlir
+    %r = llm.heads(%q, %k, %v) : (tensor<?x128xf32>, tensor<?x64xf32>, tensor<?x64xbf16>) -> tensor<?x128xbf16>
+        body(%a: tensor<?x128xf32>, %b: tensor<?x64xf32>, %c: tensor<?x64xbf16>) {
+      %n = llm.rms_norm %a, @q_norm eps 9.99999997E-7 heads 2 : tensor<?x128xf32> -> tensor<?x128xf32>
+      %s = llm.rope %n, @f heads 2 head_dim 64 : tensor<?x128xf32> -> tensor<?x128xbf16>
+      %t = llm.rope %b, @f heads 1 head_dim 64 : tensor<?x64xf32> -> tensor<?x64xbf16>
+      llm.append %t, %c, @c.k, @c.v kv_heads 1 head_dim 64 : tensor<?x64xbf16>, tensor<?x64xbf16>
+      llm.yield %s : tensor<?x128xbf16>
+    }
+    ```
+
+    It runs after `fuse-rope-append`, for what that leaves: heads that are normalised, or rotated in part. Numbers stay the same bit for bit. It declines, with a remark: an append before which nothing happens to heads;
+    a norm or rotation that something reads before the cache is written; heads, or halves of what rotates, that 16 lanes do not
+    divide.
   }];
   let dependentDialects = ["::ingot::llm::LlmDialect"];
 }

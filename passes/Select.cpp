@@ -3,8 +3,11 @@
 #include "passes/Passes.h"
 #include "passes/Remarks.h"
 
+#include "codegen/kernels/elementwise.h"
+#include "codegen/kernels/heads.h"
 #include "codegen/kernels/kernels.h"
 #include "codegen/kernels/linear.h"
+#include "codegen/kernels/prologue.h"
 #include "codegen/target.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "llvm/ADT/StringExtras.h"
@@ -48,6 +51,13 @@ Element elementOf(Value tensor) {
 }
 std::string suffix(Element element) { return element == Element::F32 ? "_f32" : ""; }
 
+// An op in the name of a kernel.
+std::string shortName(Operation *op) {
+  if (auto gated = dyn_cast<llm::GatedMulOp>(op))
+    return (llm::stringifyGate(gated.getFunction()) + "_mul").str();
+  return op->getName().stripDialect().str();
+}
+
 // Whether the function returns it: then it lies where the runtime looks for logits, in rows without padding.
 bool returned(Value value) { return llvm::any_of(value.getUsers(), llvm::IsaPred<func::ReturnOp>); }
 
@@ -89,7 +99,8 @@ private:
                         .scheme = *llm::lookupWeight(op, op.getPartWeight(0)).getScheme(),
                         .parts = {},
                         .results = {},
-                        .epilogue = op.hasEpilogue() ? &op.getEpilogue() : nullptr};
+                        .epilogue = op.hasEpilogue() ? &op.getEpilogue() : nullptr,
+                        .quantize = op.getQuantized()};
     for (auto [part, product] : llvm::enumerate(op.getProducts()))
       config.parts.push_back(
           {.rows = static_cast<uint64_t>(dim(product, 1)), .bias = static_cast<bool>(op.getPartBias(part))});
@@ -104,38 +115,49 @@ private:
   // All that the kernel bakes in: the scheme, the shapes, the epilogue's ops and what they are applied to. What kernels
   // take as arguments (weights, captures, caches) is not in it.
   std::string linearName(const LinearConfig &c, bool decode) {
-    std::string name = llvm::formatv("linear{0}_{1}_", decode ? "" : "_prefill", c.scheme.spelled()).str(), detail;
+    std::string name =
+        llvm::formatv("linear{0}_{1}_{2}", decode ? "" : "_prefill", c.scheme.spelled(), c.quantize ? "quantized_" : "")
+            .str();
     for (auto [i, part] : llvm::enumerate(c.parts))
       name += (i ? "_" : "") + std::to_string(part.rows) + (part.bias ? "b" : "");
     name += "x" + std::to_string(c.columns);
     if (c.epilogue)
       for (Operation &op : c.epilogue->front().without_terminator())
-        name += "_" + op.getName().stripDialect().str();
+        name += "_" + shortName(&op);
     for (const LinearResult &result : c.results)
       name += result.output == LinearOutput::Logits ? "_logits" : result.output == LinearOutput::F32 ? "_f32" : "";
-    if (!c.epilogue)
-      return name;
+    return c.epilogue ? distinguish(name, *c.epilogue) : name;
+  }
+
+  // Two regions of the same ops may differ in what these are applied to and in their attributes: `name`, or else a name
+  // of its own for each difference.
+  std::string distinguish(const std::string &name, Region &region) {
+    std::string detail;
     llvm::raw_string_ostream stream(detail);
     llvm::DenseMap<Value, unsigned> numbers;
-    for (BlockArgument product : c.epilogue->getArguments()) {
-      numbers.try_emplace(product, numbers.size());
-      stream << product.getType() << ' ';
+    llvm::DenseMap<Attribute, unsigned> symbols; // which are arguments of the kernel, one each
+    for (BlockArgument argument : region.getArguments()) {
+      numbers.try_emplace(argument, numbers.size());
+      stream << argument.getType() << ' ';
     }
-    for (Operation &op : c.epilogue->front()) {
+    for (Operation &op : region.front()) {
       stream << op.getName() << '(';
       for (Value operand : op.getOperands())
         stream << numbers.try_emplace(operand, numbers.size()).first->second << ':' << operand.getType() << ' ';
       stream << ')';
-      for (NamedAttribute attribute : op.getAttrs())
-        if (!isa<FlatSymbolRefAttr>(attribute.getValue()))
-          stream << attribute.getName() << '=' << attribute.getValue() << ' ';
+      for (NamedAttribute attribute : op.getAttrs()) {
+        stream << attribute.getName() << '=';
+        if (isa<FlatSymbolRefAttr>(attribute.getValue()))
+          stream << '@' << symbols.try_emplace(attribute.getValue(), symbols.size()).first->second << ' ';
+        else
+          stream << attribute.getValue() << ' ';
+      }
       for (Value result : op.getResults()) {
         numbers.try_emplace(result, numbers.size());
         stream << result.getType() << ' ';
       }
     }
-    // Two epilogues of the same ops may differ in what they are applied to.
-    auto &known = epilogues[name];
+    auto &known = regions[name];
     unsigned index = llvm::find(known, detail) - known.begin();
     if (index == known.size())
       known.push_back(detail);
@@ -335,8 +357,9 @@ private:
   LogicalResult selectOp(Operation *op) {
     return llvm::TypeSwitch<Operation *, LogicalResult>(op)
         .Case<llm::EmbedOp, llm::RmsNormOp, llm::RmsNormQuantizeOp, llm::QuantizeOp, llm::LinearOp, llm::RopeOp,
-              llm::AppendOp, llm::AttentionOp, llm::SiluMulOp, llm::AddOp, llm::LastTokenOp, llm::ArgmaxOp,
-              llm::SampleOp, llm::AdvanceOp, llm::GatherColumnsOp>([&](auto typed) { return select(typed); })
+              llm::AppendOp, llm::HeadsOp, llm::AttentionOp, llm::GatedMulOp, llm::AddOp, llm::SoftcapOp,
+              llm::LastTokenOp, llm::ArgmaxOp, llm::SampleOp, llm::AdvanceOp, llm::GatherColumnsOp>(
+            [&](auto typed) { return select(typed); })
         .Default([](Operation *other) { return other->emitOpError("has no kernel"); });
   }
 
@@ -365,6 +388,8 @@ private:
     if (config.norm && config.quantize)
       name += "_quantize";
     name += "_" + std::to_string(config.columns) + suffix(config.x);
+    if (!config.quantize && config.out == Element::F32)
+      name += "_to_f32";
     if (config.norm) // eps is baked in, so it is part of the name: by its bits
       name += "_" + llvm::utohexstr(llvm::bit_cast<uint32_t>(static_cast<float>(config.epsilon)));
     launch(op, name, dim(op->getOperand(0), 0) == 1, arguments,
@@ -372,15 +397,36 @@ private:
   }
 
   LogicalResult select(llm::RmsNormOp op) {
+    if (op.getHeads())
+      return selectHeadNorm(op);
     selectNorm(op,
                {.columns = static_cast<uint64_t>(dim(op.getX(), 1)),
                 .x = elementOf(op.getX()),
                 .norm = true,
                 .quantize = false,
-                .epsilon = op.getEps().convertToFloat()},
+                .epsilon = op.getEps().convertToFloat(),
+                .out = elementOf(op.getResult())},
                {define(op.getX()), weight(op.getWeightAttr()), define(op.getResult())});
     return success();
   }
+  LogicalResult selectHeadNorm(llm::RmsNormOp op) {
+    if (std::string why = whyNotHead(op); !why.empty())
+      return op.emitOpError() << "has no kernel: " << why;
+    HeadNormConfig config{.heads = static_cast<uint64_t>(*op.getHeads()),
+                          .headDim = static_cast<uint64_t>(llm::headDimOf(op)),
+                          .x = elementOf(op.getX()),
+                          .out = elementOf(op.getResult()),
+                          .epsilon = op.getEps().convertToFloat()};
+    launch(op,
+           llvm::formatv("head_norm_{0}x{1}{2}_to{3}_{4}", config.heads, config.headDim, suffix(config.x),
+                         config.out == Element::F32 ? "_f32" : "_bf16",
+                         llvm::utohexstr(llvm::bit_cast<uint32_t>(static_cast<float>(config.epsilon))))
+               .str(),
+           dim(op.getX(), 0) == 1, {define(op.getX()), weight(op.getWeightAttr()), define(op.getResult())},
+           [&](llvm::StringRef n) { return emitHeadNorm(kernels, *target, n, config); });
+    return success();
+  }
+
   LogicalResult select(llm::RmsNormQuantizeOp op) {
     selectNorm(op,
                {.columns = static_cast<uint64_t>(dim(op.getX(), 1)),
@@ -406,17 +452,18 @@ private:
     LinearConfig config = linearConfig(op);
     if (std::string why = whyNoLinear(config); !why.empty())
       return op.emitOpError() << "has an epilogue that no kernel has: " << why;
-    if (integerDots(config.scheme) != static_cast<bool>(op.getScales()))
+    if (integerDots(config.scheme) != (op.getScales() || op.getQuantized()))
       return op.emitOpError("mixes an activation and a weight of different schemes: run insert-quantize first");
     if ((weights.at(op.getPartWeight(0).getValue().str()).order != 0) != op.getGathered())
       return op.emitOpError("has columns in another order than its weight: run insert-gather first");
     bool decode = dim(op.getX(), 0) == 1;
+    if (op.getQuantized() && (!decode || paddedRow(config.columns) > kWidestQuantizedRow))
+      return op.emitOpError() << "quantises " << op.getX().getType()
+                              << ", and kernels do that only to one row of at most " << kWidestQuantizedRow
+                              << " elements: an llm.quantize of its own takes any";
     SmallVector<Place> arguments;
     for (const LinearArgument &argument : linearArguments(config, decode)) {
       switch (argument.kind) {
-      case Kind::Step:
-        arguments.push_back(fixed("step"));
-        break;
       case Kind::X:
         arguments.push_back(define(op.getX()));
         break;
@@ -429,17 +476,11 @@ private:
       case Kind::Bias:
         arguments.push_back(weight(op.getPartBias(argument.index)));
         break;
-      case Kind::Capture:
-        arguments.push_back(define(argument.value));
-        break;
-      case Kind::Frequencies:
-        arguments.push_back(weight(argument.symbol));
-        break;
-      case Kind::Cache:
-        arguments.push_back(state(argument.symbol));
-        break;
       case Kind::Result:
         arguments.push_back(define(op.getResult(argument.index)));
+        break;
+      default:
+        arguments.push_back(regionPlace(argument));
         break;
       }
     }
@@ -456,6 +497,47 @@ private:
     launch(op, "gather_columns_" + std::to_string(columns), dim(op.getX(), 0) == 1,
            {define(op.getX()), order, define(op.getResult())},
            [&](llvm::StringRef n) { return emitGatherColumns(kernels, *target, n, columns); });
+    return success();
+  }
+
+  // The place of what a region reads and writes, whichever op has it.
+  Place regionPlace(const LinearArgument &argument) {
+    switch (argument.kind) {
+    case LinearArgument::Kind::Capture:
+      return define(argument.value);
+    case LinearArgument::Kind::Vector:
+      return weight(argument.symbol);
+    case LinearArgument::Kind::Cache:
+      return state(argument.symbol);
+    default:
+      return fixed("step");
+    }
+  }
+
+  LogicalResult select(llm::HeadsOp op) {
+    HeadsConfig config{.headDim = static_cast<uint64_t>(llm::headDimOf(&op.getBody().front().front())),
+                       .body = &op.getBody(),
+                       .results = {}};
+    std::string name = "heads_" + std::to_string(config.headDim);
+    for (Operation &inner : op.getBody().front().without_terminator()) {
+      if (std::string why = whyNotHead(&inner); !why.empty())
+        return op.emitOpError() << "has a body that no kernel has: " << why;
+      name += "_" + shortName(&inner);
+    }
+    for (Value result : op.getResults())
+      config.results.push_back({.columns = static_cast<uint64_t>(dim(result, 1)),
+                                .output = elementOf(result) == Element::Bf16 ? LinearOutput::Bf16 : LinearOutput::F32});
+    SmallVector<Place> arguments;
+    for (const LinearArgument &argument : headsArguments(config)) {
+      if (argument.kind == LinearArgument::Kind::X)
+        arguments.push_back(define(op.getInputs()[argument.index]));
+      else if (argument.kind == LinearArgument::Kind::Result)
+        arguments.push_back(define(op.getResult(argument.index)));
+      else
+        arguments.push_back(regionPlace(argument));
+    }
+    launch(op, distinguish(name, op.getBody()), dim(op.getInputs().front(), 0) == 1, arguments,
+           [&](llvm::StringRef n) { return emitHeads(kernels, *target, n, config); });
     return success();
   }
 
@@ -504,17 +586,46 @@ private:
     return success();
   }
 
-  LogicalResult selectElementwise(Operation *op, Elementwise kind, const char *name) {
-    int64_t columns = dim(op->getResult(0), 1);
-    Element in = elementOf(op->getOperand(0)), out = elementOf(op->getResult(0));
-    launch(op, name + ("_" + std::to_string(columns)) + suffix(in) + (in == out ? "" : "_bf16"),
-           dim(op->getResult(0), 0) == 1,
+  LogicalResult selectElementwise(Operation *op, const ElementwiseConfig &config) {
+    std::string name = shortName(op) + "_" + std::to_string(config.columns);
+    for (Element element : {config.a, config.b, config.out})
+      name += element == Element::F32 ? "_f32" : "_bf16";
+    if (config.broadcast)
+      name += "_broadcast";
+    launch(op, name, dim(op->getResult(0), 0) == 1,
            {define(op->getOperand(0)), define(op->getOperand(1)), define(op->getResult(0))},
-           [&](llvm::StringRef n) { return emitElementwise(kernels, *target, n, kind, in, out, columns); });
+           [&](llvm::StringRef n) { return emitElementwise(kernels, *target, n, config); });
     return success();
   }
-  LogicalResult select(llm::SiluMulOp op) { return selectElementwise(op, Elementwise::SiluMul, "silu_mul"); }
-  LogicalResult select(llm::AddOp op) { return selectElementwise(op, Elementwise::Add, "add"); }
+  LogicalResult select(llm::GatedMulOp op) {
+    return selectElementwise(op, {.op = elementwiseOf(op.getFunction()),
+                                  .columns = static_cast<uint64_t>(dim(op.getResult(), 1)),
+                                  .a = elementOf(op.getGate()),
+                                  .b = elementOf(op.getUp()),
+                                  .out = elementOf(op.getResult()),
+                                  .broadcast = op.isBroadcast()});
+  }
+  LogicalResult select(llm::AddOp op) {
+    Element element = elementOf(op.getResult());
+    return selectElementwise(op, {.op = Elementwise::Add,
+                                  .columns = static_cast<uint64_t>(dim(op.getResult(), 1)),
+                                  .a = element,
+                                  .b = element,
+                                  .out = element});
+  }
+  LogicalResult select(llm::SoftcapOp op) {
+    SoftcapConfig config{.columns = static_cast<uint64_t>(dim(op.getResult(), 1)),
+                         .cap = op.getCap().convertToFloat(),
+                         .logits = returned(op.getResult())};
+    launch(op,
+           llvm::formatv("softcap_{0}_{1}{2}", config.columns,
+                         llvm::utohexstr(llvm::bit_cast<uint32_t>(static_cast<float>(config.cap))),
+                         config.logits ? "_logits" : "")
+               .str(),
+           dim(op.getResult(), 0) == 1, {define(op.getX()), define(op.getResult())},
+           [&](llvm::StringRef n) { return emitSoftcap(kernels, *target, n, config); });
+    return success();
+  }
 
   LogicalResult select(llm::LastTokenOp op) {
     int64_t columns = dim(op.getX(), 1);
@@ -556,7 +667,7 @@ private:
   const TargetInfo *target = nullptr;
   gpu::GPUModuleOp kernels;
   std::map<std::string, LaunchShape> cache;
-  std::map<std::string, std::vector<std::string>> epilogues; // by the name of a kernel: what tells namesakes apart
+  std::map<std::string, std::vector<std::string>> regions; // by the name of a kernel: what tells namesakes apart
 
   func::FuncOp function;
   exec::ProgramOp program;

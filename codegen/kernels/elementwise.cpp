@@ -1,7 +1,10 @@
-// Kernels that move or combine rows without looking across them: embedding, residual add, gated SiLU, columns in
-// another order, the last token's row.
+// Kernels that move or combine rows without looking across them: embedding, residual add, gated products, the cap on
+// logits, columns in another order, the last token's row.
 
-#include "codegen/kernels/kernels.h"
+#include "codegen/kernels/elementwise.h"
+
+#include <numbers>
+
 #include "codegen/kernels/pieces.h"
 
 namespace ingot {
@@ -40,27 +43,71 @@ LaunchShape emitEmbed(mlir::gpu::GPUModuleOp module, const TargetInfo &target, l
   return {.kernel = name.str(), .x = x, .tokensPerWorkgroup = 1, .workgroupSize = kThreads, .bound = kBound};
 }
 
+Elementwise elementwiseOf(llm::Gate function) {
+  switch (function) {
+  case llm::Gate::Silu:
+    return Elementwise::SiluMul;
+  case llm::Gate::GeluTanh:
+    return Elementwise::GeluTanhMul;
+  case llm::Gate::Sigmoid:
+    return Elementwise::SigmoidMul;
+  }
+  return Elementwise::SiluMul;
+}
+
+// 1 / (1 + 2^x); 2^x saturates to infinity for large x, whose reciprocal is 0.
+static Val reciprocalOfOnePlusExp2(KernelBuilder &k, Val x) { return k.reciprocal(k.exp2(x) + 1); }
+
 Val applyElementwise(KernelBuilder &k, Elementwise op, Val a, Val b) {
+  constexpr double kLog2E = std::numbers::log2e;
   switch (op) {
   case Elementwise::Add:
     return a + b;
   case Elementwise::SiluMul:
-    // a * sigmoid(a) * b; exp2 saturates to infinity for very negative a, whose reciprocal is 0.
-    return a * k.reciprocal(k.exp2(a * k.constantF(-1.4426950408889634)) + 1) * b;
+    return a * reciprocalOfOnePlusExp2(k, a * k.constantF(-kLog2E)) * b;
+  case Elementwise::GeluTanhMul: {
+    const double scale = -2 * std::sqrt(2 / std::numbers::pi) * kLog2E;
+    Val u = a * k.fma(a * a, k.constantOf(a.type(), 0.044715 * scale), k.constantOf(a.type(), scale));
+    return a * reciprocalOfOnePlusExp2(k, u) * b;
+  }
+  case Elementwise::SigmoidMul:
+    return reciprocalOfOnePlusExp2(k, a * k.constantF(-kLog2E)) * b;
   }
   return {};
 }
 
+// 1 - 2 / (e^2|x| + 1) loses digits where it is small, so below 5/8 it is x + x^3 p(x^2), whose p interpolates at the
+// Chebyshev nodes of degree 5: 1.7e-8 off, relatively, before rounding. Above, with exp2 and the reciprocal an ulp off,
+// the quotient is off by 2.7 ulp, of which four fifths reach the result at 5/8 and less further out: below 2^-21.
+Val applyTanh(KernelBuilder &k, Val x) {
+  auto constant = [&](double value) { return k.constantOf(x.type(), value); };
+  Val size = k.absF(x), square = x * x;
+  Val p = constant(-6.0967141633e-3);
+  for (double next : {2.0997178997e-2, -5.3850909578e-2, 1.3332769737e-1, -3.3333328944e-1})
+    p = k.fma(p, square, constant(next));
+  Val small = k.fma(x * square, p, x);
+  Val rest = reciprocalOfOnePlusExp2(k, size * k.constantF(2 * std::numbers::log2e));
+  Val large = constant(1) - rest * k.constantF(2);
+  large = k.select(x < constant(0), constant(0) - large, large);
+  return k.select(size < constant(0.625), small, large);
+}
+
+Val applySoftcap(KernelBuilder &k, Val x, double cap) {
+  Val c = k.constantOf(x.type(), cap);
+  return c * applyTanh(k, x / c);
+}
+
 LaunchShape emitElementwise(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
-                            Elementwise op, Element in, Element result, uint64_t columns) {
+                            const ElementwiseConfig &c) {
   KernelBuilder k(module, target, name, {Access::Read, Access::Read, Access::Write}, kThreads);
   Val token = k.workgroupY();
-  Val first = rowOf(k, in, k.argument(0), token, columns), second = rowOf(k, in, k.argument(1), token, columns);
-  Val out = rowOf(k, result, k.argument(2), token, columns);
-  unsigned x = overPieces(k, columns, [&](Val piece) {
-    Val a = loadPiece(k, in, first, piece), b = loadPiece(k, in, second, piece);
-    Val y = applyElementwise(k, op, a, b);
-    storePiece(k, result, y, out, piece);
+  Val first = rowOf(k, c.a, k.argument(0), token, c.broadcast ? 1 : c.columns),
+      second = rowOf(k, c.b, k.argument(1), token, c.columns), out = rowOf(k, c.out, k.argument(2), token, c.columns);
+  unsigned x = overPieces(k, c.columns, [&](Val piece) {
+    Val a = loadPiece(k, c.a, first, c.broadcast ? k.constant(0) : piece), b = loadPiece(k, c.b, second, piece);
+    if (c.broadcast)
+      a = k.splat(k.element(a, 0), 8);
+    storePiece(k, c.out, applyElementwise(k, c.op, a, b), out, piece);
   });
   k.finish();
   return {.kernel = name.str(), .x = x, .tokensPerWorkgroup = 1, .workgroupSize = kThreads, .bound = kBound};
@@ -86,6 +133,23 @@ LaunchShape emitGatherColumns(mlir::gpu::GPUModuleOp module, const TargetInfo &t
   });
   k.finish();
   return {.kernel = name.str(), .x = x, .tokensPerWorkgroup = 1, .workgroupSize = kThreads, .bound = kBound};
+}
+
+LaunchShape emitSoftcap(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
+                        const SoftcapConfig &c) {
+  // An element a lane: rows of logits are not aligned to more.
+  uint64_t columns = c.logits ? c.columns : paddedRow(c.columns);
+  KernelBuilder k(module, target, name, {Access::Read, Access::Write}, kThreads);
+  Val token = k.workgroupY(), column = k.workgroupX() * kThreads + k.thread();
+  Val x = rowOf(k, Element::F32, k.argument(0), token, c.columns);
+  Val out = k.advance(k.argument(1), k.zext(token, k.i64()) * static_cast<int64_t>(columns * 4));
+  k.ifThen(column < static_cast<int64_t>(columns),
+           [&] { k.store(applySoftcap(k, k.load(k.f32(), x, column * 4), c.cap), out, column * 4); });
+  k.finish();
+  return {.kernel = name.str(),
+          .x = static_cast<unsigned>((columns + kThreads - 1) / kThreads),
+          .tokensPerWorkgroup = 1,
+          .workgroupSize = kThreads};
 }
 
 LaunchShape emitLastToken(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,

@@ -1,5 +1,7 @@
 #include "codegen/kernels/epilogue.h"
 
+#include "codegen/kernels/elementwise.h"
+#include "codegen/kernels/heads.h"
 #include "codegen/kernels/pieces.h"
 #include "codegen/kernels/rotation.h"
 #include "llvm/ADT/TypeSwitch.h"
@@ -35,33 +37,38 @@ uint64_t partsOf(const LinearConfig &c, Value value) {
 
 } // namespace
 
-std::vector<LinearArgument> linearArguments(const LinearConfig &c, bool decode) {
-  std::vector<LinearArgument> list, inner;
-  bool step = !decode;
-  if (c.epilogue) {
-    auto seen = [&](auto matches) { return llvm::any_of(inner, matches); };
-    auto addSymbol = [&](Kind kind, FlatSymbolRefAttr symbol) {
-      step = true;
-      if (!seen([&](const LinearArgument &a) { return a.symbol == symbol; }))
-        inner.push_back({.kind = kind, .symbol = symbol});
-    };
-    for (Operation &op : c.epilogue->front()) {
-      for (Value operand : op.getOperands())
-        if (operand.getParentRegion() != c.epilogue &&
-            !seen([&](const LinearArgument &a) { return a.value == operand; }))
-          inner.push_back({.kind = Kind::Capture, .value = operand});
-      if (auto rope = dyn_cast<llm::RopeOp>(op))
-        addSymbol(Kind::Frequencies, rope.getInvFreqAttr());
-      if (auto append = dyn_cast<llm::AppendOp>(op)) {
-        addSymbol(Kind::Cache, append.getKStateAttr());
-        addSymbol(Kind::Cache, append.getVStateAttr());
-      }
+std::vector<LinearArgument> regionArguments(Region &region) {
+  std::vector<LinearArgument> list;
+  auto seen = [&](auto matches) { return llvm::any_of(list, matches); };
+  auto addSymbol = [&](Kind kind, FlatSymbolRefAttr symbol) {
+    if (!seen([&](const LinearArgument &a) { return a.symbol == symbol; }))
+      list.push_back({.kind = kind, .symbol = symbol});
+  };
+  for (Operation &op : region.front()) {
+    for (Value operand : op.getOperands())
+      if (operand.getParentRegion() != &region && !seen([&](const LinearArgument &a) { return a.value == operand; }))
+        list.push_back({.kind = Kind::Capture, .value = operand});
+    if (auto rope = dyn_cast<llm::RopeOp>(op))
+      addSymbol(Kind::Vector, rope.getInvFreqAttr());
+    if (auto norm = dyn_cast<llm::RmsNormOp>(op))
+      addSymbol(Kind::Vector, norm.getWeightAttr());
+    if (auto append = dyn_cast<llm::AppendOp>(op)) {
+      addSymbol(Kind::Cache, append.getKStateAttr());
+      addSymbol(Kind::Cache, append.getVStateAttr());
     }
   }
-  if (step)
+  return list;
+}
+
+std::vector<LinearArgument> linearArguments(const LinearConfig &c, bool decode) {
+  std::vector<LinearArgument> list, inner;
+  if (c.epilogue)
+    inner = regionArguments(*c.epilogue);
+  // Rotations and appends depend on the position.
+  if (!decode || llvm::any_of(inner, [](const LinearArgument &a) { return static_cast<bool>(a.symbol); }))
     list.push_back({.kind = Kind::Step});
   list.push_back({.kind = Kind::X});
-  if (integerDots(c.scheme))
+  if (integerDots(c.scheme) && !c.quantize)
     list.push_back({.kind = Kind::XScales});
   for (unsigned part = 0; part < c.parts.size(); ++part) {
     list.push_back({.kind = Kind::Weight, .index = part});
@@ -115,6 +122,8 @@ std::string whyNoLinear(const LinearConfig &c) {
       for (Value operand : append->getOperands())
         if (llvm::popcount(partsOf(c, operand)) != 1)
           return "it appends what is not made of one product";
+    if (auto gated = dyn_cast<llm::GatedMulOp>(op); gated && gated.isBroadcast() && partsOf(c, gated.getGate()) != 0)
+      return "one gate serves a whole row, which many workgroups compute";
     auto rope = dyn_cast<llm::RopeOp>(op);
     if (!rope)
       continue;
@@ -132,16 +141,20 @@ std::string whyNoLinear(const LinearConfig &c) {
 }
 
 Epilogue::Epilogue(KernelBuilder &k, const LinearConfig &c, bool decode, unsigned width, Val firstToken)
-    : k(k), c(c), arguments(linearArguments(c, decode)), width(width), firstToken(firstToken) {
-  if (c.epilogue && arguments.front().kind == Kind::Step)
+    : Epilogue(k, c.epilogue, c.results, linearArguments(c, decode), width, firstToken) {}
+
+Epilogue::Epilogue(KernelBuilder &k, Region *region, std::vector<LinearResult> ofResults,
+                   std::vector<LinearArgument> ofKernel, unsigned width, Val firstToken)
+    : k(k), region(region), results(std::move(ofResults)), arguments(std::move(ofKernel)), width(width),
+      firstToken(firstToken) {
+  if (region && arguments.front().kind == Kind::Step)
     start = k.stepPosition(k.argument(0));
   for (auto [i, argument] : llvm::enumerate(arguments)) {
     if (argument.kind == Kind::Capture)
       rows[i] = rowsOf(k.argument(i),
                        paddedRow(widthOf(argument.value.getType())) * bytesOf(elementOf(argument.value.getType())));
-    if (argument.kind == Kind::Result) {
-      rows[i] = rowsOf(k.argument(i), strideOf(c.results[argument.index]));
-    }
+    if (argument.kind == Kind::Result)
+      rows[i] = rowsOf(k.argument(i), strideOf(results[argument.index]));
   }
 }
 
@@ -163,12 +176,16 @@ Val Epilogue::argument(FlatSymbolRefAttr symbol) const {
   return {};
 }
 
+Val Epilogue::vectorAt(FlatSymbolRefAttr symbol, Val i) {
+  return k.load(width == 1 ? k.f32() : k.vec(width, k.f32()), argument(symbol), i * 4, width == 1 ? 0 : 16);
+}
+
 Val Epilogue::rounded(Val y, Type type) {
   return elementOf(type) == Element::Bf16 ? k.extend(k.round(y, k.bf16())) : y;
 }
 
 void Epilogue::finish(llvm::ArrayRef<Site> sites, const std::vector<std::vector<Val>> &products) {
-  if (!c.epilogue) {
+  if (!region) {
     for (auto [part, values] : llvm::enumerate(products))
       for (auto [site, y] : llvm::zip(sites, values))
         storeResult(part, site, y);
@@ -176,14 +193,14 @@ void Epilogue::finish(llvm::ArrayRef<Site> sites, const std::vector<std::vector<
   }
   Values values;
   for (auto [part, at] : llvm::enumerate(products)) {
-    Value product = c.epilogue->getArgument(part);
+    Value product = region->getArgument(part);
     if (at.empty())
       continue;
     std::vector<Val> &mine = values[product];
     for (Val y : at)
       mine.push_back(rounded(y, product.getType()));
   }
-  for (Operation &op : c.epilogue->front())
+  for (Operation &op : region->front())
     finishOp(&op, sites, values);
 }
 
@@ -191,52 +208,85 @@ void Epilogue::finish(llvm::ArrayRef<Site> sites, const std::vector<std::vector<
 const std::vector<Val> *Epilogue::operand(Value value, llvm::ArrayRef<Site> sites, Values &values) {
   if (auto known = values.find(value); known != values.end())
     return &known->second;
-  if (value.getParentRegion() == c.epilogue)
+  if (value.getParentRegion() == region)
     return nullptr;
   unsigned index =
       llvm::find_if(arguments, [&](const LinearArgument &a) { return a.value == value; }) - arguments.begin();
   Element element = elementOf(value.getType());
   uint64_t stride = paddedRow(widthOf(value.getType())) * bytesOf(element);
+  // One column serves all of a wider product (llm.gated_mul).
+  bool broadcast = widthOf(value.getType()) == 1 && widthOf(region->getArgument(0).getType()) != 1;
+  unsigned width = broadcast ? 1 : this->width;
   std::vector<Val> loaded;
   for (const Site &site : sites) {
-    Val offset = site.n * bytesOf(element);
+    Val offset = (broadcast ? k.constant(0) : site.n) * bytesOf(element);
     if (firstToken)
       offset = offset + site.token * static_cast<int64_t>(stride);
     Type type = element == Element::F32 ? k.f32() : k.bf16();
     Val y = k.load(width == 1 ? type : k.vec(width, type), rows.at(index), offset, width == 1 ? 0 : 16);
-    loaded.push_back(element == Element::F32 ? y : k.extend(y));
+    y = element == Element::F32 ? y : k.extend(y);
+    loaded.push_back(broadcast && this->width > 1 ? k.splat(y, this->width) : y);
   }
   return &(values[value] = std::move(loaded));
 }
 
 void Epilogue::finishOp(Operation *op, llvm::ArrayRef<Site> sites, Values &values) {
-  auto elementwise = [&](Elementwise kind) {
-    // Copies: the map may move what it holds when the second operand is loaded.
-    const std::vector<Val> *found = operand(op->getOperand(0), sites, values);
-    if (!found)
-      return;
-    std::vector<Val> a = *found, result;
-    const std::vector<Val> *b = operand(op->getOperand(1), sites, values);
-    if (!b)
-      return;
-    for (auto [x, y] : llvm::zip(a, *b))
-      result.push_back(rounded(applyElementwise(k, kind, x, y), op->getResult(0).getType()));
+  // `op`'s result from its operands, element by element.
+  auto elementwise = [&](const std::function<Val(llvm::ArrayRef<Val>)> &apply) {
+    std::vector<std::vector<Val>> operands; // copies: the map may move what it holds when the next operand is loaded
+    for (Value value : op->getOperands()) {
+      const std::vector<Val> *found = operand(value, sites, values);
+      if (!found)
+        return;
+      operands.push_back(*found);
+    }
+    std::vector<Val> result;
+    for (size_t site = 0; site < sites.size(); ++site)
+      result.push_back(
+          rounded(apply(llvm::map_to_vector(operands, [&](const std::vector<Val> &at) { return at[site]; })),
+                  op->getResult(0).getType()));
     values[op->getResult(0)] = result;
   };
   llvm::TypeSwitch<Operation *>(op)
-      .Case([&](llm::SiluMulOp) { elementwise(Elementwise::SiluMul); })
-      .Case([&](llm::AddOp) { elementwise(Elementwise::Add); })
+      .Case([&](llm::GatedMulOp gated) {
+        elementwise(
+            [&](llvm::ArrayRef<Val> x) { return applyElementwise(k, elementwiseOf(gated.getFunction()), x[0], x[1]); });
+      })
+      .Case([&](llm::AddOp) {
+        elementwise([&](llvm::ArrayRef<Val> x) { return applyElementwise(k, Elementwise::Add, x[0], x[1]); });
+      })
+      .Case([&](llm::SoftcapOp cap) {
+        elementwise([&](llvm::ArrayRef<Val> x) { return applySoftcap(k, x[0], cap.getCap().convertToFloat()); });
+      })
       .Case([&](llm::RopeOp rope) {
         const std::vector<Val> *x = operand(rope.getX(), sites, values);
         if (!x)
           return;
-        Val inHead = sites[0].n % static_cast<int64_t>(rope.getHeadDim());
-        Val frequency = k.load(width == 1 ? k.f32() : k.vec(width, k.f32()), argument(rope.getInvFreqAttr()),
-                               inHead * 4, width == 1 ? 0 : 16);
-        auto [low, high] = rotatePair(k, (*x)[0], (*x)[1], frequency, k.toFloat(position(sites[0].token)));
+        // Site i pairs with the one that lies half of what rotates further; sites beyond that pass through.
         Type type = rope.getResult().getType();
-        std::vector<Val> result = {rounded(low, type), rounded(high, type)};
+        auto headDim = static_cast<int64_t>(rope.getHeadDim());
+        size_t half = sites.size() * static_cast<size_t>(rope.getRotated()) / static_cast<size_t>(headDim) / 2;
+        std::vector<Val> result = *x;
+        for (size_t i = 0; i < half; ++i) {
+          Val frequency = vectorAt(rope.getInvFreqAttr(), sites[i].n % headDim);
+          std::tie(result[i], result[i + half]) =
+              rotatePair(k, (*x)[i], (*x)[i + half], frequency, k.toFloat(position(sites[i].token)));
+        }
+        for (Val &y : result)
+          y = rounded(y, type);
         values[rope.getResult()] = result;
+      })
+      .Case([&](llm::RmsNormOp norm) {
+        const std::vector<Val> *x = operand(norm.getX(), sites, values);
+        if (!x)
+          return;
+        std::vector<Val> gain;
+        for (const Site &site : sites)
+          gain.push_back(vectorAt(norm.getWeightAttr(), site.n % llm::headDimOf(norm)));
+        std::vector<Val> result = normHead(k, *x, gain, norm.getEps().convertToFloat());
+        for (Val &y : result)
+          y = rounded(y, norm.getResult().getType());
+        values[norm.getResult()] = result;
       })
       .Case([&](llm::AppendOp write) {
         uint64_t columns = widthOf(write.getK().getType());
@@ -258,7 +308,7 @@ void Epilogue::storeResult(unsigned result, const Site &site, Val y) {
   unsigned index =
       llvm::find_if(arguments, [&](const LinearArgument &a) { return a.kind == Kind::Result && a.index == result; }) -
       arguments.begin();
-  const LinearResult &r = c.results[result];
+  const LinearResult &r = results[result];
   bool exact = r.output == LinearOutput::Logits && r.columns % 64 != 0; // rows without the padding that is computed
   Val offset = site.n * static_cast<int64_t>(bytesOf(r.output));
   if (firstToken)

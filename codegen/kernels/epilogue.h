@@ -1,5 +1,6 @@
-// The epilogue of a linear, inlined: the ops of the region on values in registers, then the stores. Decode holds one
-// element a lane, prefill eight rows of one token; both are a Site here.
+// The region of an op, inlined: the ops on values in registers, then the stores. The epilogue of a linear in decode
+// holds one element a lane, in prefill eight rows of one token, and the body of `llm.heads` a sixteenth of a head; a
+// place of any of these is a Site here.
 #pragma once
 
 #include <map>
@@ -17,9 +18,14 @@ class Epilogue {
 public:
   // `width` is 1 (f32 values) or 8 (vectors of f32). `firstToken` is the workgroup's, uniform; null: one token, row 0.
   Epilogue(KernelBuilder &k, const LinearConfig &c, bool decode, unsigned width, Val firstToken);
+  // The same for another op's region. `arguments` are the kernel's.
+  // `region` may be null: the products are the results.
+  Epilogue(KernelBuilder &k, mlir::Region *region, std::vector<LinearResult> results,
+           std::vector<LinearArgument> arguments, unsigned width, Val firstToken);
 
-  // Finishes the products at `sites`: products[part][site], empty for parts that this workgroup does not compute. Two
-  // sites are half a head apart where the layout is Paired.
+  // Finishes the region's arguments ("products") at `sites`: products[part][site], empty for parts that this lane does
+  // not have. Where heads are rotated or normalised, the sites divide one head evenly, and it is whole: in the two
+  // tiles of a Paired layout, or (for a norm always) in 16 lanes.
   void finish(llvm::ArrayRef<Site> sites, const std::vector<std::vector<Val>> &products);
 
   // Argument of a kind, part or result.
@@ -31,13 +37,16 @@ private:
   const std::vector<Val> *operand(mlir::Value value, llvm::ArrayRef<Site> sites, Values &values);
   void storeResult(unsigned result, const Site &site, Val y);
   void append(mlir::FlatSymbolRefAttr state, bool key, uint64_t width, const Site &site, Val y);
+  // Elements i ... of an f32 vector, as many as a site has.
+  Val vectorAt(mlir::FlatSymbolRefAttr symbol, Val i);
   Val rounded(Val y, mlir::Type type);
   Val position(Val token) { return firstToken ? start + firstToken + token : start; }
   Val rowsOf(Val pointer, uint64_t stride);
   Val argument(mlir::FlatSymbolRefAttr symbol) const;
 
   KernelBuilder &k;
-  const LinearConfig &c;
+  mlir::Region *region;
+  std::vector<LinearResult> results;
   std::vector<LinearArgument> arguments;
   unsigned width;
   Val firstToken, start;

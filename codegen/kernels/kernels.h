@@ -41,14 +41,15 @@ struct EmbedConfig {
 LaunchShape emitEmbed(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
                       const EmbedConfig &c);
 
-// (x, weight f32, out bf16) or, quantised, (x, weight f32, out int8, scales f32). y = bf16(x *
-// rsqrt(mean(x^2) + eps) * w); quantised: q = round-half-even(y * (127 / absmax)), scale = absmax / 127 per row.
+// (x, weight f32, out) or, quantised, (x, weight f32, out int8, scales f32). y = x * rsqrt(mean(x^2) + eps) * w,
+// rounded to `out`; quantised: of y in bf16, q = round-half-even(y * (127 / absmax)), scale = absmax / 127 per row.
 // Without norm (`norm` false, no weight argument) it quantises x itself. One workgroup a token.
 struct NormConfig {
   uint64_t columns;
   Element x;
   bool norm, quantize;
   double epsilon = 0;
+  Element out = Element::Bf16; // where not quantised
 };
 LaunchShape emitNorm(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
                      const NormConfig &c);
@@ -70,6 +71,7 @@ struct LinearConfig {
   std::vector<LinearPart> parts;
   std::vector<LinearResult> results; // of the epilogue, or the products themselves
   mlir::Region *epilogue = nullptr;  // of an `llm.linear`; null: none
+  bool quantize = false;             // x is bf16, and the kernel quantises it (decode only)
 };
 // Why no kernel has this shape of parts and epilogue; empty when there is one.
 std::string whyNoLinear(const LinearConfig &c);
@@ -95,6 +97,24 @@ struct AppendConfig {
 LaunchShape emitAppend(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
                        const AppendConfig &c);
 
+// (x, weight f32 [headDim], out): RMSNorm of each head of a row.
+struct HeadNormConfig {
+  uint64_t heads, headDim;
+  Element x, out;
+  double epsilon = 0;
+};
+LaunchShape emitHeadNorm(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
+                         const HeadNormConfig &c);
+
+// `llm.heads`: the arguments are those of `headsArguments` (codegen/kernels/heads.h).
+struct HeadsConfig {
+  uint64_t headDim;
+  mlir::Region *body;
+  std::vector<LinearResult> results; // Bf16 or F32
+};
+LaunchShape emitHeads(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
+                      const HeadsConfig &c);
+
 struct AttentionConfig {
   uint64_t heads, kvHeads, headDim;
   double scale;
@@ -113,12 +133,25 @@ LaunchShape emitAttentionCombine(mlir::gpu::GPUModuleOp module, const TargetInfo
 LaunchShape emitAttentionPrefill(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
                                  const AttentionConfig &c);
 
-// (a, b, out), rows of `columns`; a and b of one element.
-enum class Elementwise { Add, SiluMul };
-// The op on values in registers, f32: what the kernel and an epilogue share.
-Val applyElementwise(KernelBuilder &k, Elementwise op, Val a, Val b);
+// (a, b, out), rows of `columns`. Of a gated product, a is the gate.
+enum class Elementwise { Add, SiluMul, GeluTanhMul, SigmoidMul };
+struct ElementwiseConfig {
+  Elementwise op;
+  uint64_t columns;
+  Element a, b, out;
+  bool broadcast = false; // rows of a hold one element, for all columns
+};
 LaunchShape emitElementwise(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
-                            Elementwise op, Element in, Element out, uint64_t columns);
+                            const ElementwiseConfig &c);
+
+// (x, out): cap * tanh(x / cap) of f32 rows, one workgroup row a token.
+struct SoftcapConfig {
+  uint64_t columns;
+  double cap;
+  bool logits = false; // `out` has rows of exactly `columns`, without padding
+};
+LaunchShape emitSoftcap(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
+                        const SoftcapConfig &c);
 
 // (x bf16, order u32 [columns padded], out bf16): out[k] = x[order[k]]. An order beyond the row reads its last element.
 LaunchShape emitGatherColumns(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,

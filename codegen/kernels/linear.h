@@ -47,18 +47,18 @@ inline uint64_t linearBytes(llm::SchemeAttr scheme, uint64_t rows, uint64_t colu
 inline bool integerDots(llm::SchemeAttr scheme) { return scheme.quantizesActivations(); }
 inline bool widensCodes(llm::SchemeAttr scheme) { return scheme.scaled() && !integerDots(scheme); }
 
-// An argument of the kernel, in the order of `linearArguments`.
+// An argument of a kernel that inlines a region, in the order of `linearArguments` or `headsArguments`.
 struct LinearArgument {
   enum class Kind : uint8_t {
     Step,
-    X,
+    X, // operand `index`
     XScales,
-    Weight,      // of part `index`
-    Bias,        // of part `index`
-    Capture,     // `value`, which the epilogue reads from outside: rows of the same tokens
-    Frequencies, // of a rope: `symbol`
-    Cache,       // of an append: `symbol`
-    Result,      // `index`
+    Weight,  // of part `index`
+    Bias,    // of part `index`
+    Capture, // `value`, which the region reads from outside: rows of the same tokens
+    Vector,  // `symbol`, f32: the frequencies of a rope, the weight of a norm of heads
+    Cache,   // of an append: `symbol`
+    Result,  // `index`
   };
   Kind kind;
   unsigned index = 0;
@@ -67,6 +67,8 @@ struct LinearArgument {
 
   Access access() const { return kind == Kind::Result || kind == Kind::Cache ? Access::Write : Access::Read; }
 };
+// What the ops of a region read and write beside its own arguments and results: captures, vectors, caches.
+std::vector<LinearArgument> regionArguments(mlir::Region &region);
 std::vector<LinearArgument> linearArguments(const LinearConfig &c, bool decode);
 
 // How workgroups see the parts.

@@ -6,6 +6,7 @@
 #include "codegen/kernels/codes.h"
 #include "codegen/kernels/epilogue.h"
 #include "codegen/kernels/parts.h"
+#include "codegen/kernels/prologue.h"
 
 namespace ingot {
 
@@ -100,6 +101,9 @@ LaunchShape emitLinearDecode(mlir::gpu::GPUModuleOp module, const TargetInfo &ta
   Epilogue epilogue(k, c, /*decode=*/true, /*width=*/1, {});
   uint64_t steps = stepsOfK(c.scheme, c.columns);
   Codes codes(k, c.scheme, c.columns);
+  QuantizedRow quantized;
+  if (c.quantize)
+    quantized = quantizeRow(k, epilogue.argument(Kind::X), c.columns, waves);
 
   Val wave = k.wave(), lane = k.lane(), row = lane % 16;
   PartPlaces places = placeParts(k, c, layout, epilogue, k.workgroupX(), tiles);
@@ -131,7 +135,7 @@ LaunchShape emitLinearDecode(mlir::gpu::GPUModuleOp module, const TargetInfo &ta
         tile.reserve(sums);
         for (const Stream &stream : streams)
           tile.push_back(k.load(k.vec(4, k.i32()), stream.weights, step * kTileBytes + lane * 16));
-        StepOfX x = loadX(k, c.scheme, epilogue.argument(Kind::X), step);
+        StepOfX x = loadX(k, c.scheme, c.quantize ? quantized.values : epilogue.argument(Kind::X), step);
         // Each half of the lanes has half the columns of a tile, which may be a group of their own.
         Val group;
         if (widens && c.scheme.getGroup() != 0)
@@ -158,7 +162,7 @@ LaunchShape emitLinearDecode(mlir::gpu::GPUModuleOp module, const TargetInfo &ta
       Val n = sites[half].n, y = of(half, zipped ? part : 0);
       if (integer)
         y = k.toFloat(y) * k.load(k.f32(), places.ownScales[part], n * 4) *
-            k.load(k.f32(), epilogue.argument(Kind::XScales), k.constant(0));
+            (c.quantize ? quantized.scale : k.load(k.f32(), epilogue.argument(Kind::XScales), k.constant(0)));
       if (c.parts[part].bias)
         y = y + k.load(k.f32(), epilogue.argument(Kind::Bias, part), n * 4);
       products.push_back(y);

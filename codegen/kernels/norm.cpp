@@ -50,27 +50,25 @@ LaunchShape emitNorm(mlir::gpu::GPUModuleOp module, const TargetInfo &target, ll
     Val factor = k.constantF(1) / k.sqrt(mean + k.constantF(c.epsilon));
     for (unsigned i = 0; i < perLane; ++i) {
       Val y = values[i] * factor * k.load(eight, weight, piece[i] * 32, 16);
-      values[i] = k.round(y, k.bf16());
-      if (c.quantize) // through bf16, as the two kernels one after the other would
-        values[i] = k.select(inside[i], k.extend(values[i]), k.zero(eight));
+      // Where it is quantised, through bf16, as the two kernels one after the other would.
+      values[i] = c.quantize ? k.select(inside[i], k.extend(k.round(y, k.bf16())), k.zero(eight)) : y;
     }
   }
   if (!c.quantize) {
-    Val destination = k.advance(out, k.zext(token, k.i64()) * static_cast<int64_t>(paddedRow(c.columns) * 2));
+    Val destination =
+        k.advance(out, k.zext(token, k.i64()) * static_cast<int64_t>(paddedRow(c.columns) * bytesOf(c.out)));
     for (unsigned i = 0; i < perLane; ++i)
-      k.ifThen(inside[i], [&] { k.store(values[i], destination, piece[i] * 16); });
+      k.ifThen(inside[i], [&] { storePiece(k, c.out, values[i], destination, piece[i]); });
   } else {
     Val most = k.constantF(0);
     for (Val v : values)
       most = k.maxF(most, k.maxElements(k.absF(v)));
     most = k.reduceWorkgroup(most, KernelBuilder::Combine::MaxF, waves, block);
-    Val inverse = k.select(most > 0, k.constantF(127) / most, k.constantF(0));
+    Val factor = quantizingFactor(k, most);
     Val destination = k.advance(out, k.zext(token, k.i64()) * static_cast<int64_t>(paddedRow(c.columns)));
-    for (unsigned i = 0; i < perLane; ++i) {
-      Val q = k.trunc(k.toInt(k.roundEven(values[i] * inverse)), k.vec(8, k.i8()));
-      k.ifThen(inside[i], [&] { k.store(k.bitcast(q, k.vec(2, k.i32())), destination, piece[i] * 8); });
-    }
-    k.ifThen(thread == 0, [&] { k.store(most / k.constantF(127), scales, token * 4); });
+    for (unsigned i = 0; i < perLane; ++i)
+      k.ifThen(inside[i], [&] { k.store(quantizePiece(k, values[i], factor), destination, piece[i] * 8); });
+    k.ifThen(thread == 0, [&] { k.store(scaleOfRow(k, most), scales, token * 4); });
   }
   k.finish();
   return {.kernel = name.str(),

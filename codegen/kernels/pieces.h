@@ -21,4 +21,14 @@ inline void storePiece(KernelBuilder &k, Element element, Val eight, Val row, Va
     k.store(eight, row, piece * 32, 16);
 }
 
+// The steps of llm.quantize, from the largest magnitude of the row.
+inline Val quantizingFactor(KernelBuilder &k, Val most) {
+  return k.select(most > 0, k.constantF(127) / most, k.constantF(0));
+}
+inline Val scaleOfRow(KernelBuilder &k, Val most) { return most / k.constantF(127); }
+// Eight values as int8, in two i32.
+inline Val quantizePiece(KernelBuilder &k, Val eight, Val factor) {
+  return k.bitcast(k.trunc(k.toInt(k.roundEven(eight * factor)), k.vec(8, k.i8())), k.vec(2, k.i32()));
+}
+
 } // namespace ingot

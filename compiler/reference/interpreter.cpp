@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <map>
+#include <numbers>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
@@ -63,11 +64,12 @@ private:
 
   absl::StatusOr<Results> evaluate(mlir::Operation *op, const Values &values);
   absl::StatusOr<HostTensor> embed(llm::EmbedOp op, const HostTensor &tokens);
-  absl::StatusOr<HostTensor> norm(llvm::StringRef weight, const llvm::APFloat &eps, const HostTensor &x,
+  absl::StatusOr<HostTensor> norm(llvm::StringRef weight, const llvm::APFloat &eps, int64_t heads, const HostTensor &x,
                                   mlir::Type type);
   Results quantize(const HostTensor &x);
   absl::StatusOr<std::vector<uint32_t>> columnOrder(llvm::StringRef weight);
   absl::StatusOr<HostTensor> gather(llm::GatherColumnsOp op, const HostTensor &x);
+  absl::StatusOr<Results> runRegion(mlir::Region &region, Results arguments, const Values &outside);
   absl::StatusOr<Results> linear(llm::LinearOp op, const Values &values);
   absl::StatusOr<HostTensor> product(llm::LinearOp op, unsigned part, const HostTensor &x, const HostTensor *scales);
   absl::StatusOr<HostTensor> rope(llm::RopeOp op, const HostTensor &x);
@@ -226,17 +228,18 @@ absl::StatusOr<HostTensor> Interpreter::Implementation::embed(llm::EmbedOp op, c
 }
 
 absl::StatusOr<HostTensor> Interpreter::Implementation::norm(llvm::StringRef name, const llvm::APFloat &eps,
-                                                             const HostTensor &x, mlir::Type type) {
+                                                             int64_t heads, const HostTensor &x, mlir::Type type) {
   auto gain = weight(name);
   if (!gain.ok())
     return gain.status();
   const float epsilon = eps.convertToFloat();
+  const int64_t width = x.columns / heads;
   HostTensor result = floats(x.rows, x.columns);
-  for (int64_t t = 0; t < x.rows; ++t) {
-    const float *row = x.row(t).data();
-    float r = 1.0F / std::sqrt(dot(row, row, x.columns) / static_cast<float>(x.columns) + epsilon);
-    for (int64_t c = 0; c < x.columns; ++c)
-      result.floats[t * x.columns + c] = stored(row[c] * r * (*gain)->values[c], type);
+  for (int64_t h = 0; h < x.rows * heads; ++h) {
+    const float *head = x.floats.data() + h * width;
+    float r = 1.0F / std::sqrt(dot(head, head, width) / static_cast<float>(width) + epsilon);
+    for (int64_t c = 0; c < width; ++c)
+      result.floats[h * width + c] = stored(head[c] * r * (*gain)->values[c], type);
   }
   return result;
 }
@@ -280,37 +283,18 @@ absl::StatusOr<HostTensor> Interpreter::Implementation::gather(llm::GatherColumn
   return result;
 }
 
-absl::StatusOr<Interpreter::Implementation::Results> Interpreter::Implementation::linear(llm::LinearOp op,
-                                                                                         const Values &outside) {
-  const HostTensor *scales = op.getScales() ? &outside.find(op.getScales())->second : nullptr;
-  Results products;
-  HostTensor x = outside.find(op.getX())->second;
-  if (op.getGathered()) { // back into the model's order, which the weight is read in
-    auto order = columnOrder(op.getPartWeight(0).getValue());
-    if (!order.ok())
-      return order.status();
-    const std::vector<float> gathered = x.floats;
-    for (int64_t t = 0; t < x.rows; ++t)
-      for (int64_t k = 0; k < x.columns; ++k)
-        x.floats[t * x.columns + (*order)[k]] = gathered[t * x.columns + k];
-  }
-  for (unsigned part = 0; part < op.getPartCount(); ++part) {
-    auto y = product(op, part, x, scales);
-    if (!y.ok())
-      return y.status();
-    products.push_back(std::move(*y));
-  }
-  if (!op.hasEpilogue())
-    return products;
+// What the region yields. It may read `outside`.
+absl::StatusOr<Interpreter::Implementation::Results>
+Interpreter::Implementation::runRegion(mlir::Region &region, Results arguments, const Values &outside) {
   Values values;
-  op.getEpilogue().walk([&](mlir::Operation *inner) {
+  region.walk([&](mlir::Operation *inner) {
     for (mlir::Value operand : inner->getOperands())
       if (auto captured = outside.find(operand); captured != outside.end())
         values[operand] = captured->second;
   });
-  for (auto [argument, y] : llvm::zip(op.getEpilogue().getArguments(), products))
+  for (auto [argument, y] : llvm::zip(region.getArguments(), arguments))
     values[argument] = std::move(y);
-  for (mlir::Operation &inner : op.getEpilogue().front()) {
+  for (mlir::Operation &inner : region.front()) {
     if (auto yield = mlir::dyn_cast<llm::YieldOp>(inner)) {
       Results results;
       for (mlir::Value value : yield.getValues())
@@ -323,7 +307,38 @@ absl::StatusOr<Interpreter::Implementation::Results> Interpreter::Implementation
     for (auto [value, tensor] : llvm::zip(inner.getResults(), *results))
       values[value] = std::move(tensor);
   }
-  return absl::InternalError("an epilogue has no llm.yield");
+  return absl::InternalError("a region has no llm.yield");
+}
+
+absl::StatusOr<Interpreter::Implementation::Results> Interpreter::Implementation::linear(llm::LinearOp op,
+                                                                                         const Values &outside) {
+  const HostTensor *scales = op.getScales() ? &outside.find(op.getScales())->second : nullptr;
+  HostTensor x = outside.find(op.getX())->second;
+  if (op.getGathered()) { // back into the model's order, which the weight is read in
+    auto order = columnOrder(op.getPartWeight(0).getValue());
+    if (!order.ok())
+      return order.status();
+    const std::vector<float> gathered = x.floats;
+    for (int64_t t = 0; t < x.rows; ++t)
+      for (int64_t k = 0; k < x.columns; ++k)
+        x.floats[t * x.columns + (*order)[k]] = gathered[t * x.columns + k];
+  }
+  Results quantized;
+  if (op.getQuantized()) {
+    quantized = quantize(x);
+    x = std::move(quantized[0]);
+    scales = &quantized[1];
+  }
+  Results products;
+  for (unsigned part = 0; part < op.getPartCount(); ++part) {
+    auto y = product(op, part, x, scales);
+    if (!y.ok())
+      return y.status();
+    products.push_back(std::move(*y));
+  }
+  if (!op.hasEpilogue())
+    return products;
+  return runRegion(op.getEpilogue(), std::move(products), outside);
 }
 
 absl::StatusOr<HostTensor> Interpreter::Implementation::product(llm::LinearOp op, unsigned part, const HostTensor &x,
@@ -440,6 +455,23 @@ absl::StatusOr<HostTensor> Interpreter::Implementation::attention(llm::Attention
   return result;
 }
 
+namespace {
+
+// f(g) of llm.gated_mul.
+float gated(llm::Gate function, float g) {
+  switch (function) {
+  case llm::Gate::Silu:
+    return g / (1.0F + std::exp(-g));
+  case llm::Gate::GeluTanh:
+    return g / (1.0F + std::exp(-2.0F * std::sqrt(2.0F / std::numbers::pi_v<float>) * (g + 0.044715F * g * g * g)));
+  case llm::Gate::Sigmoid:
+    return 1.0F / (1.0F + std::exp(-g));
+  }
+  return g;
+}
+
+} // namespace
+
 void Interpreter::Implementation::advance(int32_t token) {
   if (step.generated < step.capacity)
     output.push_back(token);
@@ -474,18 +506,26 @@ absl::StatusOr<Interpreter::Implementation::Results> Interpreter::Implementation
   using Outcome = absl::StatusOr<Results>;
   return llvm::TypeSwitch<mlir::Operation *, Outcome>(op)
       .Case([&](llm::EmbedOp o) { return one(embed(o, in(o.getTokens()))); })
-      .Case(
-          [&](llm::RmsNormOp o) { return one(norm(o.getWeight(), o.getEps(), in(o.getX()), o.getResult().getType())); })
+      .Case([&](llm::RmsNormOp o) {
+        return one(norm(o.getWeight(), o.getEps(), static_cast<int64_t>(o.getHeads().value_or(1)), in(o.getX()),
+                        o.getResult().getType()));
+      })
       .Case([&](llm::QuantizeOp o) -> Outcome { return quantize(in(o.getX())); })
       .Case([&](llm::RmsNormQuantizeOp o) -> Outcome {
         // Rounded in between, as the two ops would.
-        auto normalised = norm(o.getWeight(), o.getEps(), in(o.getX()), mlir::BFloat16Type::get(o.getContext()));
+        auto normalised = norm(o.getWeight(), o.getEps(), 1, in(o.getX()), mlir::BFloat16Type::get(o.getContext()));
         if (!normalised.ok())
           return normalised.status();
         return quantize(*normalised);
       })
       .Case([&](llm::LinearOp o) { return linear(o, values); })
       .Case([&](llm::GatherColumnsOp o) { return one(gather(o, in(o.getX()))); })
+      .Case([&](llm::HeadsOp o) -> Outcome {
+        Results inputs;
+        for (mlir::Value input : o.getInputs())
+          inputs.push_back(in(input));
+        return runRegion(o.getBody(), std::move(inputs), values);
+      })
       .Case([&](llm::RopeOp o) { return one(rope(o, in(o.getX()))); })
       .Case([&](llm::AppendOp o) -> Outcome {
         if (auto status = append(o, in(o.getK()), in(o.getV())); !status.ok())
@@ -493,8 +533,22 @@ absl::StatusOr<Interpreter::Implementation::Results> Interpreter::Implementation
         return Results();
       })
       .Case([&](llm::AttentionOp o) { return one(attention(o, in(o.getQ()))); })
-      .Case([&](llm::SiluMulOp o) {
-        return elementwise(o.getGate(), o.getUp(), [](float g, float u) { return g / (1.0F + std::exp(-g)) * u; });
+      .Case([&](llm::GatedMulOp o) {
+        const HostTensor &gate = in(o.getGate());
+        HostTensor result = in(o.getUp());
+        for (int64_t t = 0; t < result.rows; ++t)
+          for (int64_t c = 0; c < result.columns; ++c) {
+            float &y = result.floats[t * result.columns + c];
+            y = stored(gated(o.getFunction(), gate.row(t)[o.isBroadcast() ? 0 : c]) * y, o.getResult().getType());
+          }
+        return one(std::move(result));
+      })
+      .Case([&](llm::SoftcapOp o) {
+        const float cap = o.getCap().convertToFloat();
+        HostTensor result = in(o.getX());
+        for (float &y : result.floats)
+          y = cap * std::tanh(y / cap);
+        return one(std::move(result));
       })
       .Case([&](llm::AddOp o) { return elementwise(o.getLhs(), o.getRhs(), [](float a, float b) { return a + b; }); })
       .Case([&](llm::LastTokenOp o) {

@@ -307,12 +307,17 @@ TEST_F(OpTest, LinearInInt8) {
       %v, %s = llm.quantize %x : tensor<?x2xbf16> -> tensor<?x2xi8>, tensor<?xf32>
       %y = llm.linear %v scales %s, @w : (tensor<?x2xi8>, tensor<?xf32>) -> tensor<?x1xf32>
       return %y : tensor<?x1xf32>
+    }
+    func.func @itself(%x: tensor<?x2xbf16>) -> tensor<?x1xf32> {
+      %y = llm.linear %x quantized, @w : (tensor<?x2xbf16>) -> tensor<?x1xf32>
+      return %y : tensor<?x1xf32>
     })";
   // Weight: scale 0.01, values 127 and 33. Rows: scale 2/127, values 127 and 64 (63.5 to even).
   HostTensor x = tensor(1, {2, 1});
   auto result = floatsOf(load(text, device).run("f", x));
   ASSERT_EQ(result.size(), 1U);
   EXPECT_FLOAT_EQ(result[0], (127 * 127 + 64 * 33) * 0.01F * (2.0F / 127));
+  EXPECT_EQ(floatsOf(interpreter_->run("itself", x)), result);
   EXPECT_FLOAT_EQ(floatsOf(load(text, fp32).run("f", x))[0], 2.54F + 0.333F);
 }
 
@@ -442,7 +447,7 @@ TEST_F(OpTest, ElementwiseOps) {
   const char *text = R"(
     func.func @silu(%x: tensor<?x2xbf16>) -> tensor<?x2xbf16> {
       %s = llm.add %x, %x : tensor<?x2xbf16>
-      %y = llm.silu_mul %x, %s : tensor<?x2xbf16> -> tensor<?x2xbf16>
+      %y = llm.gated_mul silu %x, %s : tensor<?x2xbf16>, tensor<?x2xbf16> -> tensor<?x2xbf16>
       return %y : tensor<?x2xbf16>
     }
     func.func @last(%x: tensor<?x2xbf16>) -> tensor<1x2xbf16> {
@@ -453,6 +458,62 @@ TEST_F(OpTest, ElementwiseOps) {
   EXPECT_THAT(floatsOf(interpreter_->run("silu", tensor(1, {1, -2}))),
               ElementsAre(FloatNear(2 / (1 + std::exp(-1.0F)), 1e-6F), FloatNear(8 / (1 + std::exp(2.0F)), 1e-6F)));
   EXPECT_THAT(floatsOf(interpreter_->run("last", tensor(2, {1, 2, 3, 4}))), ElementsAre(3, 4));
+}
+
+TEST_F(OpTest, GatesAndCap) {
+  load(R"(
+    func.func @gelu(%x: tensor<?x2xf32>) -> tensor<?x2xf32> {
+      %y = llm.gated_mul gelu_tanh %x, %x : tensor<?x2xf32>, tensor<?x2xf32> -> tensor<?x2xf32>
+      return %y : tensor<?x2xf32>
+    }
+    func.func @sigmoid(%x: tensor<?x2xf32>) -> tensor<?x2xf32> {
+      %y = llm.gated_mul sigmoid %x, %x : tensor<?x2xf32>, tensor<?x2xf32> -> tensor<?x2xf32>
+      return %y : tensor<?x2xf32>
+    }
+    llm.weight @sum : tensor<1x2xf32> value dense<1.0> : tensor<1x2xf32>
+    func.func @one_gate(%x: tensor<?x2xbf16>) -> tensor<?x2xf32> {
+      %g = llm.linear %x, @sum : (tensor<?x2xbf16>) -> tensor<?x1xf32>
+      %y = llm.gated_mul sigmoid %g, %x : tensor<?x1xf32>, tensor<?x2xbf16> -> tensor<?x2xf32>
+      return %y : tensor<?x2xf32>
+    }
+    func.func @cap(%x: tensor<?x2xf32>) -> tensor<?x2xf32> {
+      %y = llm.softcap %x cap 2.0 : tensor<?x2xf32>
+      return %y : tensor<?x2xf32>
+    })",
+       fp32);
+  // x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) at 1 and -2 is 0.841192 and -0.0454023.
+  EXPECT_THAT(floatsOf(interpreter_->run("gelu", tensor(1, {1, -2}))),
+              ElementsAre(FloatNear(0.841192F, 1e-6F), FloatNear(0.0908046F, 1e-6F)));
+  EXPECT_THAT(floatsOf(interpreter_->run("sigmoid", tensor(1, {0, -1}))),
+              ElementsAre(0, FloatNear(-1 / (1 + std::exp(1.0F)), 1e-6F)));
+  EXPECT_THAT(floatsOf(interpreter_->run("one_gate", tensor(2, {3, -3, 1, 1}))),
+              ElementsAre(1.5F, -1.5F, FloatNear(1 / (1 + std::exp(-2.0F)), 1e-6F),
+                          FloatNear(1 / (1 + std::exp(-2.0F)), 1e-6F)));
+  EXPECT_THAT(floatsOf(interpreter_->run("cap", tensor(1, {0, 2}))),
+              ElementsAre(0, FloatNear(2 * std::tanh(1.0F), 1e-6F)));
+}
+
+// Each head by its own mean square, alone and in the body of llm.heads.
+TEST_F(OpTest, NormOfHeads) {
+  load(R"(
+    llm.weight @w : tensor<16xf32> value dense<2.0> : tensor<16xf32>
+    func.func @alone(%x: tensor<?x32xf32>) -> tensor<?x32xf32> {
+      %y = llm.rms_norm %x, @w eps 0.0 heads 2 : tensor<?x32xf32> -> tensor<?x32xf32>
+      return %y : tensor<?x32xf32>
+    }
+    func.func @inside(%x: tensor<?x32xf32>) -> tensor<?x32xf32> {
+      %y = llm.heads(%x) : (tensor<?x32xf32>) -> tensor<?x32xf32> body(%a: tensor<?x32xf32>) {
+        %n = llm.rms_norm %a, @w eps 0.0 heads 2 : tensor<?x32xf32> -> tensor<?x32xf32>
+        llm.yield %n : tensor<?x32xf32>
+      }
+      return %y : tensor<?x32xf32>
+    })",
+       device);
+  std::vector<float> x(32, 3.0F), wanted(32, 2.0F);
+  std::fill(x.begin() + 16, x.end(), -0.5F);
+  std::fill(wanted.begin() + 16, wanted.end(), -2.0F);
+  EXPECT_THAT(floatsOf(interpreter_->run("alone", tensor(1, x))), Pointwise(FloatNear(1e-6F), wanted));
+  EXPECT_THAT(floatsOf(interpreter_->run("inside", tensor(1, x))), Pointwise(FloatNear(1e-6F), wanted));
 }
 
 TEST_F(OpTest, OtherDialectsAreRefusedByName) {

@@ -199,8 +199,8 @@ private:
     mlir::Value m = norm(x, layer.postNorm, name("post_attention_layernorm"));
     mlir::Value gate = apply(layer.gate, m, name("mlp.gate_proj"), builder_.getF32Type());
     mlir::Value up = apply(layer.up, m, name("mlp.up_proj"), builder_.getF32Type());
-    mlir::Value product = llm::SiluMulOp::create(builder_, at(name("mlp.silu_mul")),
-                                                 rowsOf(tokensOf(gate), layer.gate.outputs), gate, up);
+    mlir::Value product = llm::GatedMulOp::create(
+        builder_, at(name("mlp.gated_mul")), rowsOf(tokensOf(gate), layer.gate.outputs), llm::Gate::Silu, gate, up);
     mlir::Value down = apply(layer.down, product, name("mlp.down_proj"), builder_.getF32Type());
     return llm::AddOp::create(builder_, at(name("mlp.add")), x, down);
   }
@@ -211,7 +211,8 @@ private:
   }
 
   mlir::Value norm(mlir::Value x, mlir::FlatSymbolRefAttr weight, const std::string &name) {
-    return llm::RmsNormOp::create(builder_, at(name), rowsOf(tokensOf(x), shape_.hidden), x, weight, eps());
+    return llm::RmsNormOp::create(builder_, at(name), rowsOf(tokensOf(x), shape_.hidden), x, weight, eps(),
+                                  mlir::IntegerAttr());
   }
 
   mlir::Value rope(mlir::Value x, int64_t heads, const std::string &name) {

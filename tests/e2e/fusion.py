@@ -12,7 +12,8 @@ import sys
 
 import support
 
-FUSIONS = ["merge-linears", "fuse-silu-mul", "fuse-rope-append", "fuse-residual-add", "fuse-norm-quantize"]
+FUSIONS = ["merge-linears", "fuse-gated-mul", "fuse-rope-append", "fuse-heads", "fuse-residual-add", "fuse-softcap",
+           "fuse-norm-quantize", "fuse-quantize"]
 RECIPES = {
     "int8": """name: "int8"
 rules { pattern: "model.embed_tokens.weight" scheme: "bf16" }

@@ -7,18 +7,21 @@
 
 #include <dlfcn.h>
 
+#include "dialects/Exec.h"
+#include "dialects/Llm.h"
+#include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/BuiltinOps.h"
 #include "mlir/IR/MLIRContext.h"
 #include "mlir/IR/Verifier.h"
 
 namespace ingot::numerics {
 
-namespace {
-
 [[noreturn]] void fail(const std::string &why) {
   std::fprintf(stderr, "numerics: %s\n", why.c_str());
   std::exit(1);
 }
+
+namespace {
 
 // The HIP functions that the tests call, with HIP's own signatures in plain C types.
 struct Hip {
@@ -68,18 +71,19 @@ const Hip &hip() {
 
 constexpr int kHostToDevice = 1, kDeviceToHost = 2;
 
+} // namespace
+
 mlir::MLIRContext &context() {
   static mlir::MLIRContext *instance = [] {
     mlir::DialectRegistry registry;
     registerCodegenDialects(registry);
+    registry.insert<llm::LlmDialect, exec::ExecDialect, mlir::func::FuncDialect>();
     auto *made = new mlir::MLIRContext(registry, mlir::MLIRContext::Threading::DISABLED);
     made->loadAllAvailableDialects();
     return made;
   }();
   return *instance;
 }
-
-} // namespace
 
 const TargetInfo &target() {
   static const TargetInfo *chosen = [] {
@@ -108,6 +112,25 @@ void Buffer::readBytes(void *to) const {
   hip().check(hip().hipMemcpy(to, pointer, size, kDeviceToHost), "hipMemcpy from the device");
 }
 
+Code::Code(const CodeObject &code) {
+  hip().check(hip().hipModuleLoadData(&module, code.elf.data()), "hipModuleLoadData");
+}
+
+Code::~Code() { hip().hipModuleUnload(module); }
+
+void Code::run(const std::string &kernel, unsigned x, unsigned y, unsigned z, unsigned workgroupSize,
+               std::vector<void *> arguments) const {
+  void *function = nullptr;
+  hip().check(hip().hipModuleGetFunction(&function, module, kernel.c_str()), "hipModuleGetFunction");
+  std::vector<void *> places;
+  places.reserve(arguments.size());
+  for (void *&pointer : arguments)
+    places.push_back(static_cast<void *>(&pointer));
+  hip().check(hip().hipModuleLaunchKernel(function, x, y, z, workgroupSize, 1, 1, 0, nullptr, places.data(), nullptr),
+              "hipModuleLaunchKernel");
+  hip().check(hip().hipDeviceSynchronize(), kernel.c_str());
+}
+
 Kernel::Kernel(const Emit &emit) {
   mlir::OpBuilder b(&context());
   mlir::OwningOpRef<mlir::ModuleOp> holder = mlir::ModuleOp::create(b.getUnknownLoc());
@@ -119,38 +142,28 @@ Kernel::Kernel(const Emit &emit) {
   CompileOptions options;
   if (const char *folder = std::getenv("INGOT_NUMERICS_DUMP"))
     options.dumpDirectory = folder;
-  auto code = compileKernels(kernels, target(), options);
-  if (!code.ok())
-    fail(std::string(code.status().message()));
-  if (code->kernels.size() != 1)
-    fail("the code object holds " + std::to_string(code->kernels.size()) + " kernels, not 1");
-  const KernelFacts &facts = code->kernels[0];
+  auto object = compileKernels(kernels, target(), options);
+  if (!object.ok())
+    fail(std::string(object.status().message()));
+  if (object->kernels.size() != 1)
+    fail("the code object holds " + std::to_string(object->kernels.size()) + " kernels, not 1");
+  const KernelFacts &facts = object->kernels[0];
   EXPECT_EQ(facts.scratchBytes, 0U) << "the kernel spills, with " << facts.vgprs << " VGPRs";
   EXPECT_EQ(facts.workgroupSize, shape.workgroupSize);
   if (std::getenv("INGOT_NUMERICS_FACTS"))
     std::printf("%s: %u VGPRs, %u SGPRs, %u bytes of LDS, %u bytes of scratch, %u bytes of code\n", target().name,
                 facts.vgprs, facts.sgprs, facts.ldsBytes, facts.scratchBytes, facts.codeBytes);
-  hip().check(hip().hipModuleLoadData(&module, code->elf.data()), "hipModuleLoadData");
-  hip().check(hip().hipModuleGetFunction(&function, module, shape.kernel.c_str()), "hipModuleGetFunction");
+  code = std::make_unique<Code>(*object);
 }
-
-Kernel::~Kernel() { hip().hipModuleUnload(module); }
 
 void Kernel::run(unsigned tokens, const std::vector<const Buffer *> &arguments) const {
   std::vector<void *> pointers;
   pointers.reserve(arguments.size());
   for (const Buffer *buffer : arguments)
     pointers.push_back(buffer->device());
-  std::vector<void *> places;
-  places.reserve(arguments.size());
-  for (void *&pointer : pointers)
-    places.push_back(static_cast<void *>(&pointer));
   unsigned y =
       shape.tokensPerWorkgroup == 0 ? shape.y : (tokens + shape.tokensPerWorkgroup - 1) / shape.tokensPerWorkgroup;
-  hip().check(hip().hipModuleLaunchKernel(function, shape.x, y, shape.z, shape.workgroupSize, 1, 1, 0, nullptr,
-                                          places.data(), nullptr),
-              "hipModuleLaunchKernel");
-  hip().check(hip().hipDeviceSynchronize(), "the kernel");
+  code->run(shape.kernel, shape.x, y, shape.z, shape.workgroupSize, pointers);
 }
 
 // std::normal_distribution differs between libraries; a sum of uniform numbers does not.

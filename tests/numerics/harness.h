@@ -72,20 +72,39 @@ const TargetInfo &target();
 
 using Emit = std::function<LaunchShape(mlir::gpu::GPUModuleOp, const TargetInfo &, llvm::StringRef)>;
 
+// The context that kernels and modules of the tests live in.
+mlir::MLIRContext &context();
+
+// Prints why and ends the test program: for what is no verdict on a kernel.
+[[noreturn]] void fail(const std::string &why);
+
+// A code object on the device.
+class Code {
+public:
+  explicit Code(const CodeObject &code);
+  ~Code();
+  Code(const Code &) = delete;
+  Code &operator=(const Code &) = delete;
+
+  // Runs `kernel` on a grid of x by y by z workgroups, and waits. `arguments` are device pointers.
+  void run(const std::string &kernel, unsigned x, unsigned y, unsigned z, unsigned workgroupSize,
+           std::vector<void *> arguments) const;
+
+private:
+  void *module = nullptr;
+};
+
 // A compiled kernel, loaded.
 class Kernel {
 public:
   explicit Kernel(const Emit &emit);
-  ~Kernel();
-  Kernel(const Kernel &) = delete;
-  Kernel &operator=(const Kernel &) = delete;
 
   // Runs with a grid for `tokens`, and waits.
   void run(unsigned tokens, const std::vector<const Buffer *> &arguments) const;
 
 private:
   LaunchShape shape;
-  void *module = nullptr, *function = nullptr;
+  std::unique_ptr<Code> code;
 };
 
 // Normal values as bf16, the same for a seed on every machine.

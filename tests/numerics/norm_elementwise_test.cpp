@@ -2,6 +2,7 @@
 #include "tests/numerics/harness.h"
 
 #include <cmath>
+#include <numbers>
 
 using namespace ingot;
 using namespace ingot::numerics;
@@ -113,13 +114,80 @@ TEST_P(Norm, QuantisesAlone) {
   expectQuantized(rows, r.columns, out.read<int8_t>(), scales.read<float>());
 }
 
+// The same without the rounding: f32 rows out, which round to those of bf16.
+TEST_P(Norm, KeepsF32) {
+  NormRows r = rows(3);
+  std::vector<Bf16> rounded = runNorm(r);
+  NormConfig config = r.config(true, false);
+  config.out = Element::F32;
+  Kernel kernel([&](auto module, auto &target, auto name) { return emitNorm(module, target, name, config); });
+  Buffer weight(r.weight), out(r.tokens * paddedRow(r.columns) * 4);
+  kernel.run(r.tokens, {r.input().get(), &weight, &out});
+  std::vector<float> got = out.read<float>();
+  ASSERT_EQ(got.size(), rounded.size());
+  for (size_t i = 0; i < got.size(); ++i)
+    ASSERT_EQ(toBf16(got[i]), rounded[i]) << i;
+}
+
+struct HeadShape {
+  uint64_t heads, headDim;
+  Element x, out;
+};
+class HeadNorm : public testing::TestWithParam<HeadShape> {};
+INSTANTIATE_TEST_SUITE_P(
+    Shapes, HeadNorm,
+    testing::Values(HeadShape{1, 16, Element::F32, Element::F32}, HeadShape{3, 48, Element::F32, Element::Bf16},
+                    HeadShape{5, 64, Element::Bf16, Element::F32}, HeadShape{9, 128, Element::F32, Element::F32},
+                    HeadShape{2, 512, Element::Bf16, Element::Bf16}),
+    [](const auto &info) { return std::to_string(info.param.heads) + "x" + std::to_string(info.param.headDim); });
+
+TEST_P(HeadNorm, NormalisesEachHead) {
+  const HeadShape &c = GetParam();
+  constexpr unsigned kTokens = 5;
+  uint64_t width = c.heads * c.headDim;
+  NormRows r(width, kTokens, c.x);
+  std::vector<float> gain = normalFloat(paddedRow(c.headDim), 64);
+  Kernel kernel([&](auto module, auto &target, auto name) {
+    return emitHeadNorm(module, target, name,
+                        {.heads = c.heads, .headDim = c.headDim, .x = c.x, .out = c.out, .epsilon = 1e-6});
+  });
+  bool wide = c.out == Element::F32;
+  Buffer weight(gain), out(kTokens * paddedRow(width) * (wide ? 4 : 2));
+  kernel.run(kTokens, {r.input().get(), &weight, &out});
+  std::vector<float> got;
+  if (wide)
+    got = out.read<float>();
+  else
+    for (Bf16 bits : out.read<Bf16>())
+      got.push_back(toFloat(bits));
+  Difference difference;
+  for (unsigned t = 0; t < kTokens; ++t)
+    for (uint64_t n = 0; n < paddedRow(width); ++n) {
+      double wanted = 0;
+      if (n < width) {
+        const float *head = &r.x[t * width + n / c.headDim * c.headDim];
+        double squares = 0;
+        for (uint64_t k = 0; k < c.headDim; ++k)
+          squares += std::pow(head[k], 2);
+        wanted = head[n % c.headDim] / std::sqrt(squares / static_cast<double>(c.headDim) + 1e-6) * gain[n % c.headDim];
+      }
+      // At most 32 additions a lane and four across, of positive terms: 36 * 2^-24 on the mean, half of it on its root,
+      // and four roundings more; then one to bf16.
+      difference.expect(got[t * paddedRow(width) + n], wanted, 0, wide ? 0x1p-19 : 0x1.01p-8,
+                        "token " + std::to_string(t) + ", column " + std::to_string(n));
+    }
+  difference.report("head norm");
+}
+
 TEST(Elementwise, AddsExactly) {
   for (uint64_t columns : {48U, 576U, 1100U}) {
     constexpr unsigned kTokens = 3;
     std::vector<Bf16> a = padRows(normalBf16(kTokens * columns, 41), columns),
                       b = padRows(normalBf16(kTokens * columns, 42), columns);
     Kernel kernel([&](auto module, auto &target, auto name) {
-      return emitElementwise(module, target, name, Elementwise::Add, Element::Bf16, Element::Bf16, columns);
+      return emitElementwise(
+          module, target, name,
+          {.op = Elementwise::Add, .columns = columns, .a = Element::Bf16, .b = Element::Bf16, .out = Element::Bf16});
     });
     Buffer first(a), second(b), out(a.size() * 2);
     kernel.run(kTokens, {&first, &second, &out});
@@ -132,7 +200,9 @@ TEST(Elementwise, AddsExactly) {
     std::vector<float> c = padRows(normalFloat(kTokens * columns, 48), columns),
                        d = padRows(normalFloat(kTokens * columns, 49), columns);
     Kernel wide([&](auto module, auto &target, auto name) {
-      return emitElementwise(module, target, name, Elementwise::Add, Element::F32, Element::F32, columns);
+      return emitElementwise(
+          module, target, name,
+          {.op = Elementwise::Add, .columns = columns, .a = Element::F32, .b = Element::F32, .out = Element::F32});
     });
     Buffer third(c), fourth(d), sums(c.size() * 4);
     wide.run(kTokens, {&third, &fourth, &sums});
@@ -142,38 +212,126 @@ TEST(Elementwise, AddsExactly) {
   }
 }
 
-TEST(Elementwise, SiluMul) {
+struct GateCase {
+  const char *name;
+  Elementwise op;
+  double (*function)(double);
+};
+class Gated : public testing::TestWithParam<GateCase> {};
+INSTANTIATE_TEST_SUITE_P(
+    Functions, Gated,
+    testing::Values(GateCase{"Silu", Elementwise::SiluMul, [](double g) { return g / (1 + std::exp(-g)); }},
+                    GateCase{"GeluTanh", Elementwise::GeluTanhMul,
+                             [](double g) {
+                               // g / 2 (1 + tanh u) in a form that double can hold far to the left.
+                               double u = std::sqrt(2 / std::numbers::pi) * (g + 0.044715 * g * g * g);
+                               return g / (1 + std::exp(-2 * u));
+                             }},
+                    GateCase{"Sigmoid", Elementwise::SigmoidMul, [](double g) { return 1 / (1 + std::exp(-g)); }}),
+    [](const auto &info) { return info.param.name; });
+
+TEST_P(Gated, Multiplies) {
   constexpr uint64_t kColumns = 1536;
   std::vector<Bf16> gate = normalBf16(2 * kColumns, 43, 4), up = normalBf16(2 * kColumns, 44);
   gate[0] = toBf16(-200);
   gate[1] = toBf16(200);
   gate[2] = toBf16(0);
-  Kernel kernel([&](auto module, auto &target, auto name) {
-    return emitElementwise(module, target, name, Elementwise::SiluMul, Element::Bf16, Element::Bf16, kColumns);
-  });
+  gate[3] = toBf16(-3e38F);
+  gate[4] = toBf16(3e38F);
+  up[4] = toBf16(0.5F);
+  auto kernelOf = [&](Element a, Element b) {
+    return std::make_unique<Kernel>([=](auto module, auto &target, auto name) {
+      return emitElementwise(module, target, name,
+                             {.op = GetParam().op, .columns = kColumns, .a = a, .b = b, .out = Element::Bf16});
+    });
+  };
   Buffer first(gate), second(up), out(gate.size() * 2);
-  kernel.run(2, {&first, &second, &out});
+  kernelOf(Element::Bf16, Element::Bf16)->run(2, {&first, &second, &out});
   Difference difference;
   std::vector<Bf16> got = out.read<Bf16>();
   for (size_t i = 0; i < gate.size(); ++i) {
-    double g = toFloat(gate[i]);
-    // exp2 and the reciprocal are good to 1 ulp of fp32, the argument of exp2 to |g| ulp; then one rounding to bf16.
-    // Below the smallest normal fp32 the result may be 0.
-    difference.expect(toFloat(got[i]), g / (1 + std::exp(-g)) * toFloat(up[i]), 0x1p-126, 0x1.02p-8, std::to_string(i));
+    // exp2 and the reciprocal are good to 1 ulp of fp32, the argument of exp2 to as many ulp as it is large, which is
+    // 127 where the result is not 0: 2^-15, then one rounding to bf16. A factor below the smallest normal fp32 may be
+    // 0.
+    double g = toFloat(gate[i]), u = toFloat(up[i]), wanted = GetParam().function(g) * u;
+    difference.expect(toFloat(got[i]), wanted, 0x1p-126 * std::max(1.0, std::abs(g)) * std::max(1.0, std::abs(u)),
+                      0x1.02p-8, std::to_string(i));
   }
-  difference.report("silu_mul");
+  difference.report("gated");
 
   std::vector<float> wideGate, wideUp;
   for (size_t i = 0; i < gate.size(); ++i) {
     wideGate.push_back(toFloat(gate[i]));
     wideUp.push_back(toFloat(up[i]));
   }
-  Kernel wide([&](auto module, auto &target, auto name) {
-    return emitElementwise(module, target, name, Elementwise::SiluMul, Element::F32, Element::Bf16, kColumns);
-  });
-  Buffer third(wideGate), fourth(wideUp), same(gate.size() * 2);
-  wide.run(2, {&third, &fourth, &same});
+  Buffer third(wideGate), fourth(wideUp), same(gate.size() * 2), mixed(gate.size() * 2);
+  kernelOf(Element::F32, Element::F32)->run(2, {&third, &fourth, &same});
   EXPECT_TRUE(same.read<Bf16>() == got);
+  kernelOf(Element::F32, Element::Bf16)->run(2, {&third, &second, &mixed});
+  EXPECT_TRUE(mixed.read<Bf16>() == got);
+}
+
+TEST(Elementwise, OneGateForARow) {
+  constexpr uint64_t kColumns = 97;
+  constexpr unsigned kTokens = 3;
+  std::vector<float> gate = normalFloat(kTokens, 61), up = normalFloat(kTokens * kColumns, 62);
+  Kernel kernel([&](auto module, auto &target, auto name) {
+    return emitElementwise(module, target, name,
+                           {.op = Elementwise::SigmoidMul,
+                            .columns = kColumns,
+                            .a = Element::F32,
+                            .b = Element::F32,
+                            .out = Element::F32,
+                            .broadcast = true});
+  });
+  Buffer first(padRows(gate, 1)), second(padRows(up, kColumns)), out(kTokens * paddedRow(kColumns) * 4);
+  kernel.run(kTokens, {&first, &second, &out});
+  std::vector<float> got = out.read<float>();
+  Difference difference;
+  for (unsigned t = 0; t < kTokens; ++t)
+    for (uint64_t n = 0; n < paddedRow(kColumns); ++n)
+      difference.expect(got[t * paddedRow(kColumns) + n],
+                        n < kColumns ? up[t * kColumns + n] / (1 + std::exp(-static_cast<double>(gate[t]))) : 0, 0,
+                        0x1p-20, std::to_string(t) + ", " + std::to_string(n));
+  difference.report("one gate a row");
+}
+
+// Both pieces of tanh, their border and the ends. With a cap of 1 only tanh rounds: 2^-22.7 at most on the emulator,
+// whose exp2 and reciprocal are closer than the ulp that a chip may err by; the bound in llm.softcap allows for that
+// ulp. Another cap rounds twice more.
+TEST(Elementwise, SoftcapIsAccurate) {
+  constexpr uint64_t kColumns = 1003;
+  constexpr unsigned kTokens = 8;
+  for (double cap : {1.0, 30.0}) {
+    for (bool logits : {false, true}) {
+      std::vector<float> x(kTokens * kColumns);
+      std::mt19937 random(63);
+      for (float &v : x) // magnitudes from 2^-30 to 2^6
+        v = std::ldexp(static_cast<float>(random() * 0x1p-32 + 0.5), static_cast<int>(random() % 36) - 29) *
+            static_cast<float>(random() % 2 ? cap : -cap);
+      for (uint64_t i = 0; i < kColumns; ++i) // densely around the border and where tanh saturates
+        x[i] = static_cast<float>(cap) *
+               (i % 2 ? 0.625F + (static_cast<float>(i) - 500) * 0x1p-16F : 0.5F + static_cast<float>(i) * 0x1p-6F);
+      x[1] = 0;
+      x[3] = 3e38F;
+      x[5] = -3e38F;
+      Kernel kernel([&](auto module, auto &target, auto name) {
+        return emitSoftcap(module, target, name, {.columns = kColumns, .cap = cap, .logits = logits});
+      });
+      uint64_t stride = logits ? kColumns : paddedRow(kColumns);
+      Buffer in(padRows(x, kColumns)), out(kTokens * stride * 4);
+      kernel.run(kTokens, {&in, &out});
+      std::vector<float> got = out.read<float>();
+      Difference difference;
+      for (unsigned t = 0; t < kTokens; ++t)
+        for (uint64_t n = 0; n < stride; ++n) {
+          double wanted = n < kColumns ? cap * std::tanh(x[t * kColumns + n] / cap) : 0;
+          difference.expect(got[t * stride + n], wanted, 0, cap == 1 ? 0x1p-22 : 0x1p-21,
+                            std::to_string(x[t * kColumns + n]));
+        }
+      difference.report("softcap");
+    }
+  }
 }
 
 TEST(Embed, CopiesAndScales) {

@@ -536,10 +536,10 @@ func.func @f(%x: tensor<?xi32>) {
 
 // -----
 
-// llm.silu_mul R1
+// llm.gated_mul R1
 func.func @f(%x: tensor<?x32xbf16>) {
   // expected-error @+1 {{expected operand and result to have the same shape}}
-  %y = llm.silu_mul %x, %x : tensor<?x32xbf16> -> tensor<?x16xbf16>
+  %y = llm.gated_mul silu %x, %x : tensor<?x32xbf16>, tensor<?x32xbf16> -> tensor<?x16xbf16>
   return
 }
 
@@ -560,5 +560,128 @@ llm.weight @f from "f" : tensor<16xf32>
 func.func @f_(%x: tensor<?x32xf32>) {
   // expected-error @+1 {{expected operand and result to have the same shape}}
   %y = llm.rope %x, @f heads 1 head_dim 32 : tensor<?x32xf32> -> tensor<1x32xbf16>
+  return
+}
+
+// -----
+
+// llm.gated_mul R2
+func.func @f(%x: tensor<?x32xf32>, %g: tensor<?x2xf32>) {
+  // expected-error @+1 {{expected a gate of the shape of 'tensor<?x32xf32>', or of one column, got 'tensor<?x2xf32>'}}
+  %y = llm.gated_mul sigmoid %g, %x : tensor<?x2xf32>, tensor<?x32xf32> -> tensor<?x32xf32>
+  return
+}
+
+// -----
+
+// llm.softcap R1
+func.func @f(%x: tensor<?x32xf32>) {
+  // expected-error @+1 {{expected a finite cap greater than 0, got 0.0}}
+  %y = llm.softcap %x cap 0.0 : tensor<?x32xf32>
+  return
+}
+
+// -----
+
+// llm.rms_norm R4
+llm.weight @w from "w" : tensor<8xf32>
+func.func @f(%x: tensor<?x32xf32>) {
+  // expected-error @+1 {{expected heads of at least 1 that divide the rows of 'tensor<?x32xf32>', got 3}}
+  %y = llm.rms_norm %x, @w eps 1.0 heads 3 : tensor<?x32xf32> -> tensor<?x32xf32>
+  return
+}
+
+// -----
+
+// llm.rms_norm R1, of heads
+// expected-note @+1 {{declared here}}
+llm.weight @w from "w" : tensor<32xf32>
+func.func @f(%x: tensor<?x32xf32>) {
+  // expected-error @+1 {{expected @w to have type 'tensor<8xf32>', got 'tensor<32xf32>'}}
+  %y = llm.rms_norm %x, @w eps 1.0 heads 4 : tensor<?x32xf32> -> tensor<?x32xf32>
+  return
+}
+
+// -----
+
+// llm.linear R10
+llm.weight @w from "w" : tensor<32x32xf32> {scheme = #llm.scheme<int8, activation = int8_per_token>}
+func.func @f(%x: tensor<?x32xi8>, %s: tensor<?xf32>) {
+  // expected-error @+1 {{expected bf16 rows to be quantized, got 'tensor<?x32xi8>'}}
+  %y = llm.linear %x scales %s quantized, @w : (tensor<?x32xi8>, tensor<?xf32>) -> tensor<?x32xf32>
+  return
+}
+
+// -----
+
+// llm.linear R4, quantized
+llm.weight @w from "w" : tensor<32x32xf32> {scheme = #llm.scheme<bf16>}
+func.func @f(%x: tensor<?x32xbf16>) {
+  // expected-error @+1 {{expected @w to have a scheme with activation = int8_per_token}}
+  %y = llm.linear %x quantized, @w : (tensor<?x32xbf16>) -> tensor<?x32xf32>
+  return
+}
+
+// -----
+
+// llm.heads R1
+func.func @f(%x: tensor<?x32xbf16>) {
+  // expected-error @+1 {{expected a block argument for each operand, of its type}}
+  llm.heads(%x) : (tensor<?x32xbf16>) -> () body() {
+    llm.yield
+  }
+  return
+}
+
+// -----
+
+// llm.heads R2
+func.func @f(%x: tensor<?x32xf32>) {
+  // expected-error @+1 {{expected norms of heads, rotations and appends in the body, got llm.add}}
+  %y = llm.heads(%x) : (tensor<?x32xf32>) -> tensor<?x32xf32> body(%a: tensor<?x32xf32>) {
+    %s = llm.add %a, %a : tensor<?x32xf32>
+    llm.yield %s : tensor<?x32xf32>
+  }
+  return
+}
+
+// -----
+
+// llm.heads R2, of one size
+llm.weight @w from "w" : tensor<16xf32>
+llm.weight @f from "f" : tensor<16xf32>
+func.func @f(%x: tensor<?x32xf32>) {
+  // expected-error @+1 {{expected heads of one size, got 16 and 32}}
+  %y = llm.heads(%x) : (tensor<?x32xf32>) -> tensor<?x32xbf16> body(%a: tensor<?x32xf32>) {
+    %n = llm.rms_norm %a, @w eps 1.0 heads 2 : tensor<?x32xf32> -> tensor<?x32xf32>
+    %s = llm.rope %n, @f heads 1 head_dim 32 : tensor<?x32xf32> -> tensor<?x32xbf16>
+    llm.yield %s : tensor<?x32xbf16>
+  }
+  return
+}
+
+// -----
+
+// llm.heads R3
+llm.weight @w from "w" : tensor<16xf32>
+func.func @f(%x: tensor<?x32xf32>) {
+  // expected-error @+1 {{expected the body to do something and yield the results' types}}
+  %y = llm.heads(%x) : (tensor<?x32xf32>) -> tensor<?x32xf32> body(%a: tensor<?x32xf32>) {
+    %n = llm.rms_norm %a, @w eps 1.0 heads 2 : tensor<?x32xf32> -> tensor<?x32xf32>
+    llm.yield
+  }
+  return
+}
+
+// -----
+
+// llm.heads R4
+llm.weight @w from "w" : tensor<16xf32>
+func.func @f(%x: tensor<?x32xf32>, %y: tensor<1x32xf32>) {
+  // expected-error @+1 {{expected operands to have the same first dimension, got 'tensor<?x32xf32>' and 'tensor<1x32xf32>'}}
+  llm.heads(%x, %y) : (tensor<?x32xf32>, tensor<1x32xf32>) -> () body(%a: tensor<?x32xf32>, %b: tensor<1x32xf32>) {
+    %n = llm.rms_norm %a, @w eps 1.0 heads 2 : tensor<?x32xf32> -> tensor<?x32xf32>
+    llm.yield
+  }
   return
 }

@@ -23,6 +23,8 @@ module attributes {llm.facts = {architecture = "llama", context_length = 2048 : 
   // CHECK: llm.weight @k from "k" : tensor<16x32xf32>
   llm.weight @k from "k" : tensor<16x32xf32>
   llm.weight @kb from "kb" : tensor<16xf32>
+  llm.weight @one from "one" : tensor<1x32xf32>
+  llm.weight @headnorm from "headnorm" : tensor<16xf32>
   // CHECK: llm.state @k0 key kv_heads 1 head_dim 16
   llm.state @k0 key kv_heads 1 head_dim 16
   // CHECK: llm.state @v0 value kv_heads 1 head_dim 16
@@ -54,25 +56,46 @@ module attributes {llm.facts = {architecture = "llama", context_length = 2048 : 
     %a = llm.attention %qr, @k0, @v0 heads 2 kv_heads 1 head_dim 16 scale 0.25 : tensor<?x32xbf16>
     // CHECK: llm.attention %{{.*}}, @k0, @v0 heads 2 kv_heads 1 head_dim 16 scale 2.500000e-01 window 5 : tensor<?x32xbf16>
     %w = llm.attention %qr, @k0, @v0 heads 2 kv_heads 1 head_dim 16 scale 0.25 window 5 : tensor<?x32xbf16>
-    // CHECK: llm.silu_mul %{{.*}}, %{{.*}} : tensor<?x32xbf16> -> tensor<?x32xbf16>
-    %m = llm.silu_mul %a, %w : tensor<?x32xbf16> -> tensor<?x32xbf16>
+    // CHECK: llm.gated_mul silu %{{.*}}, %{{.*}} : tensor<?x32xbf16>, tensor<?x32xbf16> -> tensor<?x32xbf16>
+    %m = llm.gated_mul silu %a, %w : tensor<?x32xbf16>, tensor<?x32xbf16> -> tensor<?x32xbf16>
     // CHECK: llm.add %{{.*}}, %{{.*}} : tensor<?x32xbf16>
     %y = llm.add %m, %x : tensor<?x32xbf16>
     // CHECK: %{{.*}}:2 = llm.linear %{{.*}}, @k bias @kb, @k : (tensor<?x32xbf16>) -> (tensor<?x16xf32>, tensor<?x16xbf16>)
     %two:2 = llm.linear %n, @k bias @kb, @k : (tensor<?x32xbf16>) -> (tensor<?x16xf32>, tensor<?x16xbf16>)
     // CHECK: llm.linear %{{.*}}, @k, @k : (tensor<?x32xbf16>) -> tensor<?x16xbf16> epilogue(%[[A:.*]]: tensor<?x16xf32>, %[[B:.*]]: tensor<?x16xf32>) {
-    // CHECK-NEXT: %[[M:.*]] = llm.silu_mul %[[A]], %[[B]]
+    // CHECK-NEXT: %[[M:.*]] = llm.gated_mul silu %[[A]], %[[B]]
     // CHECK-NEXT: llm.yield %[[M]] : tensor<?x16xbf16>
     // CHECK-NEXT: }
     %gated = llm.linear %n, @k, @k : (tensor<?x32xbf16>) -> tensor<?x16xbf16> epilogue(%ga: tensor<?x16xf32>, %gb: tensor<?x16xf32>) {
-      %ab = llm.silu_mul %ga, %gb : tensor<?x16xf32> -> tensor<?x16xbf16>
+      %ab = llm.gated_mul silu %ga, %gb : tensor<?x16xf32>, tensor<?x16xf32> -> tensor<?x16xbf16>
       llm.yield %ab : tensor<?x16xbf16>
+    }
+    // CHECK: llm.gated_mul sigmoid %{{.*}}, %{{.*}} : tensor<?x1xf32>, tensor<?x32xbf16> -> tensor<?x32xf32>
+    %g1 = llm.linear %n, @one : (tensor<?x32xbf16>) -> tensor<?x1xf32>
+    %sg = llm.gated_mul sigmoid %g1, %m : tensor<?x1xf32>, tensor<?x32xbf16> -> tensor<?x32xf32>
+    // CHECK: llm.gated_mul gelu_tanh
+    %gg = llm.gated_mul gelu_tanh %m, %m : tensor<?x32xbf16>, tensor<?x32xbf16> -> tensor<?x32xbf16>
+    // CHECK: llm.linear %{{.*}} quantized, @q : (tensor<?x32xbf16>) -> tensor<?x32xbf16>
+    %self = llm.linear %m quantized, @q : (tensor<?x32xbf16>) -> tensor<?x32xbf16>
+    // CHECK: llm.rms_norm %{{.*}}, @headnorm eps 9.99999974E-6 heads 2 : tensor<?x32xf32> -> tensor<?x32xf32>
+    %hn = llm.rms_norm %sg, @headnorm eps 1.0e-5 heads 2 : tensor<?x32xf32> -> tensor<?x32xf32>
+    // CHECK: llm.heads(%{{.*}}, %{{.*}}) : (tensor<?x32xf32>, tensor<?x16xbf16>) -> tensor<?x32xbf16> body(%[[HA:.*]]: tensor<?x32xf32>, %[[HB:.*]]: tensor<?x16xbf16>) {
+    // CHECK-NEXT: llm.rms_norm %[[HA]], @headnorm eps 9.99999974E-6 heads 2
+    // CHECK-NEXT: llm.append %[[HB]], %[[HB]]
+    // CHECK-NEXT: llm.yield
+    // CHECK-NEXT: }
+    %hs = llm.heads(%sg, %k) : (tensor<?x32xf32>, tensor<?x16xbf16>) -> tensor<?x32xbf16> body(%ha: tensor<?x32xf32>, %hb: tensor<?x16xbf16>) {
+      %hm = llm.rms_norm %ha, @headnorm eps 1.0e-5 heads 2 : tensor<?x32xf32> -> tensor<?x32xbf16>
+      llm.append %hb, %hb, @k0, @v0 kv_heads 1 head_dim 16 : tensor<?x16xbf16>, tensor<?x16xbf16>
+      llm.yield %hm : tensor<?x32xbf16>
     }
     // CHECK: llm.last_token %{{.*}} : tensor<?x32xbf16> -> tensor<1x32xbf16>
     %l = llm.last_token %y : tensor<?x32xbf16> -> tensor<1x32xbf16>
     // CHECK: llm.linear %{{.*}}, @head : (tensor<1x32xbf16>) -> tensor<1x48xf32>
     %logits = llm.linear %l, @head : (tensor<1x32xbf16>) -> tensor<1x48xf32>
-    return %logits : tensor<1x48xf32>
+    // CHECK: llm.softcap %{{.*}} cap 3.000000e+01 : tensor<1x48xf32>
+    %capped = llm.softcap %logits cap 30.0 : tensor<1x48xf32>
+    return %capped : tensor<1x48xf32>
   }
 
   // CHECK-LABEL: func.func @greedy

@@ -2,6 +2,7 @@
 // RUN: ingot-opt %s --fuse-residual-add --remarks-filter=".*" 2>&1 | FileCheck %s --check-prefix=REMARK
 
 llm.weight @o from "o" : tensor<64x64xf32> {scheme = #llm.scheme<bf16>}
+llm.weight @f from "f" : tensor<32xf32>
 
 // CHECK-LABEL: func.func @residual(
 // CHECK-SAME: %[[X:.*]]: tensor<?x64xf32>, %[[A:.*]]: tensor<?x64xbf16>
@@ -36,14 +37,30 @@ func.func @no_product(%x: tensor<?x64xf32>) -> tensor<?x64xf32> {
   return %y : tensor<?x64xf32>
 }
 
-// The other operand is made after the linear.
-// CHECK-LABEL: func.func @known_too_late(
-func.func @known_too_late(%x: tensor<?x64xf32>, %a: tensor<?x64xbf16>) -> tensor<?x64xf32> {
-  // CHECK-NOT: epilogue
-  // CHECK: return
-  // REMARK: remark: [Missed] it reads a value that is not known before the linear
+// The other operand is made after the linear, which waits for it.
+// CHECK-LABEL: func.func @waits(
+func.func @waits(%x: tensor<?x64xf32>, %a: tensor<?x64xbf16>) -> tensor<?x64xf32> {
+  // CHECK-NEXT: %[[Z:.*]] = llm.add
+  // CHECK-NEXT: llm.linear {{.*}} epilogue(%[[P:.*]]: tensor<?x64xf32>) {
+  // CHECK-NEXT: llm.add %[[Z]], %[[P]]
   %o = llm.linear %a, @o : (tensor<?x64xbf16>) -> tensor<?x64xf32>
   %z = llm.add %x, %x : tensor<?x64xf32>
   %y = llm.add %z, %o : tensor<?x64xf32>
   return %y : tensor<?x64xf32>
+}
+
+// It reads the step for its rotation, so it stays where it is.
+// CHECK-LABEL: func.func @known_too_late(
+func.func @known_too_late(%x: tensor<?x64xbf16>, %a: tensor<?x64xbf16>) -> tensor<?x64xbf16> {
+  // CHECK: llm.add
+  // CHECK-NEXT: llm.add
+  // CHECK-NEXT: return
+  // REMARK: remark: [Missed] it reads a value that is not known before the linear
+  %o = llm.linear %a, @o : (tensor<?x64xbf16>) -> tensor<?x64xbf16> epilogue(%p: tensor<?x64xf32>) {
+    %r = llm.rope %p, @f heads 1 head_dim 64 : tensor<?x64xf32> -> tensor<?x64xbf16>
+    llm.yield %r : tensor<?x64xbf16>
+  }
+  %z = llm.add %x, %x : tensor<?x64xbf16>
+  %y = llm.add %z, %o : tensor<?x64xbf16>
+  return %y : tensor<?x64xbf16>
 }

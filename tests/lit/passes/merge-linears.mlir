@@ -23,3 +23,18 @@ func.func @projections(%x: tensor<?x64xbf16>) -> (tensor<?x64xf32>, tensor<?x32x
   %o = llm.linear %y, @v : (tensor<?x64xbf16>) -> tensor<?x32xbf16>
   return %q, %k, %v, %o : tensor<?x64xf32>, tensor<?x32xf32>, tensor<?x32xbf16>, tensor<?x32xbf16>
 }
+
+// A gate of something computed later stays alone, where it can take that product into its epilogue; gate and up merge.
+// CHECK-LABEL: func.func @output_gate(
+func.func @output_gate(%x: tensor<?x64xbf16>, %a: tensor<?x32xbf16>) -> (tensor<?x64xf32>, tensor<?x32xbf16>, tensor<?x32xbf16>) {
+  // CHECK-NEXT: llm.linear %{{.*}}, @q, @k, @k : (tensor<?x64xbf16>) -> (tensor<?x64xf32>, tensor<?x32xf32>, tensor<?x32xf32>)
+  // CHECK-NEXT: llm.linear %{{.*}}, @k :
+  // REMARK-DAG: remark: [Missed] its product gates what is computed later | Category:merge-linears
+  %q = llm.linear %x, @q : (tensor<?x64xbf16>) -> tensor<?x64xf32>
+  %gate = llm.linear %x, @k : (tensor<?x64xbf16>) -> tensor<?x32xf32>
+  %g = llm.linear %x, @k : (tensor<?x64xbf16>) -> tensor<?x32xf32>
+  %u = llm.linear %x, @k : (tensor<?x64xbf16>) -> tensor<?x32xf32>
+  %h = llm.gated_mul silu %g, %u : tensor<?x32xf32>, tensor<?x32xf32> -> tensor<?x32xbf16>
+  %y = llm.gated_mul sigmoid %gate, %a : tensor<?x32xf32>, tensor<?x32xbf16> -> tensor<?x32xbf16>
+  return %q, %h, %y : tensor<?x64xf32>, tensor<?x32xbf16>, tensor<?x32xbf16>
+}

@@ -11,13 +11,17 @@
 // CHECK: exec.weight @w offset 12800 bytes 4352 tile16
 // 128 padded rows of 64 int8, then two f16 scales a row.
 // CHECK: exec.weight @head offset 17152 bytes 8704 tile16
-// CHECK: exec.buffer @weights weights bytes 25856
+// CHECK: exec.buffer @weights weights bytes 34304
 // CHECK: exec.buffer @all_logits all_logits bytes 24832
 module attributes {llm.facts = {architecture = "llama", context_length = 64 : i64, end_of_sequence = array<i64>, hidden_size = 64 : i64, layers = 1 : i64, name = "small", prefill_chunk = 64 : i64, skipped_tensors = [], vocabulary = 97 : i64}} {
   llm.weight @embed from "embed" : tensor<97x64xf32> {scheme = #llm.scheme<bf16>}
   llm.weight @norm from "norm" : tensor<64xf32> {scheme = #llm.scheme<f32>}
   llm.weight @w from "w" : tensor<64x64xf32> {scheme = #llm.scheme<int8, activation = int8_per_token>}
   llm.weight @head from "head" : tensor<97x64xf32> {scheme = #llm.scheme<int8, group = 32>}
+  llm.weight @one from "one" : tensor<1x64xf32> {scheme = #llm.scheme<bf16>}
+  llm.weight @gain from "gain" : tensor<32xf32> {scheme = #llm.scheme<f32>}
+  llm.state @k key kv_heads 2 head_dim 32
+  llm.state @v value kv_heads 2 head_dim 32
 
   // CHECK: exec.target @gfx1151
   // CHECK: gpu.module @kernels
@@ -57,7 +61,7 @@ module attributes {llm.facts = {architecture = "llama", context_length = 64 : i6
     %x = llm.embed %tokens, @embed : (tensor<?xi32>) -> tensor<?x64xbf16>
     %q, %s = llm.rms_norm_quantize %x, @norm eps 1.0e-5 : tensor<?x64xbf16> -> tensor<?x64xi8>, tensor<?xf32>
     %h = llm.linear %q scales %s, @w, @w : (tensor<?x64xi8>, tensor<?xf32>) -> tensor<?x64xbf16> epilogue(%a: tensor<?x64xf32>, %b: tensor<?x64xf32>) {
-      %m = llm.silu_mul %a, %b : tensor<?x64xf32> -> tensor<?x64xbf16>
+      %m = llm.gated_mul silu %a, %b : tensor<?x64xf32>, tensor<?x64xf32> -> tensor<?x64xbf16>
       llm.yield %m : tensor<?x64xbf16>
     }
     %r = llm.linear %x, @head : (tensor<?x64xbf16>) -> tensor<?x97xf32>
@@ -66,6 +70,29 @@ module attributes {llm.facts = {architecture = "llama", context_length = 64 : i6
       llm.yield %sum : tensor<?x97xf32>
     }
     return
+  }
+  // Gates, the cap, norms of heads and the launch of them all; a linear that quantises has no scales to read.
+  // CHECK: exec.program @heads
+  // CHECK: @sigmoid_mul_64_f32_bf16_bf16_broadcast grid(1, 1, 1) block 128 args(@heads.1, @heads.0, @heads.2)
+  // CHECK-NEXT: @linear_w8a8_quantized_64x64 grid(4, 1, 1) block 32 args(@heads.2, @weights + 12800, @heads.3)
+  // CHECK-NEXT: @head_norm_2x32_to_f32_{{.*}} grid(1, 1, 1) block 64 args(@heads.3, @weights + [[GAIN:.*]], @heads.4)
+  // CHECK-NEXT: @heads_32_rms_norm_append grid(1, 1, 1) block 64 args(@step, @heads.4, @heads.0, @weights + [[GAIN]], @k.cache, @v.cache, @heads.5)
+  // CHECK-NEXT: @linear_int8_g32_97x64_f32 {{.*}} args(@heads.0, @weights + 17152, @heads.6)
+  // CHECK-NEXT: @softcap_97_{{.*}}_logits grid(1, 1, 1) block 128 args(@heads.6, @logits)
+  func.func @heads(%tokens: tensor<1xi32>) -> tensor<1x97xf32> {
+    %x = llm.embed %tokens, @embed : (tensor<1xi32>) -> tensor<1x64xbf16>
+    %g = llm.linear %x, @one : (tensor<1x64xbf16>) -> tensor<1x1xf32>
+    %y = llm.gated_mul sigmoid %g, %x : tensor<1x1xf32>, tensor<1x64xbf16> -> tensor<1x64xbf16>
+    %q = llm.linear %y quantized, @w : (tensor<1x64xbf16>) -> tensor<1x64xbf16>
+    %n = llm.rms_norm %q, @gain eps 1.0e-6 heads 2 : tensor<1x64xbf16> -> tensor<1x64xf32>
+    %h = llm.heads(%n, %x) : (tensor<1x64xf32>, tensor<1x64xbf16>) -> tensor<1x64xf32> body(%a: tensor<1x64xf32>, %b: tensor<1x64xbf16>) {
+      %m = llm.rms_norm %a, @gain eps 1.0e-6 heads 2 : tensor<1x64xf32> -> tensor<1x64xf32>
+      llm.append %b, %b, @k, @v kv_heads 2 head_dim 32 : tensor<1x64xbf16>, tensor<1x64xbf16>
+      llm.yield %m : tensor<1x64xf32>
+    }
+    %l = llm.linear %x, @head : (tensor<1x64xbf16>) -> tensor<1x97xf32>
+    %c = llm.softcap %l cap 30.0 : tensor<1x97xf32>
+    return %c : tensor<1x97xf32>
   }
   // CHECK: exec.buffer @decode.0 scratch bytes 256
   // CHECK: exec.target @gfx1201

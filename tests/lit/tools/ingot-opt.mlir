@@ -30,10 +30,10 @@ func.func @effects(%x: tensor<?x32xbf16>) -> tensor<?x32xbf16> {
   %b = llm.attention %x, @k, @v heads 2 kv_heads 2 head_dim 16 scale 1.0 : tensor<?x32xbf16>
   // CHECK: %[[C:.*]] = llm.add %[[A]], %[[B]]
   // CHECK-NOT: llm.add
-  // CHECK: llm.silu_mul %[[C]], %[[C]]
+  // CHECK: llm.gated_mul silu %[[C]], %[[C]]
   %c = llm.add %a, %b : tensor<?x32xbf16>
   %d = llm.add %a, %b : tensor<?x32xbf16>
-  %e = llm.silu_mul %c, %d : tensor<?x32xbf16> -> tensor<?x32xbf16>
+  %e = llm.gated_mul silu %c, %d : tensor<?x32xbf16>, tensor<?x32xbf16> -> tensor<?x32xbf16>
   return %e : tensor<?x32xbf16>
 }
 llm.state @k key kv_heads 2 head_dim 16

@@ -1,0 +1,22 @@
+// What kernels of heads share: 16 lanes, half a wave, have a head in registers, lane l its elements l, l + 16, l + 32
+// ...
+#pragma once
+
+#include "codegen/kernels/linear.h"
+
+namespace ingot {
+
+// Lanes of a head.
+inline constexpr uint64_t kHeadLanes = 16;
+
+// A head normalised: x * rsqrt(mean(x^2) + eps) * gain, with this lane's elements of all three. The kernel of its own
+// and `llm.heads` call it, so that both give the same bits.
+std::vector<Val> normHead(KernelBuilder &k, const std::vector<Val> &x, const std::vector<Val> &gain, double epsilon);
+
+// The arguments of `emitHeads`: Step, X of each operand, what the ops of the body read and write, Result.
+std::vector<LinearArgument> headsArguments(const HeadsConfig &c);
+
+// Why 16 lanes cannot do `op` (a norm of heads, a rotation, an append) to a head of theirs; empty if they can.
+std::string whyNotHead(mlir::Operation *op);
+
+} // namespace ingot

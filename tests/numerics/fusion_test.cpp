@@ -1,0 +1,200 @@
+// Fusions of ops that the declared models do not all have: modules at odd shapes, with a fusion and without it, by
+// chunk and by steps. The bits must be the same, the launches fewer, and the numbers the interpreter's.
+#include "tests/numerics/program.h"
+
+#include <cctype>
+
+using namespace ingot;
+using namespace ingot::numerics;
+
+namespace {
+
+// Not a multiple of a tile of tokens, and more than one block of the cache.
+constexpr unsigned kTokens = 21;
+constexpr int kVocabulary = 101;
+
+std::vector<int32_t> someTokens() {
+  std::vector<int32_t> tokens;
+  for (unsigned i = 0; i < kTokens; ++i)
+    tokens.push_back(static_cast<int32_t>((7 * i * i + 3) % kVocabulary));
+  return tokens;
+}
+
+void replaceAll(std::string &text, const std::string &from, const std::string &to) {
+  for (size_t at = text.find(from); at != std::string::npos; at = text.find(from, at + to.size()))
+    text.replace(at, from.size(), to);
+}
+
+// A module whose @logits and @decode both hold `body`, which makes %logits of %tokens. SCHEME is replaced in `symbols`.
+std::string moduleOf(const std::string &symbols, const std::string &body, const std::string &scheme) {
+  std::string text = R"(
+module attributes {llm.facts = {architecture = "test", context_length = 64 : i64, end_of_sequence = array<i64>,
+    hidden_size = 48 : i64, layers = 1 : i64, name = "test", prefill_chunk = 64 : i64, skipped_tensors = [],
+    vocabulary = 101 : i64}} {
+  llm.weight @embed from "embed" : tensor<101x48xf32> {scheme = #llm.scheme<bf16>}
+  llm.weight @norm from "norm" : tensor<48xf32> {scheme = #llm.scheme<f32>}
+)" + symbols;
+  replaceAll(text, "SCHEME", "{scheme = #llm.scheme<" + scheme + ">}");
+  replaceAll(text, "VECTOR", "{scheme = #llm.scheme<f32>}");
+  for (const char *name : {"decode", "logits"}) {
+    std::string rows = name == std::string("decode") ? "1" : "?";
+    std::string function = "func.func @" + std::string(name) + "(%tokens: tensor<?xi32>) -> tensor<?x101xf32> {\n" +
+                           body + "\nreturn %logits : tensor<?x101xf32>\n}\n";
+    replaceAll(function, "tensor<?x", "tensor<" + rows + "x");
+    text += function;
+  }
+  return text + "}\n";
+}
+
+// Compiles with `before` alone and with `fusions` after it; the second must have `fewer` launches less in @decode.
+void check(const std::string &text, const std::string &before, const std::string &fusions, size_t fewer,
+           double tolerance) {
+  SCOPED_TRACE(fusions);
+  Program apart(text, before), fused(text, before + "," + fusions);
+  EXPECT_EQ(fused.launches("decode") + fewer, apart.launches("decode"));
+  std::vector<int32_t> tokens = someTokens();
+  for (bool steps : {false, true}) {
+    std::vector<float> wanted = steps ? apart.steps(tokens) : apart.logits(tokens),
+                       got = steps ? fused.steps(tokens) : fused.logits(tokens);
+    ASSERT_EQ(wanted.size(), kTokens * static_cast<size_t>(kVocabulary));
+    EXPECT_EQ(std::memcmp(wanted.data(), got.data(), wanted.size() * 4), 0)
+        << (steps ? "steps" : "chunk") << ": other bits, " << relativeError(got, wanted) << " apart";
+    EXPECT_LE(relativeError(got, fused.reference(tokens, steps)), tolerance) << (steps ? "steps" : "chunk");
+  }
+}
+
+// What a device and the interpreter may differ by: sums in another order now and then round to the neighbouring bf16 or
+// int8. A wrong op is off by the order of 1.
+constexpr double kTolerance = 1e-2;
+
+// A row that nothing normalises is quantised by the linear that reads it: alone, with a bias, with an epilogue, for
+// gate and up together, and at a width that is no multiple of a step of K. Steps alone: a chunk keeps its llm.quantize.
+TEST(FusionOfQuantisation, Prologue) {
+  std::string text = moduleOf(R"(
+  llm.weight @head from "head" : tensor<101x48xf32> SCHEME
+  llm.weight @gate from "gate" : tensor<97x48xf32> SCHEME
+  llm.weight @up from "up" : tensor<97x48xf32> SCHEME
+  llm.weight @down from "down" : tensor<48x97xf32> SCHEME
+  llm.weight @down.bias from "down.bias" : tensor<48xf32> VECTOR
+  llm.weight @wide from "wide" : tensor<1100x48xf32> SCHEME
+  llm.weight @narrow from "narrow" : tensor<48x1100xf32> SCHEME
+)",
+                              R"(
+      %x = llm.embed %tokens, @embed : (tensor<?xi32>) -> tensor<?x48xf32>
+      %n = llm.rms_norm %x, @norm eps 1.0e-5 : tensor<?x48xf32> -> tensor<?x48xbf16>
+      %r:2 = llm.linear %n, @gate, @up : (tensor<?x48xbf16>) -> (tensor<?x97xf32>, tensor<?x97xf32>)
+      %h = llm.gated_mul silu %r#0, %r#1 : tensor<?x97xf32>, tensor<?x97xf32> -> tensor<?x97xbf16>
+      %d = llm.linear %h, @down bias @down.bias : (tensor<?x97xbf16>) -> tensor<?x48xf32>
+      %y = llm.add %x, %d : tensor<?x48xf32>
+      %m = llm.rms_norm %y, @norm eps 1.0e-5 : tensor<?x48xf32> -> tensor<?x48xbf16>
+      %w = llm.linear %m, @wide : (tensor<?x48xbf16>) -> tensor<?x1100xbf16>
+      %z = llm.linear %w, @narrow : (tensor<?x1100xbf16>) -> tensor<?x48xbf16>
+      %s:2 = llm.linear %z, @gate, @up : (tensor<?x48xbf16>) -> (tensor<?x97xf32>, tensor<?x97xf32>)
+      %t = llm.gated_mul silu %s#0, %s#1 : tensor<?x97xf32>, tensor<?x97xf32> -> tensor<?x97xbf16>
+      %e = llm.linear %t, @down : (tensor<?x97xbf16>) -> tensor<?x48xbf16>
+      %logits = llm.linear %e, @head : (tensor<?x48xbf16>) -> tensor<?x101xf32>)",
+                              "int8, activation = int8_per_token");
+  check(text, "insert-quantize,fuse-gated-mul,fuse-residual-add,fuse-norm-quantize", "fuse-quantize", 5, kTolerance);
+}
+
+std::string nameOf(const testing::TestParamInfo<const char *> &info) {
+  std::string name = info.param;
+  std::erase_if(name, [](char c) { return !std::isalnum(static_cast<unsigned char>(c)); });
+  return name;
+}
+
+class Fusion : public testing::TestWithParam<const char *> {};
+INSTANTIATE_TEST_SUITE_P(Schemes, Fusion,
+                         testing::Values("bf16", "int8, activation = int8_per_token", "int8, group = 32"), nameOf);
+
+TEST_P(Fusion, GatedProducts) {
+  const std::string symbols = R"(
+  llm.weight @head from "head" : tensor<101x48xf32> {scheme = #llm.scheme<bf16>}
+  llm.weight @gate from "gate" : tensor<97x48xf32> SCHEME
+  llm.weight @gate.bias from "gate.bias" : tensor<97xf32> VECTOR
+  llm.weight @up from "up" : tensor<97x48xf32> SCHEME
+  llm.weight @down from "down" : tensor<48x97xf32> SCHEME
+  llm.weight @down.bias from "down.bias" : tensor<48xf32> VECTOR
+  llm.weight @og from "og" : tensor<48x48xf32> SCHEME
+  llm.weight @one from "one" : tensor<1x48xf32> SCHEME
+)";
+  for (const char *function : {"silu", "gelu_tanh", "sigmoid"}) {
+    std::string body = R"(
+      %x = llm.embed %tokens, @embed : (tensor<?xi32>) -> tensor<?x48xf32>
+      %n = llm.rms_norm %x, @norm eps 1.0e-5 : tensor<?x48xf32> -> tensor<?x48xbf16>
+      %o = llm.linear %n, @og : (tensor<?x48xbf16>) -> tensor<?x48xf32>
+      %s = llm.linear %n, @one : (tensor<?x48xbf16>) -> tensor<?x1xf32>
+      %g = llm.linear %n, @gate bias @gate.bias : (tensor<?x48xbf16>) -> tensor<?x97xf32>
+      %u = llm.linear %n, @up : (tensor<?x48xbf16>) -> tensor<?x97xf32>
+      %h = llm.gated_mul FUNCTION %g, %u : tensor<?x97xf32>, tensor<?x97xf32> -> tensor<?x97xbf16>
+      %d = llm.linear %h, @down bias @down.bias : (tensor<?x97xbf16>) -> tensor<?x48xf32>
+      %e = llm.gated_mul sigmoid %s, %d : tensor<?x1xf32>, tensor<?x48xf32> -> tensor<?x48xf32>
+      %y = llm.rms_norm %e, @norm eps 1.0e-5 : tensor<?x48xf32> -> tensor<?x48xbf16>
+      %w = llm.gated_mul FUNCTION %o, %y : tensor<?x48xf32>, tensor<?x48xbf16> -> tensor<?x48xbf16>
+      %logits = llm.linear %w, @head : (tensor<?x48xbf16>) -> tensor<?x101xf32>)";
+    replaceAll(body, "FUNCTION", function);
+    std::string text = moduleOf(symbols, body, GetParam());
+    check(text, "insert-quantize,merge-linears", "fuse-gated-mul", 3, kTolerance);
+    if (function == std::string("gelu_tanh")) // gate and up apart
+      check(text, "insert-quantize", "fuse-gated-mul", 3, kTolerance);
+  }
+}
+
+TEST_P(Fusion, Softcap) {
+  std::string text = moduleOf(R"(llm.weight @capped from "capped" : tensor<101x48xf32> SCHEME)", R"(
+      %x = llm.embed %tokens, @embed : (tensor<?xi32>) -> tensor<?x48xf32>
+      %n = llm.rms_norm %x, @norm eps 1.0e-5 : tensor<?x48xf32> -> tensor<?x48xbf16>
+      %l = llm.linear %n, @capped : (tensor<?x48xbf16>) -> tensor<?x101xf32>
+      %logits = llm.softcap %l cap 1.5 : tensor<?x101xf32>)",
+                              GetParam());
+  check(text, "insert-quantize", "fuse-softcap", 1, kTolerance);
+}
+
+// Norms of heads, rotations (of the first ROTARY elements of each head) and the append, beside attention: three heads
+// of queries over one of keys, in heads that are no multiple of 64, with a bias before the norm of the keys.
+TEST_P(Fusion, Heads) {
+  struct Shape {
+    const char *dim, *queries, *half, *rotary;
+  };
+  for (const Shape &shape : {Shape{"32", "96", "16", ""}, Shape{"48", "144", "16", "rotary_dim 32"},
+                             Shape{"128", "384", "32", "rotary_dim 64"}}) {
+    SCOPED_TRACE(shape.dim);
+    std::string symbols = R"(
+  llm.weight @head from "head" : tensor<101x48xf32> {scheme = #llm.scheme<bf16>}
+  llm.weight @q from "q" : tensor<QUERIESx48xf32> SCHEME
+  llm.weight @k from "k" : tensor<DIMx48xf32> SCHEME
+  llm.weight @k.bias from "k.bias" : tensor<DIMxf32> VECTOR
+  llm.weight @v from "v" : tensor<DIMx48xf32> SCHEME
+  llm.weight @o from "o" : tensor<48xQUERIESxf32> {scheme = #llm.scheme<bf16>}
+  llm.weight @q.norm from "q.norm" : tensor<DIMxf32> VECTOR
+  llm.weight @k.norm from "k.norm" : tensor<DIMxf32> VECTOR
+  llm.weight @freq from "freq" : tensor<HALFxf32> VECTOR
+  llm.state @c.k key kv_heads 1 head_dim DIM
+  llm.state @c.v value kv_heads 1 head_dim DIM
+)",
+                body = R"(
+      %x = llm.embed %tokens, @embed : (tensor<?xi32>) -> tensor<?x48xf32>
+      %n = llm.rms_norm %x, @norm eps 1.0e-5 : tensor<?x48xf32> -> tensor<?x48xbf16>
+      %q = llm.linear %n, @q : (tensor<?x48xbf16>) -> tensor<?xQUERIESxf32>
+      %k = llm.linear %n, @k bias @k.bias : (tensor<?x48xbf16>) -> tensor<?xDIMxf32>
+      %v = llm.linear %n, @v : (tensor<?x48xbf16>) -> tensor<?xDIMxbf16>
+      %qn = llm.rms_norm %q, @q.norm eps 1.0e-6 heads 3 : tensor<?xQUERIESxf32> -> tensor<?xQUERIESxf32>
+      %kn = llm.rms_norm %k, @k.norm eps 1.0e-6 heads 1 : tensor<?xDIMxf32> -> tensor<?xDIMxf32>
+      %qr = llm.rope %qn, @freq heads 3 head_dim DIM ROTARY : tensor<?xQUERIESxf32> -> tensor<?xQUERIESxbf16>
+      %kr = llm.rope %kn, @freq heads 1 head_dim DIM ROTARY : tensor<?xDIMxf32> -> tensor<?xDIMxbf16>
+      llm.append %kr, %v, @c.k, @c.v kv_heads 1 head_dim DIM : tensor<?xDIMxbf16>, tensor<?xDIMxbf16>
+      %a = llm.attention %qr, @c.k, @c.v heads 3 kv_heads 1 head_dim DIM scale 0.15 : tensor<?xQUERIESxbf16>
+      %o = llm.linear %a, @o : (tensor<?xQUERIESxbf16>) -> tensor<?x48xbf16>
+      %logits = llm.linear %o, @head : (tensor<?x48xbf16>) -> tensor<?x101xf32>)";
+    for (std::string *text : {&symbols, &body}) {
+      replaceAll(*text, "QUERIES", shape.queries);
+      replaceAll(*text, "DIM", shape.dim);
+      replaceAll(*text, "HALF", shape.half);
+      replaceAll(*text, "ROTARY", shape.rotary);
+    }
+    check(moduleOf(symbols, body, GetParam()), "insert-quantize,merge-linears,fuse-rope-append", "fuse-heads", 4,
+          kTolerance);
+  }
+}
+
+} // namespace

@@ -1,0 +1,166 @@
+#include "tests/numerics/program.h"
+
+#include <cmath>
+
+#include "compiler/artifact_content.h"
+#include "compiler/reference/interpreter.h"
+#include "mlir/Parser/Parser.h"
+#include "mlir/Pass/PassManager.h"
+#include "mlir/Pass/PassRegistry.h"
+#include "passes/Passes.h"
+
+namespace ingot::numerics {
+
+namespace {
+
+constexpr int64_t kPositions = 128; // room in the caches
+
+// The weights section in memory.
+class Bytes : public WeightSink {
+public:
+  absl::Status append(std::span<const std::byte> bytes) override {
+    all.insert(all.end(), bytes.begin(), bytes.end());
+    return absl::OkStatus();
+  }
+  [[nodiscard]] uint64_t offset() const override { return all.size(); }
+  std::vector<std::byte> all;
+};
+
+void runPasses(mlir::ModuleOp module, const std::string &pipeline, bool select) {
+  static const bool registered = [] {
+    registerIngotPasses();
+    return true;
+  }();
+  (void)registered;
+  mlir::PassManager passes(module.getContext());
+  if (mlir::failed(mlir::parsePassPipeline(pipeline, passes)))
+    fail("no such passes: " + pipeline);
+  if (select) {
+    SelectOptions options;
+    options.targets.assign({target().name});
+    passes.addPass(createSelect(options));
+    passes.addPass(createPlanMemory());
+  }
+  if (mlir::failed(passes.run(module)))
+    fail("the passes failed: " + pipeline);
+}
+
+} // namespace
+
+Program::Program(const std::string &text, const std::string &passes)
+    : checkpoint(nlohmann::json::object()), model(mlir::parseSourceString<mlir::ModuleOp>(text, &context())) {
+  if (!model)
+    fail("the module does not parse");
+  for (auto weight : model->getOps<llm::WeightOp>())
+    if (weight.getSource()) {
+      llvm::ArrayRef<int64_t> shape = weight.getTensorType().getShape();
+      checkpoint.fill(weight.getSource()->str(), {shape.begin(), shape.end()});
+    }
+  vocabulary = static_cast<uint64_t>(llm::Facts::of(*model).vocabulary);
+  runPasses(*model, passes, /*select=*/false);
+  lowered = model->clone();
+  runPasses(*lowered, "", /*select=*/true);
+
+  for (auto op : lowered->getOps<exec::BufferOp>())
+    buffers[op.getSymName().str()] =
+        std::make_unique<Buffer>(static_cast<size_t>(op.getBytes() + op.getPerPosition() * kPositions));
+  Bytes weights;
+  if (absl::Status packed = packWeights(*lowered, checkpoint, weights, [](uint64_t) {}); !packed.ok())
+    fail(std::string(packed.message()));
+  buffers.at("weights")->write(weights.all.data(), weights.all.size());
+  auto targetOp = *lowered->getOps<exec::TargetOp>().begin();
+  auto object = compileKernels(*targetOp.getBody().getOps<mlir::gpu::GPUModuleOp>().begin(), target());
+  if (!object.ok())
+    fail(std::string(object.status().message()));
+  for (const KernelFacts &facts : object->kernels)
+    EXPECT_EQ(facts.scratchBytes, 0U) << facts.name << " spills, with " << facts.vgprs << " VGPRs";
+  code = std::make_unique<Code>(*object);
+}
+
+exec::ProgramOp Program::find(const std::string &program) {
+  auto targetOp = *lowered->getOps<exec::TargetOp>().begin();
+  auto found = targetOp.getBody().getOps<exec::ProgramOp>();
+  auto it = llvm::find_if(found, [&](exec::ProgramOp op) { return op.getSymName() == program; });
+  if (it == found.end())
+    fail("no program " + program);
+  return *it;
+}
+
+size_t Program::launches(const std::string &program) {
+  return static_cast<size_t>(llvm::range_size(find(program).getBody().getOps<exec::LaunchOp>()));
+}
+
+// A sequence begins with empty caches; everything else is whatever it is.
+void Program::clear() {
+  for (auto op : lowered->getOps<exec::BufferOp>())
+    if (op.getRole() == exec::Role::State) {
+      std::vector<uint8_t> zeros(static_cast<size_t>(op.getBytes() + op.getPerPosition() * kPositions));
+      buffers.at(op.getSymName().str())->write(zeros.data(), zeros.size());
+    }
+}
+
+void Program::run(const std::string &program, const Step &step) {
+  buffers.at("step")->write(&step, sizeof(step));
+  for (auto launch : find(program).getBody().getOps<exec::LaunchOp>()) {
+    std::vector<void *> arguments;
+    for (auto [name, offset] :
+         llvm::zip(launch.getBuffers().getAsRange<mlir::FlatSymbolRefAttr>(), launch.getOffsets()))
+      arguments.push_back(static_cast<char *>(buffers.at(name.getValue().str())->device()) + offset);
+    llvm::ArrayRef<int64_t> grid = launch.getGrid();
+    auto perWorkgroup = launch.getTokensPerWorkgroup();
+    int64_t y = perWorkgroup
+                    ? (step.tokens + static_cast<int64_t>(*perWorkgroup) - 1) / static_cast<int64_t>(*perWorkgroup)
+                    : grid[1];
+    code->run(launch.getKernel().getLeafReference().str(), static_cast<unsigned>(grid[0]), static_cast<unsigned>(y),
+              static_cast<unsigned>(grid[2]), static_cast<unsigned>(launch.getBlock()), arguments);
+  }
+}
+
+std::vector<float> Program::logits(const std::vector<int32_t> &tokens) {
+  clear();
+  buffers.at("tokens")->write(tokens.data(), tokens.size() * 4);
+  run("logits", {.tokens = static_cast<int32_t>(tokens.size())});
+  std::vector<float> all = buffers.at("all_logits")->read<float>();
+  all.resize(tokens.size() * vocabulary);
+  return all;
+}
+
+std::vector<float> Program::steps(const std::vector<int32_t> &tokens) {
+  clear();
+  std::vector<float> all;
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    buffers.at("tokens")->write(&tokens[i], 4);
+    run("decode", {.tokens = 1, .position = static_cast<int32_t>(i)});
+    std::vector<float> row = buffers.at("logits")->read<float>();
+    all.insert(all.end(), row.begin(), row.end());
+  }
+  return all;
+}
+
+std::vector<float> Program::reference(const std::vector<int32_t> &tokens, bool steps) {
+  Interpreter interpreter(*model, checkpoint, {.numerics = Interpreter::Numerics::Device, .threads = 2});
+  auto take = [](const absl::StatusOr<HostTensor> &rows) {
+    if (!rows.ok())
+      fail("the interpreter: " + std::string(rows.status().message()));
+    return rows->floats;
+  };
+  if (!steps)
+    return take(interpreter.logits(tokens));
+  std::vector<float> all;
+  for (int32_t token : tokens) {
+    std::vector<float> row = take(interpreter.decode(token));
+    all.insert(all.end(), row.begin(), row.end());
+  }
+  return all;
+}
+
+double relativeError(const std::vector<float> &got, const std::vector<float> &wanted) {
+  double difference = 0, size = 0;
+  for (size_t i = 0; i < wanted.size(); ++i) {
+    difference += std::pow(static_cast<double>(got[i]) - wanted[i], 2);
+    size += std::pow(wanted[i], 2);
+  }
+  return std::sqrt(difference / size);
+}
+
+} // namespace ingot::numerics

@@ -1,0 +1,44 @@
+// Whole `llm` modules on the emulated chip, for what no declared model has yet: passes, kernels, packed weights,
+// planned memory and launches as `ingotc` and the runtime have them. With one fusion and without it, a module must give
+// the same bits.
+#pragma once
+
+#include <map>
+
+#include "dialects/Exec.h"
+#include "models/testing/fake_checkpoint.h"
+#include "tests/numerics/harness.h"
+
+namespace ingot::numerics {
+
+class Program {
+public:
+  // `text`: an annotated `llm` module with facts and the functions @decode and @logits. `passes`: a textual pipeline
+  // that runs before `select`. Weights are random, from their names.
+  Program(const std::string &text, const std::string &passes);
+
+  // Logits of all `tokens`, [tokens][vocabulary]: by one run of @logits, or by @decode for each.
+  std::vector<float> logits(const std::vector<int32_t> &tokens);
+  std::vector<float> steps(const std::vector<int32_t> &tokens);
+  // The same as the interpreter has them, with a device's numbers, after the same passes.
+  std::vector<float> reference(const std::vector<int32_t> &tokens, bool steps);
+
+  // Launches of a program.
+  size_t launches(const std::string &program);
+
+private:
+  void clear();
+  void run(const std::string &program, const Step &step);
+  exec::ProgramOp find(const std::string &program);
+
+  FakeCheckpoint checkpoint;
+  mlir::OwningOpRef<mlir::ModuleOp> model, lowered; // before and after `select`
+  std::unique_ptr<Code> code;
+  std::map<std::string, std::unique_ptr<Buffer>> buffers;
+  uint64_t vocabulary = 0;
+};
+
+// ||got - wanted|| / ||wanted||.
+double relativeError(const std::vector<float> &got, const std::vector<float> &wanted);
+
+} // namespace ingot::numerics
