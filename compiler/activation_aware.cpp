@@ -172,6 +172,8 @@ private:
         return absl::StrCat("@", name, " shares its tensor with another weight");
       if (op.getStored() && op.getStored() == op.getScheme())
         return absl::StrCat("@", name, " is stored quantised");
+      if (op.getPlus())
+        return absl::StrCat("@", name, " is more than its tensor: a factor of the one is none of the other");
       if (uses[name] != group.places)
         return absl::StrCat("@", name, " is used in other places too");
     }

@@ -164,6 +164,8 @@ PackedWeight packedWeight(exec::WeightOp op) {
   if (op.getSources())
     for (auto source : op.getSources()->getAsRange<StringAttr>())
       weight.sources.push_back(source.str());
+  if (auto plus = op.getPlus())
+    weight.plus = plus->convertToFloat();
   llvm::ArrayRef<int64_t> shape = op.getTensorType().getShape();
   weight.rows = shape.size() == 1 ? 1 : shape[0];
   weight.columns = shape.back();

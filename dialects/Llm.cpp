@@ -292,6 +292,9 @@ LogicalResult WeightOp::verify() {
                          << stored->spelled() << " of " << type;
   if (getPermuted() && !getStored())
     return emitOpError() << "expected 'permuted' of a weight that has 'stored'";
+  if (auto plus = getPlus(); plus && (!plus->isFinite() || type.getRank() != 1 || !getSource()))
+    return emitOpError() << "expected a finite 'plus' of a weight of rank 1 that has a 'from', got "
+                         << plus->convertToFloat() << " and " << type;
   return success();
 }
 

@@ -241,6 +241,7 @@ void Epilogue::finishOp(Operation *op, llvm::ArrayRef<Site> sites, Values &value
       operands.push_back(*found);
     }
     std::vector<Val> result;
+    result.reserve(sites.size());
     for (size_t site = 0; site < sites.size(); ++site)
       result.push_back(
           rounded(apply(llvm::map_to_vector(operands, [&](const std::vector<Val> &at) { return at[site]; })),
@@ -281,6 +282,7 @@ void Epilogue::finishOp(Operation *op, llvm::ArrayRef<Site> sites, Values &value
         if (!x)
           return;
         std::vector<Val> gain;
+        gain.reserve(sites.size());
         for (const Site &site : sites)
           gain.push_back(vectorAt(norm.getWeightAttr(), site.n % llm::headDimOf(norm)));
         std::vector<Val> result = normHead(k, *x, gain, norm.getEps().convertToFloat());

@@ -40,6 +40,7 @@ std::string whyNotHead(mlir::Operation *op) {
 // Where this lane's elements of head `head` lie in a row.
 static std::vector<Site> sitesOf(KernelBuilder &k, Val head, uint64_t headDim) {
   std::vector<Site> sites;
+  sites.reserve(headDim / kHeadLanes);
   for (uint64_t i = 0; i < headDim / kHeadLanes; ++i)
     sites.push_back(
         {k.constant(0), head * static_cast<int64_t>(headDim) + k.lane() % 16 + static_cast<int64_t>(i * kHeadLanes)});
@@ -102,6 +103,7 @@ LaunchShape emitHeads(mlir::gpu::GPUModuleOp module, const TargetInfo &target, l
                       const HeadsConfig &c) {
   std::vector<LinearArgument> arguments = headsArguments(c);
   std::vector<Access> access;
+  access.reserve(arguments.size());
   for (const LinearArgument &argument : arguments)
     access.push_back(argument.access());
   KernelBuilder k(module, target, name, access, kWaves * target.waveSize);

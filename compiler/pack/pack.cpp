@@ -303,8 +303,8 @@ INGOT_SIMD void weave(const uint8_t *__restrict rows, uint64_t stride, uint64_t 
       std::memcpy(band + (piece * kBandRows + r) * kPieceBytes, rows + r * stride + piece * kPieceBytes, kPieceBytes);
 }
 
-// Eight codes make a dword: even ones are the nibbles of its low half, odd ones those of its high half. Codes are 0..15,
-// or signed ones that `flip` (8 in each byte) makes so.
+// Eight codes make a dword: even ones are the nibbles of its low half, odd ones those of its high half. Codes are
+// 0..15, or signed ones that `flip` (8 in each byte) makes so.
 INGOT_SIMD void packNibbles(const uint8_t *__restrict codes, uint64_t count, uint64_t flip, uint8_t *__restrict out) {
   for (uint64_t i = 0; i < count / 8; ++i) {
     uint64_t bytes;
@@ -450,7 +450,10 @@ private:
       if (absl::Status status = source.read(band, real, scratch.floats); !status.ok())
         return status;
       for (uint64_t r = 0; r < real; ++r) {
-        const std::span<const float> row(scratch.floats.data() + r * weight.columns, weight.columns);
+        const std::span<float> row(scratch.floats.data() + r * weight.columns, weight.columns);
+        if (floats && weight.plus != 0) // + 0 would turn -0 into 0
+          for (float &value : row)
+            value += weight.plus;
         uint8_t *values = (tiled ? scratch.rows.data() : target) + r * size.rowBytes;
         if (absoluteMaximumBits(row) >= kInfinityBits)
           return source.refuse(band + r, "a weight is infinite or not a number; the checkpoint is damaged");

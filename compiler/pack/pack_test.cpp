@@ -588,6 +588,11 @@ TEST(Pack, RowMajorTablesAndVectors) {
   ASSERT_EQ(vector.size(), 64u * 4);
   for (uint64_t c = 0; c < 64; ++c)
     ASSERT_EQ(at<float>(vector, 4 * c), c < 5 ? static_cast<float>(c + 1) : 0.0f);
+  PackedWeight onePlus = joined;
+  onePlus.plus = 1;
+  const std::vector<std::byte> sums = mustPack(onePlus, checkpoint);
+  for (uint64_t c = 0; c < 64; ++c)
+    ASSERT_EQ(at<float>(sums, 4 * c), c < 5 ? static_cast<float>(c + 2) : 0.0f);
   std::vector<float> back(5);
   ASSERT_TRUE(dequantizeRows(joined, vector, 0, 1, back).ok());
   EXPECT_THAT(back, ElementsAre(1, 2, 3, 4, 5));

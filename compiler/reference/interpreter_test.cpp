@@ -493,6 +493,18 @@ TEST_F(OpTest, GatesAndCap) {
               ElementsAre(0, FloatNear(2 * std::tanh(1.0F), 1e-6F)));
 }
 
+TEST_F(OpTest, WeightsPlusOne) {
+  empty_.set("w", {2}, {0.5F, -1});
+  load(R"(
+    llm.weight @w from "w" plus 1.0 : tensor<2xf32>
+    func.func @f(%x: tensor<?x2xf32>) -> tensor<?x2xf32> {
+      %y = llm.rms_norm %x, @w eps 0.0 : tensor<?x2xf32> -> tensor<?x2xf32>
+      return %y : tensor<?x2xf32>
+    })",
+       device);
+  EXPECT_THAT(floatsOf(interpreter_->run("f", tensor(1, {3, 3}))), ElementsAre(FloatNear(1.5F, 1e-6F), 0));
+}
+
 // Each head by its own mean square, alone and in the body of llm.heads.
 TEST_F(OpTest, NormOfHeads) {
   load(R"(

@@ -166,7 +166,7 @@ TEST_P(Fusion, Heads) {
   llm.weight @k.bias from "k.bias" : tensor<DIMxf32> VECTOR
   llm.weight @v from "v" : tensor<DIMx48xf32> SCHEME
   llm.weight @o from "o" : tensor<48xQUERIESxf32> {scheme = #llm.scheme<bf16>}
-  llm.weight @q.norm from "q.norm" : tensor<DIMxf32> VECTOR
+  llm.weight @q.norm from "q.norm" plus 1.0 : tensor<DIMxf32> VECTOR
   llm.weight @k.norm from "k.norm" : tensor<DIMxf32> VECTOR
   llm.weight @freq from "freq" : tensor<HALFxf32> VECTOR
   llm.state @c.k key kv_heads 1 head_dim DIM
