@@ -350,8 +350,8 @@ private:
 
   // Kernels are named after the op they are for.
   static std::string kindOf(llvm::StringRef kernel) {
-    for (const char *kind :
-         {"rms_norm", "quantize", "linear", "rope", "append", "attention", "silu_mul", "add", "gather_columns"})
+    for (const char *kind : {"rms_norm", "quantize", "linear", "rope", "append", "attention", "gated_mul", "add",
+                             "gather_columns", "heads", "softcap"})
       if (kernel.starts_with(kind))
         return kind;
     return kernel.str();

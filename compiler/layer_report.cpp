@@ -48,9 +48,9 @@ svg text { font: 11px ui-monospace, "DejaVu Sans Mono", "Liberation Mono", monos
 .linear > rect, .product > rect { fill: var(--linear); stroke: var(--linear-line); }
 .product > rect { fill: var(--card); }
 .rms_norm > rect, .quantize > rect, .rms_norm_quantize > rect { fill: var(--norm); stroke: var(--norm-line); }
-.attention > rect, .append > rect { fill: var(--attention); stroke: var(--attention-line); }
+.attention > rect, .append > rect, .heads > rect { fill: var(--attention); stroke: var(--attention-line); }
 .rope > rect, .gather_columns > rect { fill: var(--rope); stroke: var(--rope-line); }
-.add > rect, .silu_mul > rect { fill: var(--math); stroke: var(--math-line); }
+.add > rect, .gated_mul > rect, .softcap > rect { fill: var(--math); stroke: var(--math-line); }
 .outside > rect { fill: none; stroke: var(--soft); stroke-dasharray: 3 3; }
 .mark > rect { stroke: var(--mark); stroke-width: 2.5; } .before .mark > rect { stroke-dasharray: 6 4; }
 .a { fill: none; stroke: var(--arrow); stroke-width: 1.4; } .cache { stroke: var(--attention-line);
