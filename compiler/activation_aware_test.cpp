@@ -1,5 +1,6 @@
 #include "compiler/activation_aware.h"
 
+#include <array>
 #include <cmath>
 
 #include <gmock/gmock.h>
@@ -18,7 +19,7 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::SizeIs;
 
-const std::vector<int32_t> kTokens = {1, 7, 39, 0, 12, 12, 5, 3, 22, 31, 8, 2, 17, 29, 11, 36, 4, 9};
+constexpr std::array<int32_t, 18> kTokens = {1, 7, 39, 0, 12, 12, 5, 3, 22, 31, 8, 2, 17, 29, 11, 36, 4, 9};
 
 // Channels that differ by orders of magnitude are what the search is for.
 FakeCheckpoint uneven() {

@@ -24,8 +24,8 @@ float roundE4m3(float value);
 /// scale = absmax / divisor, as f16 if there are groups, and integers are round(x / scale), clamped to [low, high].
 void quantizeDequantizeGroups(std::span<float> row, int64_t group, float divisor, float low, float high);
 
-/// The same with a zero point and 15 steps: lo and hi are the group's extremes and 0, scale = max(hi - lo, 1e-5) / 15, as
-/// f16 if there are groups, zero = round(-lo / scale), integers round(x / scale) + zero, both clamped to [0, 15].
+/// The same with a zero point and 15 steps: lo and hi are the group's extremes and 0, scale = max(hi - lo, 1e-5) / 15,
+/// as f16 if there are groups, zero = round(-lo / scale), integers round(x / scale) + zero, both clamped to [0, 15].
 void quantizeDequantizeAround(std::span<float> row, int64_t group);
 
 /// The same in FP8 E4M3: scale = absmax / 448 in fp32, values e4m3(x / scale).

@@ -3,6 +3,8 @@
 #include "tests/numerics/harness.h"
 
 #include <cmath>
+#include <cstdio>
+#include <map>
 #include <optional>
 
 #include "codegen/kernels/linear.h"
@@ -138,6 +140,24 @@ private:
   }
 };
 
+// The largest error met where results are f32, in parts of the terms' magnitude, and what is allowed; printed at the
+// end.
+struct Worst {
+  double decode = 0, prefill = 0, bound = 0;
+};
+std::map<std::string, Worst> worst;
+
+class PrintWorst : public testing::Environment {
+public:
+  void TearDown() override {
+    for (const auto &[scheme, w] : worst)
+      std::printf("%s, %-16s largest error of the terms' magnitude: decode 2^%.1f, prefill 2^%.1f, allowed 2^%.0f\n",
+                  target().name, scheme.c_str(), std::log2(w.decode), std::log2(w.prefill), std::log2(w.bound));
+  }
+};
+// NOLINTNEXTLINE(bugprone-throwing-static-initialization): how GoogleTest registers them
+const auto *const printWorst = testing::AddGlobalTestEnvironment(new PrintWorst);
+
 void check(const Shape &c, const std::vector<unsigned> &counts) {
   std::string what = std::to_string(c.rows) + " x " + std::to_string(c.columns) + ", scheme " + c.scheme.spelled() +
                      (c.bias ? ", bias" : "") + ", output " + std::to_string(static_cast<int>(c.output));
@@ -203,11 +223,17 @@ void check(const Shape &c, const std::vector<unsigned> &counts) {
         // a thousand terms. The decode kernel adds codes that are moved up by 128 (int8, all of a byte) or 136 (int4,
         // all of a nibble, four times smaller than that on average) times x first: two and five bits more. Integer dots
         // are exact and round three times. Then one rounding to bf16.
-        double absolute = magnitude * (integer                                       ? 0x1p-22
-                                       : !c.scheme.scaled()                          ? 0x1p-20
-                                       : c.scheme.getStorage() == llm::Storage::Int4 ? 0x1p-15
-                                                                                     : 0x1p-18);
-        difference.expect(got[t * outStride + n], sum, absolute, wide ? 0 : 0x1.01p-8,
+        double bound = integer                                       ? 0x1p-22
+                       : !c.scheme.scaled()                          ? 0x1p-20
+                       : c.scheme.getStorage() == llm::Storage::Int4 ? 0x1p-15
+                                                                     : 0x1p-18;
+        if (wide && magnitude > 0) {
+          Worst &met = worst[c.scheme.spelled()];
+          double &phase = count == 0 ? met.decode : met.prefill;
+          phase = std::max(phase, std::abs(got[t * outStride + n] - sum) / magnitude);
+          met.bound = bound;
+        }
+        difference.expect(got[t * outStride + n], sum, magnitude * bound, wide ? 0 : 0x1.01p-8,
                           "token " + std::to_string(t) + ", row " + std::to_string(n));
       }
     difference.report(count == 0 ? "decode" : std::to_string(count) + " tokens");
