@@ -37,14 +37,14 @@ absl::Status Checkpoint::readQuantized(const TensorInfo &tensor, uint64_t /*firs
                                            ", which has no codes and scales; read its rows as fp32"));
 }
 
-uint64_t TensorInfo::rows() const { return shape.size() < 2 ? 1 : shape.front(); }
-
-uint64_t TensorInfo::columns() const {
-  uint64_t columns = 1;
-  for (size_t d = shape.size() < 2 ? 0 : 1; d < shape.size(); ++d)
-    columns *= shape[d];
-  return columns;
+uint64_t TensorInfo::rows() const {
+  uint64_t rows = 1;
+  for (size_t d = 0; d + 1 < shape.size(); ++d)
+    rows *= shape[d];
+  return rows;
 }
+
+uint64_t TensorInfo::columns() const { return shape.empty() ? 1 : shape.back(); }
 
 absl::StatusOr<nlohmann::json> parseJson(const std::string &where, std::string_view text) {
   constexpr int kMaxDepth = 64;

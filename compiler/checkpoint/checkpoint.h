@@ -68,7 +68,12 @@ struct TensorInfo {
   std::string storage;         // as the file stores it: "Q4_1", "BF16", "INT4", ...
   std::optional<StoredQuantization> quantization = std::nullopt; // of a linear that its publisher quantised
 
-  // The two-dimensional view of readRows: [shape[0], product of the rest]; one row for a 1-D tensor or a scalar.
+  // Whether the file holds what the graph computes from Hugging Face's tensor: `1 + w` of a norm that multiplies by it,
+  // `-exp` of the logarithm of a decay. GGUF converters store these so.
+  bool converted = false;
+
+  // The two-dimensional view of readRows: [product of all dimensions but the last, the last]; one row for a 1-D tensor
+  // or a scalar.
   uint64_t rows() const;
   uint64_t columns() const;
 };
@@ -84,8 +89,8 @@ public:
   virtual const std::vector<TensorInfo> &tensors() const = 0;
   const TensorInfo *find(std::string_view name) const;
 
-  // Decodes rows [first, first + count) of tensor `name`, seen as [shape[0], product of the rest], into `out`
-  // (count * row length floats). A 1-D tensor is one row. Thread-safe. Values are exact for every storage type.
+  // Decodes rows [first, first + count) of `tensor`, seen as TensorInfo::rows of TensorInfo::columns, into `out`
+  // (count * row length floats). Thread-safe. Values are exact for every storage type.
   virtual absl::Status readRows(const TensorInfo &tensor, uint64_t first, uint64_t count,
                                 std::span<float> out) const = 0;
 

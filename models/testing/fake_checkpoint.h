@@ -82,7 +82,7 @@ public:
   const std::vector<TensorInfo> &tensors() const override { return tensors_; }
   absl::Status readRows(const TensorInfo &tensor, uint64_t first, uint64_t count, std::span<float> out) const override {
     auto found = values_.find(tensor.name);
-    const uint64_t columns = tensor.shape.size() < 2 ? tensor.shape.at(0) : tensor.shape.at(1);
+    const uint64_t columns = tensor.columns();
     if (found == values_.end() || out.size() != count * columns || (first + count) * columns > found->second.size())
       return absl::InvalidArgumentError("no such rows");
     std::copy_n(found->second.begin() + static_cast<int64_t>(first * columns), out.size(), out.begin());
