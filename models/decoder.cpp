@@ -1,0 +1,180 @@
+#include "models/decoder.h"
+
+#include <cmath>
+
+#include "absl/strings/str_cat.h"
+
+namespace ingot {
+
+DecoderShape readDecoderShape(ConfigReader &config, const Checkpoint &checkpoint) {
+  DecoderShape shape = {};
+  shape.hidden = config.integer("hidden_size", 1, mostWidth);
+  shape.layers = config.integer("num_hidden_layers", 1, mostLayers);
+  shape.heads = config.integer("num_attention_heads", 1, mostWidth);
+  shape.kvHeads = config.integerOr("num_key_value_heads", shape.heads, 1, mostWidth);
+  shape.headDim = config.has("head_dim") ? config.integer("head_dim", 1, 4096) : shape.hidden / shape.heads;
+  shape.vocabulary = config.integer("vocab_size", 1, mostVocabulary);
+  shape.context = config.integerOr("max_position_embeddings", 2048, 1, mostContext);
+  shape.eps = static_cast<float>(config.numberOr("rms_norm_eps", 1e-6, 0, 1));
+  shape.tied = config.booleanOr("tie_word_embeddings", checkpoint.find("lm_head.weight") == nullptr);
+  if (!config.has("head_dim") && shape.hidden % shape.heads != 0)
+    config.fail(
+        absl::StrCat("expected `num_attention_heads` to divide `hidden_size` where `head_dim` is not given, got ",
+                     shape.heads, " and ", shape.hidden));
+  if (shape.headDim % 16 != 0 || shape.headDim == 0)
+    config.fail(absl::StrCat("expected a head dimension that is a multiple of 16, got ", shape.headDim));
+  if (shape.heads % shape.kvHeads != 0)
+    config.fail(absl::StrCat("expected `num_key_value_heads` to divide `num_attention_heads`, got ", shape.kvHeads,
+                             " and ", shape.heads));
+  if (shape.heads * shape.headDim > mostWidth)
+    config.fail(absl::StrCat("expected at most ", mostWidth, " columns of queries, got ", shape.heads, " heads of ",
+                             shape.headDim));
+  if (std::string act = config.textOr("hidden_act", "silu"); act != "silu")
+    config.fail(absl::StrCat("expected `hidden_act` silu, got \"", act, "\""));
+  return shape;
+}
+
+Decoder::Decoder(mlir::ModuleOp module, const Checkpoint &checkpoint, const DecoderShape &shape)
+    : builder_(mlir::OpBuilder::atBlockEnd(module.getBody())), weights_(builder_, checkpoint), shape_(shape),
+      module_(module), checkpoint_(checkpoint) {}
+
+absl::Status Decoder::finish(ConfigReader &config, const DeclareOptions &options) {
+  llm::Facts facts;
+  facts.architecture = config.textOr("model_type", "");
+  facts.name = options.name.empty() ? checkpoint_.sourceName() : options.name;
+  facts.vocabulary = shape_.vocabulary;
+  facts.contextLength = options.contextLength > 0 ? options.contextLength : shape_.context;
+  facts.hiddenSize = shape_.hidden;
+  facts.layers = shape_.layers;
+  facts.prefillChunk = options.prefillChunk;
+  facts.endOfSequence = config.integers("eos_token_id", 0, shape_.vocabulary - 1);
+  if (!config.status().ok())
+    return config.status();
+  if (options.contextLength > shape_.context)
+    return absl::InvalidArgumentError(absl::StrCat(checkpoint_.sourceName(), ": a context of ", options.contextLength,
+                                                   " tokens was asked for, and the model was made for ",
+                                                   shape_.context));
+  if (options.prefillChunk <= 0)
+    return absl::InvalidArgumentError(
+        absl::StrCat("expected a prefill chunk of at least 1 token, got ", options.prefillChunk));
+  if (auto status = weights_.finish(); !status.ok())
+    return status;
+  facts.skippedTensors = weights_.skipped();
+  module_->setAttr(llm::LlmDialect::factsName, facts.toAttribute(module_.getContext()));
+  forward("prefill", /*oneToken=*/false, /*lastOnly=*/true);
+  forward("decode", /*oneToken=*/true, /*lastOnly=*/true);
+  forward("logits", /*oneToken=*/false, /*lastOnly=*/false);
+  choose<llm::ArgmaxOp>("greedy");
+  choose<llm::SampleOp>("sample");
+  return absl::OkStatus();
+}
+
+// Tokens in, logits out, of the last token or of each.
+void Decoder::forward(const char *name, bool oneToken, bool lastOnly) {
+  int64_t tokens = oneToken ? 1 : mlir::ShapedType::kDynamic;
+  int64_t rows = lastOnly ? 1 : tokens;
+  auto logits = mlir::RankedTensorType::get({rows, shape_.vocabulary}, f32());
+  auto function = begin(name, {mlir::RankedTensorType::get({tokens}, builder_.getI32Type())}, {logits});
+  auto stream = mlir::RankedTensorType::get({tokens, shape_.hidden}, f32());
+  mlir::Value x = llm::EmbedOp::create(builder_, at("embed_tokens"), stream, function.getArgument(0), embedding_,
+                                       builder_.getF32FloatAttr(1));
+  x = layers(x);
+  if (lastOnly && !oneToken)
+    x = llm::LastTokenOp::create(builder_, at("last_token"), x);
+  x = norm(x, norm_, "norm");
+  end(apply({head_, nullptr, shape_.vocabulary}, x, "lm_head", f32()));
+}
+
+// Logits in; an op of type `Choose` makes the next token of them.
+template <typename Choose> void Decoder::choose(const char *name) {
+  auto logits = mlir::RankedTensorType::get({1, shape_.vocabulary}, f32());
+  auto function = begin(name, {logits}, {});
+  auto token = Choose::create(builder_, at(name), function.getArgument(0));
+  llm::AdvanceOp::create(builder_, at("advance"), token);
+  end({});
+}
+
+void Decoder::declareEnds() {
+  embedding_ = weights_.declare("model.embed_tokens.weight", {shape_.vocabulary, shape_.hidden});
+  norm_ = weights_.declare("model.norm.weight", {shape_.hidden});
+  head_ = weights_.declare("lm_head.weight", {shape_.vocabulary, shape_.hidden},
+                           shape_.tied ? "model.embed_tokens.weight" : "lm_head.weight");
+  // A tied checkpoint may carry the shared tensor twice; the configuration says which one counts.
+  weights_.skip("lm_head.weight");
+}
+
+Decoder::Linear Decoder::linear(const std::string &name, int64_t outputs, int64_t inputs, bool bias) {
+  Linear result = {weights_.declare(name + ".weight", {outputs, inputs}), nullptr, outputs};
+  if (bias)
+    result.bias = weights_.declare(name + ".bias", {outputs});
+  return result;
+}
+
+Decoder::Cache Decoder::cache(const std::string &layer) {
+  llm::StateOp::create(builder_, at(layer + ".k"), layer + ".k", llm::StateKind::Key, shape_.kvHeads, shape_.headDim,
+                       nullptr);
+  llm::StateOp::create(builder_, at(layer + ".v"), layer + ".v", llm::StateKind::Value, shape_.kvHeads, shape_.headDim,
+                       nullptr);
+  return {symbol(layer + ".k"), symbol(layer + ".v")};
+}
+
+mlir::Value Decoder::apply(const Linear &linear, mlir::Value x, const std::string &name, mlir::Type element) {
+  return llm::LinearOp::create(builder_, at(name), like(x, linear.outputs, element), x, mlir::Value(), linear.weight,
+                               linear.bias)
+      .getResult(0);
+}
+
+mlir::Value Decoder::norm(mlir::Value x, mlir::FlatSymbolRefAttr weight, const std::string &name) {
+  return llm::RmsNormOp::create(builder_, at(name), like(x, shape_.hidden, bf16()), x, weight,
+                                builder_.getF32FloatAttr(shape_.eps), mlir::IntegerAttr());
+}
+
+mlir::Value Decoder::headNorm(mlir::Value x, mlir::FlatSymbolRefAttr weight, int64_t heads, const std::string &name) {
+  return llm::RmsNormOp::create(builder_, at(name), x.getType(), x, weight, builder_.getF32FloatAttr(shape_.eps),
+                                integer(heads));
+}
+
+mlir::Value Decoder::rope(mlir::Value x, mlir::FlatSymbolRefAttr frequencies, int64_t heads, const std::string &name,
+                          std::optional<int64_t> rotaryDim) {
+  return llm::RopeOp::create(builder_, at(name), like(x, heads * shape_.headDim, bf16()), x, frequencies,
+                             integer(heads), integer(shape_.headDim),
+                             rotaryDim ? integer(*rotaryDim) : mlir::IntegerAttr());
+}
+
+mlir::Value Decoder::attend(mlir::Value q, mlir::Value k, mlir::Value v, const Cache &cache, int64_t window,
+                            const std::string &name) {
+  llm::AppendOp::create(builder_, at(name + ".append"), k, v, cache.k, cache.v, integer(shape_.kvHeads),
+                        integer(shape_.headDim));
+  auto scale = static_cast<float>(1 / std::sqrt(static_cast<double>(shape_.headDim)));
+  return llm::AttentionOp::create(builder_, at(name + ".attention"), q.getType(), q, cache.k, cache.v,
+                                  integer(shape_.heads), integer(shape_.kvHeads), integer(shape_.headDim),
+                                  builder_.getF32FloatAttr(scale), window ? integer(window) : mlir::IntegerAttr());
+}
+
+mlir::Value Decoder::gatedMul(llm::Gate function, mlir::Value gate, mlir::Value up, mlir::Type element,
+                              const std::string &name) {
+  auto columns = mlir::cast<mlir::RankedTensorType>(up.getType()).getDimSize(1);
+  return llm::GatedMulOp::create(builder_, at(name), like(up, columns, element), function, gate, up);
+}
+
+mlir::Value Decoder::add(mlir::Value x, mlir::Value y, const std::string &name) {
+  return llm::AddOp::create(builder_, at(name), x, y);
+}
+
+mlir::RankedTensorType Decoder::like(mlir::Value x, int64_t columns, mlir::Type element) {
+  return mlir::RankedTensorType::get({mlir::cast<mlir::RankedTensorType>(x.getType()).getDimSize(0), columns}, element);
+}
+
+mlir::func::FuncOp Decoder::begin(const char *name, mlir::TypeRange inputs, mlir::TypeRange results) {
+  auto function = mlir::func::FuncOp::create(builder_, at(name), name, builder_.getFunctionType(inputs, results));
+  moduleEnd_ = builder_.saveInsertionPoint();
+  builder_.setInsertionPointToStart(function.addEntryBlock());
+  return function;
+}
+
+void Decoder::end(mlir::ValueRange results) {
+  mlir::func::ReturnOp::create(builder_, builder_.getUnknownLoc(), results);
+  builder_.restoreInsertionPoint(moduleEnd_);
+}
+
+} // namespace ingot

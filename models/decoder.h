@@ -1,0 +1,108 @@
+// What the declarations of all families share: symbols of a decoder-only model, the ops its layers are made of, and the
+// functions around them. A family derives from it and says what its layers are.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "compiler/checkpoint/checkpoint.h"
+#include "dialects/Llm.h"
+#include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "models/config.h"
+#include "models/declaration.h"
+#include "models/weights.h"
+
+namespace ingot {
+
+// Bounds that keep products of sizes far from overflow; the largest published model is well below each.
+inline constexpr int64_t mostWidth = 1 << 20;
+inline constexpr int64_t mostLayers = 4096;
+inline constexpr int64_t mostVocabulary = 1 << 24;
+inline constexpr int64_t mostContext = 1 << 28;
+
+/// The sizes that every family's configuration has.
+struct DecoderShape {
+  int64_t hidden = 0, layers = 0, heads = 0, kvHeads = 0, headDim = 0, vocabulary = 0, context = 0;
+  float eps = 0;
+  bool tied = false;
+};
+
+/// Reads them from Hugging Face's keys, and checks that heads are what kernels can run (a head dimension that is a
+/// multiple of 16, KV heads that divide heads). Errors stick to `config`.
+DecoderShape readDecoderShape(ConfigReader &config, const Checkpoint &checkpoint);
+
+class Decoder {
+public:
+  Decoder(mlir::ModuleOp module, const Checkpoint &checkpoint, const DecoderShape &shape);
+  virtual ~Decoder() = default;
+
+  /// Emits the functions that dialects/Llm.td lists, and the module's facts. Errors: what the weights' declaration
+  /// found missing or unused; options that the model cannot have.
+  absl::Status finish(ConfigReader &config, const DeclareOptions &options);
+
+protected:
+  struct Linear {
+    mlir::FlatSymbolRefAttr weight, bias;
+    int64_t outputs = 0;
+  };
+  struct Cache {
+    mlir::FlatSymbolRefAttr k, v;
+  };
+
+  /// From embeddings to what the final norm reads.
+  virtual mlir::Value layers(mlir::Value x) = 0;
+
+  // Symbols.
+
+  /// Weight `name`.weight `[outputs, inputs]`, and `name`.bias where `bias`.
+  Linear linear(const std::string &name, int64_t outputs, int64_t inputs, bool bias = false);
+  /// The KV cache of `layer`: states `layer`.k and `layer`.v.
+  Cache cache(const std::string &layer);
+  /// The embedding table, the final norm and the head; called once, before anything else is declared.
+  void declareEnds();
+
+  // Ops. `name` becomes the location, which reports and comparisons show.
+
+  mlir::Value apply(const Linear &linear, mlir::Value x, const std::string &name, mlir::Type element);
+  mlir::Value norm(mlir::Value x, mlir::FlatSymbolRefAttr weight, const std::string &name);
+  /// The norm of each of `heads` pieces of a row, not rounded.
+  mlir::Value headNorm(mlir::Value x, mlir::FlatSymbolRefAttr weight, int64_t heads, const std::string &name);
+  mlir::Value rope(mlir::Value x, mlir::FlatSymbolRefAttr frequencies, int64_t heads, const std::string &name,
+                   std::optional<int64_t> rotaryDim = std::nullopt);
+  /// Appends to the cache and attends over it; scores are scaled by 1 / sqrt(head_dim). A window of 0 is none.
+  mlir::Value attend(mlir::Value q, mlir::Value k, mlir::Value v, const Cache &cache, int64_t window,
+                     const std::string &name);
+  mlir::Value gatedMul(llm::Gate function, mlir::Value gate, mlir::Value up, mlir::Type element,
+                       const std::string &name);
+  mlir::Value add(mlir::Value x, mlir::Value y, const std::string &name);
+
+  mlir::Location at(const std::string &name) { return mlir::NameLoc::get(builder_.getStringAttr(name)); }
+  mlir::Type f32() { return builder_.getF32Type(); }
+  mlir::Type bf16() { return builder_.getBF16Type(); }
+  mlir::IntegerAttr integer(int64_t value) { return builder_.getI64IntegerAttr(value); }
+  /// As many rows as `x` has, of `columns`.
+  static mlir::RankedTensorType like(mlir::Value x, int64_t columns, mlir::Type element);
+  mlir::FlatSymbolRefAttr symbol(const std::string &name) {
+    return mlir::FlatSymbolRefAttr::get(builder_.getContext(), name);
+  }
+
+  mlir::OpBuilder builder_;
+  WeightDeclarer weights_;
+  DecoderShape shape_;
+
+private:
+  void forward(const char *name, bool oneToken, bool lastOnly);
+  template <typename Choose> void choose(const char *name);
+  mlir::func::FuncOp begin(const char *name, mlir::TypeRange inputs, mlir::TypeRange results);
+  void end(mlir::ValueRange results);
+
+  mlir::ModuleOp module_;
+  const Checkpoint &checkpoint_;
+  mlir::OpBuilder::InsertPoint moduleEnd_;
+  mlir::FlatSymbolRefAttr embedding_, norm_, head_;
+};
+
+} // namespace ingot
