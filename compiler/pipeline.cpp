@@ -234,7 +234,7 @@ static absl::StatusOr<std::vector<int32_t>> calibrationTokens(const CompileReque
 }
 
 absl::StatusOr<std::unique_ptr<Checkpoint>> openCheckpoint(const CompileRequest &request, CompileReport &report) {
-  auto checkpoint = Checkpoint::open(request.model);
+  auto checkpoint = openModel(request.model);
   if (!checkpoint.ok() || request.calibration.empty())
     return checkpoint;
   std::string text;

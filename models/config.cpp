@@ -1,6 +1,7 @@
 // nlohmann's getters throw on a value of another kind, so every access here asks for the kind first.
 #include "models/config.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "absl/strings/str_cat.h"
@@ -115,6 +116,20 @@ std::vector<int64_t> ConfigReader::integers(const char *key, int64_t least, int6
   if (!good)
     failAt(key, absl::StrCat("a whole number from ", least, " to ", most, ", or a list of such"));
   return numbers;
+}
+
+std::vector<std::string> ConfigReader::texts(const char *key) {
+  std::vector<std::string> all;
+  const nlohmann::json *found = value(key);
+  if (!found)
+    return all;
+  if (!found->is_array() || !std::ranges::all_of(*found, [](const auto &one) { return one.is_string(); })) {
+    failAt(key, "a list of strings");
+    return all;
+  }
+  for (const nlohmann::json &one : *found)
+    all.push_back(one.get<std::string>());
+  return all;
 }
 
 const nlohmann::json &ConfigReader::object(const char *key) {

@@ -30,6 +30,8 @@ public:
   std::string textOr(const char *key, const std::string &fallback);
   /// One whole number or a list of them; empty if the key is missing.
   std::vector<int64_t> integers(const char *key, int64_t least, int64_t most);
+  /// A list of strings; empty if the key is missing.
+  std::vector<std::string> texts(const char *key);
   /// The object under `key`; an empty one if the key is missing.
   const nlohmann::json &object(const char *key);
 

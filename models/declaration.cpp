@@ -1,8 +1,6 @@
 // The table of families, and what every declaration is checked for.
 #include "models/declaration.h"
 
-#include <functional>
-
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
@@ -10,21 +8,60 @@
 #include "mlir/IR/Verifier.h"
 #include "models/config.h"
 #include "models/mistral/mistral.h"
+#include "models/qwen/qwen.h"
+#include "models/qwen/views.h"
 
 namespace ingot {
 
 namespace {
 
-using Family = absl::Status (*)(mlir::ModuleOp, const Checkpoint &, const DeclareOptions &);
-
 struct FamilyRow {
   const char *modelType;
-  Family declare;
+  absl::Status (*declare)(mlir::ModuleOp, const Checkpoint &, const DeclareOptions &);
+  /// Null where the declaration's names are the published ones.
+  absl::StatusOr<std::vector<TensorView>> (*view)(const Checkpoint &, const nlohmann::json &configuration);
 };
 
-constexpr FamilyRow families[] = {{"llama", declareMistral}, {"mistral", declareMistral}};
+constexpr FamilyRow families[] = {
+    {.modelType = "llama", .declare = declareMistral, .view = nullptr},
+    {.modelType = "mistral", .declare = declareMistral, .view = nullptr},
+    {.modelType = "qwen3", .declare = declareQwen, .view = viewQwen},
+    {.modelType = "qwen3_moe", .declare = declareQwen, .view = viewQwen},
+    {.modelType = "qwen3_next", .declare = declareQwen, .view = viewQwen},
+    {.modelType = "qwen3_5_text", .declare = declareQwen, .view = viewQwen},
+    {.modelType = "qwen3_5_moe_text", .declare = declareQwen, .view = viewQwen},
+};
+
+// A model of text and images keeps what belongs to text in an object of its own.
+nlohmann::json textConfiguration(const nlohmann::json &config) {
+  if (!config.is_object() || !config.contains("text_config") || !config["text_config"].is_object())
+    return config;
+  nlohmann::json text = config;
+  text.erase("text_config");
+  text.update(config["text_config"]);
+  return text;
+}
 
 } // namespace
+
+absl::StatusOr<std::unique_ptr<Checkpoint>> presented(std::unique_ptr<Checkpoint> checkpoint) {
+  nlohmann::json configuration = textConfiguration(checkpoint->config());
+  std::string type = ConfigReader(configuration, "").textOr("model_type", "");
+  for (const FamilyRow &family : families) {
+    if (type != family.modelType || !family.view)
+      continue;
+    auto views = family.view(*checkpoint, configuration);
+    if (!views.ok())
+      return views.status();
+    return viewed(std::move(checkpoint), std::move(*views), std::move(configuration));
+  }
+  return checkpoint;
+}
+
+absl::StatusOr<std::unique_ptr<Checkpoint>> openModel(const std::string &path) {
+  auto checkpoint = Checkpoint::open(path);
+  return checkpoint.ok() ? presented(std::move(*checkpoint)) : std::move(checkpoint);
+}
 
 absl::StatusOr<mlir::OwningOpRef<mlir::ModuleOp>> declareModel(mlir::MLIRContext &context, const Checkpoint &checkpoint,
                                                                const DeclareOptions &options) {

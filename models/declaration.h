@@ -1,5 +1,6 @@
-// Turns a checkpoint's configuration into an `llm` module. A family is one file that emits ops; declareModel finds the
-// family by the configuration's `model_type`.
+// Turns a checkpoint's configuration into an `llm` module. A family is a declaration that emits ops and, where
+// publishers store tensors in other ways than it names them, a view of them; both are found by the configuration's
+// `model_type`.
 #pragma once
 
 #include <cstdint>
@@ -16,6 +17,13 @@ struct DeclareOptions {
   int64_t contextLength = 0;  // 0 takes the configuration's
   int64_t prefillChunk = 256; // the most tokens of one run of `prefill` or `logits`
 };
+
+/// Opens the checkpoint at `path` as its family's declaration wants to see it: the text model's configuration, and
+/// tensors under the names that the declaration uses. Errors: as Checkpoint::open and presented.
+absl::StatusOr<std::unique_ptr<Checkpoint>> openModel(const std::string &path);
+
+/// The same of a checkpoint that is open. One of an unknown family stays as it is: declareModel refuses it.
+absl::StatusOr<std::unique_ptr<Checkpoint>> presented(std::unique_ptr<Checkpoint> checkpoint);
 
 /// The model as an `llm` module: weights, states, facts, and the functions that dialects/Llm.td lists. It reads no
 /// weights. Loads the dialects it needs into `context`. Errors: an unknown family, a configuration that the family

@@ -4,7 +4,7 @@
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/Parser/Parser.h"
 #include "models/config.h"
-#include "models/mistral/rope.h"
+#include "models/rope.h"
 #include "models/testing/fake_checkpoint.h"
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
@@ -164,12 +164,12 @@ TEST_F(DeclarationTest, OptionsAreChecked) {
 TEST(Frequencies, FollowTheirScaling) {
   const nlohmann::json plain = {{"rope_theta", 10000.0}};
   ConfigReader config(plain, "config");
-  auto frequencies = inverseFrequencies(config, 8);
+  auto frequencies = readRotary(config, 8).frequencies;
   EXPECT_THAT(frequencies, ElementsAre(1.0F, 0.1F, 0.01F, 0.001F));
 
   const nlohmann::json linear = {{"rope_theta", 10000.0}, {"rope_scaling", {{"type", "linear"}, {"factor", 4.0}}}};
   ConfigReader linearConfig(linear, "config");
-  EXPECT_FLOAT_EQ(inverseFrequencies(linearConfig, 8)[1], 0.025F);
+  EXPECT_FLOAT_EQ(readRotary(linearConfig, 8).frequencies[1], 0.025F);
 
   // Wave lengths are 6.28, 62.8, 628 and 6283. Against 8192 / 4 = 2048 the first three stay; the last lies between 2048
   // and 8192: smooth = (8192 / 6283.19 - 1) / 3 = 0.101266, so it is 0.001 * (0.898734 / 8 + 0.101266).
@@ -181,10 +181,19 @@ TEST(Frequencies, FollowTheirScaling) {
                                    {"high_freq_factor", 4.0},
                                    {"original_max_position_embeddings", 8192}}}};
   ConfigReader llama3Config(llama3, "config");
-  auto scaled = inverseFrequencies(llama3Config, 8);
+  auto scaled = readRotary(llama3Config, 8).frequencies;
   ASSERT_TRUE(llama3Config.status().ok()) << llama3Config.status();
   EXPECT_FLOAT_EQ(scaled[2], 0.01F);
   EXPECT_NEAR(scaled[3], 0.000213608, 1e-8);
+
+  // A quarter of 32 elements rotates, and its own 8 are the denominator.
+  const nlohmann::json partial = {{"rope_parameters", {{"rope_theta", 10000.0}, {"partial_rotary_factor", 0.25}}}};
+  ConfigReader partialConfig(partial, "config");
+  EXPECT_EQ(readRotary(partialConfig, 32).dim, 8);
+  EXPECT_THAT(readRotary(partialConfig, 32).frequencies, ElementsAre(1.0F, 0.1F, 0.01F, 0.001F));
+  EXPECT_TRUE(partialConfig.status().ok());
+  readRotary(partialConfig, 4); // one element
+  EXPECT_THAT(std::string(partialConfig.status().message()), HasSubstr("`partial_rotary_factor`"));
 }
 
 } // namespace

@@ -134,11 +134,11 @@ mlir::Value Decoder::headNorm(mlir::Value x, mlir::FlatSymbolRefAttr weight, int
                                 integer(heads));
 }
 
-mlir::Value Decoder::rope(mlir::Value x, mlir::FlatSymbolRefAttr frequencies, int64_t heads, const std::string &name,
-                          std::optional<int64_t> rotaryDim) {
+mlir::Value Decoder::rope(mlir::Value x, mlir::FlatSymbolRefAttr frequencies, int64_t dim, int64_t heads,
+                          const std::string &name) {
   return llm::RopeOp::create(builder_, at(name), like(x, heads * shape_.headDim, bf16()), x, frequencies,
                              integer(heads), integer(shape_.headDim),
-                             rotaryDim ? integer(*rotaryDim) : mlir::IntegerAttr());
+                             dim == shape_.headDim ? mlir::IntegerAttr() : integer(dim));
 }
 
 mlir::Value Decoder::attend(mlir::Value q, mlir::Value k, mlir::Value v, const Cache &cache, int64_t window,

@@ -3,7 +3,6 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -70,8 +69,9 @@ protected:
   mlir::Value norm(mlir::Value x, mlir::FlatSymbolRefAttr weight, const std::string &name);
   /// The norm of each of `heads` pieces of a row, not rounded.
   mlir::Value headNorm(mlir::Value x, mlir::FlatSymbolRefAttr weight, int64_t heads, const std::string &name);
-  mlir::Value rope(mlir::Value x, mlir::FlatSymbolRefAttr frequencies, int64_t heads, const std::string &name,
-                   std::optional<int64_t> rotaryDim = std::nullopt);
+  /// Rotates the first `dim` elements of each head.
+  mlir::Value rope(mlir::Value x, mlir::FlatSymbolRefAttr frequencies, int64_t dim, int64_t heads,
+                   const std::string &name);
   /// Appends to the cache and attends over it; scores are scaled by 1 / sqrt(head_dim). A window of 0 is none.
   mlir::Value attend(mlir::Value q, mlir::Value k, mlir::Value v, const Cache &cache, int64_t window,
                      const std::string &name);

@@ -50,6 +50,12 @@ void WeightDeclarer::skip(const std::string &name) {
     skipped_.push_back(name);
 }
 
+void WeightDeclarer::skipAll(const std::string &prefix) {
+  for (const TensorInfo &tensor : checkpoint_.tensors())
+    if (absl::StartsWith(tensor.name, prefix))
+      skip(tensor.name);
+}
+
 absl::Status WeightDeclarer::finish() const {
   if (!status_.ok())
     return status_;

@@ -34,6 +34,9 @@ public:
   /// there.
   void skip(const std::string &name);
 
+  /// The same for every tensor whose name starts with `prefix`.
+  void skipAll(const std::string &prefix);
+
   /// Marks a tensor as used by the declaration itself.
   void use(const std::string &name) { used_.insert(name); }
 

@@ -70,7 +70,7 @@ absl::Status run(const Request &request) {
   auto tokens = readTokens(request.tokens);
   if (!tokens.ok())
     return tokens.status();
-  auto checkpoint = Checkpoint::open(request.model);
+  auto checkpoint = openModel(request.model);
   if (!checkpoint.ok())
     return checkpoint.status();
   mlir::MLIRContext context;

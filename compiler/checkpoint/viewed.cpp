@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 #include <set>
 #include <unordered_map>
 
@@ -30,15 +31,20 @@ public:
   }
 
   absl::Status load(std::vector<TensorView> views) {
-    std::set<std::string> read, names;
+    std::map<std::string, uint64_t> read; // rows of each source
+    std::set<std::string> names;
     for (TensorView &view : views) {
       absl::StatusOr<Seen> seen = look(view);
       if (!seen.ok())
         return seen.status();
       for (const TensorView::Piece &piece : view.pieces)
-        read.insert(piece.source);
+        read[piece.source] += piece.rows;
       add(std::move(*seen), names);
     }
+    for (const auto &[name, rows] : read)
+      if (const TensorInfo &source = *sources.at(name); rows < source.rows())
+        return absl::InvalidArgumentError(cat(sourceName(), ": tensor '", name, "' has ", source.rows(),
+                                              " rows, and by the configuration only ", rows, " are read"));
     for (const TensorInfo &tensor : base->tensors())
       if (!read.contains(tensor.name))
         add({tensor, {{&tensor, 0, 0}}, TensorView::Function::Same}, names);

@@ -64,9 +64,10 @@ TEST(ViewedTest, FunctionsAreAppliedOnce) {
 }
 
 TEST(ViewedTest, AViewMayReplaceATensorByItsOwnName) {
-  auto seen = viewed(base(), {{"packed", {2, 2}, {{"packed", 4, 2}}, Function::Same}}, {{"model_type", "y"}});
+  auto seen =
+      viewed(base(), {{"packed", {6, 2}, {{"packed", 3, 3}, {"packed", 0, 3}}, Function::Same}}, {{"model_type", "y"}});
   ASSERT_TRUE(seen.ok()) << seen.status();
-  EXPECT_THAT(rows(**seen, "packed", 0, 2), ElementsAre(8, 9, 10, 11));
+  EXPECT_THAT(rows(**seen, "packed", 2, 2), ElementsAre(10, 11, 0, 1));
   EXPECT_EQ((*seen)->config()["model_type"], "y");
   EXPECT_EQ((*seen)->tensors().size(), 5U);
 }
@@ -76,6 +77,8 @@ TEST(ViewedTest, WhatIsNotThereIsRefusedByName) {
   EXPECT_THAT(std::string(missing.status().message()), HasSubstr("tensor 'expert.2' is missing"));
   auto beyond = viewed(base(), {{"tail", {2, 2}, {{"packed", 5, 2}}, Function::Same}}, {});
   EXPECT_THAT(std::string(beyond.status().message()), HasSubstr("'packed' has 6 rows of 2"));
+  auto part = viewed(base(), {{"head", {2, 2}, {{"packed", 0, 2}}, Function::Same}}, {});
+  EXPECT_THAT(std::string(part.status().message()), HasSubstr("only 2 are read"));
   auto wide = viewed(base(), {{"tail", {1, 3}, {{"packed", 0, 1}}, Function::Same}}, {});
   EXPECT_THAT(std::string(wide.status().message()), HasSubstr("of 3 are 'tail'"));
   auto twice = viewed(base(), {{"other", {1, 2}, {{"expert.0", 0, 1}}, Function::Same}}, {});

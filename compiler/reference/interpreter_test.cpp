@@ -640,7 +640,7 @@ TEST(Model, GoldenLogits) {
       continue;
     SCOPED_TRACE(entry.path().filename().string());
     ++cases;
-    auto checkpoint = Checkpoint::open(entry.path().string());
+    auto checkpoint = openModel(entry.path().string());
     ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
     mlir::MLIRContext context;
     auto module = declareModel(context, **checkpoint);

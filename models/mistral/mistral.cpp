@@ -7,7 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "models/decoder.h"
-#include "models/mistral/rope.h"
+#include "models/rope.h"
 
 namespace ingot {
 
@@ -44,10 +44,10 @@ struct Extras {
 class Mistral : public Decoder {
 public:
   Mistral(mlir::ModuleOp module, const Checkpoint &checkpoint, const DecoderShape &shape, const Extras &extras,
-          const std::vector<float> &frequencies)
-      : Decoder(module, checkpoint, shape), extras_(extras) {
+          const Rotary &rotary)
+      : Decoder(module, checkpoint, shape), extras_(extras), rotary_(rotary) {
     declareEnds();
-    inverseFrequencies_ = weights_.constant("rope.inv_freq", frequencies);
+    inverseFrequencies_ = weights_.constant("rope.inv_freq", rotary.frequencies);
     weights_.skip("model.rotary_emb.inv_freq");
     weights_.use(divisorTensor);
     for (int64_t i = 0; i < shape.layers; ++i)
@@ -95,8 +95,8 @@ private:
     mlir::Value q = apply(layer.q, a, name("self_attn.q_proj"), f32());
     mlir::Value k = apply(layer.k, a, name("self_attn.k_proj"), f32());
     mlir::Value v = apply(layer.v, a, name("self_attn.v_proj"), bf16());
-    q = rope(q, inverseFrequencies_, shape_.heads, name("self_attn.q_rope"));
-    k = rope(k, inverseFrequencies_, shape_.kvHeads, name("self_attn.k_rope"));
+    q = rope(q, inverseFrequencies_, rotary_.dim, shape_.heads, name("self_attn.q_rope"));
+    k = rope(k, inverseFrequencies_, rotary_.dim, shape_.kvHeads, name("self_attn.k_rope"));
     mlir::Value attended = attend(q, k, v, layer.cache, extras_.window, name("self_attn"));
     x = add(x, apply(layer.o, attended, name("self_attn.o_proj"), f32()), name("self_attn.add"));
     mlir::Value m = norm(x, layer.postNorm, name("post_attention_layernorm"));
@@ -107,6 +107,7 @@ private:
   }
 
   Extras extras_;
+  Rotary rotary_;
   std::vector<Layer> layers_;
   mlir::FlatSymbolRefAttr inverseFrequencies_;
 };
@@ -122,12 +123,12 @@ absl::Status declareMistral(mlir::ModuleOp module, const Checkpoint &checkpoint,
                    .mlpBias = config.booleanOr("mlp_bias", false)};
   if (!config.status().ok())
     return config.status();
-  std::vector<float> frequencies = inverseFrequencies(config, shape.headDim);
+  Rotary rotary = readRotary(config, shape.headDim);
   if (!config.status().ok())
     return config.status();
-  if (auto status = divideFrequencies(checkpoint, frequencies); !status.ok())
+  if (auto status = divideFrequencies(checkpoint, rotary.frequencies); !status.ok())
     return status;
-  return Mistral(module, checkpoint, shape, extras, frequencies).finish(config, options);
+  return Mistral(module, checkpoint, shape, extras, rotary).finish(config, options);
 }
 
 } // namespace ingot

@@ -1,7 +1,8 @@
 // Frequencies are computed in double and rounded to fp32 once; the scaling of llama3 then follows the reference's fp32
 // steps, because its three bands meet at thresholds.
-#include "models/mistral/rope.h"
+#include "models/rope.h"
 
+#include <algorithm>
 #include <cmath>
 #include <numbers>
 
@@ -34,16 +35,24 @@ void scaleLlama3(ConfigReader &scaling, std::vector<float> &frequencies) {
 
 } // namespace
 
-std::vector<float> inverseFrequencies(ConfigReader &config, int64_t dim) {
+Rotary readRotary(ConfigReader &config, int64_t headDim) {
   // Newer configurations keep theta and scaling together in `rope_parameters`, older ones apart.
   const char *key = config.has("rope_parameters") ? "rope_parameters" : "rope_scaling";
   ConfigReader scaling(config.object(key), absl::StrCat(config.where(), ", `", key, "`"));
   constexpr double leastTheta = 1, mostTheta = 1e12;
   double theta = scaling.has("rope_theta") ? scaling.number("rope_theta", leastTheta, mostTheta)
                                            : config.numberOr("rope_theta", 10000, leastTheta, mostTheta);
-  std::vector<float> frequencies(static_cast<size_t>(dim / 2));
+  double part = scaling.numberOr("partial_rotary_factor", config.numberOr("partial_rotary_factor", 1, 0, 1), 0, 1);
+  Rotary rotary;
+  rotary.dim = static_cast<int64_t>(static_cast<double>(headDim) * part);
+  if (rotary.dim < 2 || rotary.dim % 2 != 0)
+    scaling.fail(absl::StrCat("expected `partial_rotary_factor` to leave an even number of rotating elements, got ",
+                              rotary.dim, " of ", headDim));
+  std::vector<float> &frequencies = rotary.frequencies;
+  frequencies.resize(static_cast<size_t>(std::max<int64_t>(rotary.dim / 2, 1)));
   for (size_t i = 0; i < frequencies.size(); ++i)
-    frequencies[i] = static_cast<float>(1 / std::pow(theta, 2 * static_cast<double>(i) / static_cast<double>(dim)));
+    frequencies[i] =
+        static_cast<float>(1 / std::pow(theta, 2 * static_cast<double>(i) / static_cast<double>(rotary.dim)));
 
   std::string type = scaling.textOr("rope_type", scaling.textOr("type", "default"));
   if (type == "linear") {
@@ -55,11 +64,9 @@ std::vector<float> inverseFrequencies(ConfigReader &config, int64_t dim) {
   } else if (type != "default") {
     scaling.fail(absl::StrCat("expected `rope_type` default, linear or llama3, got \"", type, "\""));
   }
-  if (scaling.numberOr("partial_rotary_factor", config.numberOr("partial_rotary_factor", 1, 0, 1), 0, 1) != 1)
-    scaling.fail("expected `partial_rotary_factor` 1: this family rotates whole heads");
   if (!scaling.status().ok() && config.status().ok())
     config.fail(std::string(scaling.status().message()).substr(config.where().size() + 2));
-  return frequencies;
+  return rotary;
 }
 
 } // namespace ingot

@@ -1,0 +1,125 @@
+// Pre-norm blocks as in Llama, with a norm on each head of q and k. Hybrids have Gated DeltaNet in most layers, a gate
+// on attention's result, and rotate a part of each head. Sources: transformers' models qwen3, qwen3_moe, qwen3_next,
+// qwen3_5 and qwen3_5_moe.
+#include "models/qwen/qwen.h"
+
+#include "absl/strings/str_cat.h"
+#include "models/qwen/shape.h"
+
+namespace ingot {
+
+namespace {
+
+class Qwen : public Decoder {
+public:
+  Qwen(mlir::ModuleOp module, const Checkpoint &checkpoint, const QwenShape &shape)
+      : Decoder(module, checkpoint, shape.decoder), qwen_(shape) {
+    declareEnds();
+    inverseFrequencies_ = weights_.constant("rope.inv_freq", shape.rotary.frequencies);
+    for (size_t i = 0; i < shape.layers.size(); ++i)
+      layers_.push_back(declareLayer(absl::StrCat("layers.", i), shape.layers[i]));
+    // Text only. What the towers hold is listed in the artifact.
+    weights_.skipAll("model.visual.");
+  }
+
+private:
+  struct Attention {
+    Linear q, gate, k, v, o;
+    mlir::FlatSymbolRefAttr qNorm, kNorm;
+    Cache cache;
+  };
+  struct Mlp {
+    Linear gate, up, down;
+  };
+  struct Layer {
+    std::string name; // "layers.3"
+    QwenLayer kind;
+    mlir::FlatSymbolRefAttr inputNorm, postNorm;
+    Attention attention;
+    Mlp mlp;
+  };
+
+  Layer declareLayer(const std::string &name, const QwenLayer &kind) {
+    const std::string prefix = absl::StrCat("model.", name, ".");
+    Layer layer;
+    layer.name = name;
+    layer.kind = kind;
+    layer.inputNorm = weights_.declare(prefix + "input_layernorm.weight", {shape_.hidden});
+    layer.attention = declareAttention(name, prefix + "self_attn.");
+    layer.postNorm = weights_.declare(prefix + "post_attention_layernorm.weight", {shape_.hidden});
+    layer.mlp = declareMlp(prefix + "mlp.", qwen_.intermediate);
+    return layer;
+  }
+
+  Attention declareAttention(const std::string &layer, const std::string &prefix) {
+    const int64_t hidden = shape_.hidden, queries = qwen_.queryWidth(), keys = qwen_.keyWidth();
+    const bool bias = qwen_.attentionBias;
+    Attention attention;
+    attention.q = linear(prefix + "q_proj", queries, hidden, bias);
+    if (qwen_.gated)
+      attention.gate = linear(prefix + "gate_proj", queries, hidden);
+    attention.k = linear(prefix + "k_proj", keys, hidden, bias);
+    attention.v = linear(prefix + "v_proj", keys, hidden, bias);
+    attention.qNorm = weights_.declare(prefix + "q_norm.weight", {shape_.headDim});
+    attention.kNorm = weights_.declare(prefix + "k_norm.weight", {shape_.headDim});
+    attention.o = linear(prefix + "o_proj", hidden, queries, bias);
+    attention.cache = cache(layer);
+    return attention;
+  }
+
+  Mlp declareMlp(const std::string &prefix, int64_t width) {
+    return {.gate = linear(prefix + "gate_proj", width, shape_.hidden),
+            .up = linear(prefix + "up_proj", width, shape_.hidden),
+            .down = linear(prefix + "down_proj", shape_.hidden, width)};
+  }
+
+  mlir::Value layers(mlir::Value x) override {
+    for (const Layer &layer : layers_) {
+      mlir::Value a = norm(x, layer.inputNorm, layer.name + ".input_layernorm");
+      x = add(x, attention(layer.attention, layer.kind, a, layer.name + ".self_attn"), layer.name + ".self_attn.add");
+      mlir::Value m = norm(x, layer.postNorm, layer.name + ".post_attention_layernorm");
+      x = add(x, mlp(layer.mlp, m, layer.name + ".mlp"), layer.name + ".mlp.add");
+    }
+    return x;
+  }
+
+  mlir::Value attention(const Attention &attention, const QwenLayer &kind, mlir::Value a, const std::string &name) {
+    mlir::Value q = apply(attention.q, a, name + ".q_proj", f32());
+    mlir::Value k = apply(attention.k, a, name + ".k_proj", f32());
+    mlir::Value v = apply(attention.v, a, name + ".v_proj", bf16());
+    q = headNorm(q, attention.qNorm, shape_.heads, name + ".q_norm");
+    k = headNorm(k, attention.kNorm, shape_.kvHeads, name + ".k_norm");
+    q = rope(q, inverseFrequencies_, qwen_.rotary.dim, shape_.heads, name + ".q_rope");
+    k = rope(k, inverseFrequencies_, qwen_.rotary.dim, shape_.kvHeads, name + ".k_rope");
+    mlir::Value attended = attend(q, k, v, attention.cache, kind.window, name);
+    if (qwen_.gated) {
+      mlir::Value gate = apply(attention.gate, a, name + ".gate_proj", f32());
+      attended = gatedMul(llm::Gate::Sigmoid, gate, attended, bf16(), name + ".gated_mul");
+    }
+    return apply(attention.o, attended, name + ".o_proj", f32());
+  }
+
+  mlir::Value mlp(const Mlp &mlp, mlir::Value m, const std::string &name) {
+    mlir::Value gate = apply(mlp.gate, m, name + ".gate_proj", f32());
+    mlir::Value up = apply(mlp.up, m, name + ".up_proj", f32());
+    mlir::Value product = gatedMul(llm::Gate::Silu, gate, up, bf16(), name + ".gated_mul");
+    return apply(mlp.down, product, name + ".down_proj", f32());
+  }
+
+  QwenShape qwen_;
+  std::vector<Layer> layers_;
+  mlir::FlatSymbolRefAttr inverseFrequencies_;
+};
+
+} // namespace
+
+absl::Status declareQwen(mlir::ModuleOp module, const Checkpoint &checkpoint, const DeclareOptions &options) {
+  ConfigReader config(checkpoint.config(), absl::StrCat("configuration of ", checkpoint.sourceName()));
+  const QwenFamily *family = findQwenFamily(config.textOr("model_type", ""));
+  const QwenShape shape = readQwenShape(config, checkpoint, *family);
+  if (!config.status().ok())
+    return config.status();
+  return Qwen(module, checkpoint, shape).finish(config, options);
+}
+
+} // namespace ingot

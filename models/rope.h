@@ -1,0 +1,21 @@
+// The inverse frequencies of rotary embeddings, from the configuration.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "models/config.h"
+
+namespace ingot {
+
+struct Rotary {
+  int64_t dim = 0; // leading elements of a head that rotate: all of them, or `partial_rotary_factor` of them
+  std::vector<float> frequencies; // [dim / 2]
+};
+
+/// `theta^(-2i/dim)` for i < dim/2 in fp32, scaled as `rope_scaling` or `rope_parameters` says (types default, linear
+/// and llama3). Sections of positions (`mrope_section`) are read as what they are for text: one position. Errors, among
+/// them every other type, go to `config`.
+Rotary readRotary(ConfigReader &config, int64_t headDim);
+
+} // namespace ingot
