@@ -279,19 +279,20 @@ SchemeAttr SchemeAttr::fromSpelling(MLIRContext *context, StringRef text) {
 
 LogicalResult WeightOp::verify() {
   auto type = getTensorType();
-  if (!type.hasStaticShape() || !type.getElementType().isF32() || type.getRank() < 1 || type.getRank() > 2)
-    return emitOpError() << "expected a static f32 tensor of rank 1 or 2, got " << type;
+  if (!type.hasStaticShape() || !type.getElementType().isF32() || type.getRank() < 1 || type.getRank() > 3)
+    return emitOpError() << "expected a static f32 tensor of rank 1 to 3, got " << type;
   if (getSource().has_value() == getValue().has_value())
     return emitOpError() << "expected either 'from' or 'value', got " << (getSource() ? "both" : "neither");
   if (auto value = getValue(); value && value->getShapedType() != type)
     return emitOpError() << "expected 'value' of type " << type << ", got " << value->getShapedType();
-  if (auto scheme = getScheme(); scheme && scheme->scaled() && type.getRank() != 2)
-    return emitOpError() << "expected a weight of rank 2 for scheme " << scheme->spelled() << ", got " << type;
-  if (auto stored = getStored(); stored && (!stored->scaled() || type.getRank() != 2 || getValue()))
-    return emitOpError() << "expected 'stored' to be a scheme of codes, of a weight of rank 2 that a tensor holds, got "
-                         << stored->spelled() << " of " << type;
-  if (getPermuted() && !getStored())
-    return emitOpError() << "expected 'permuted' of a weight that has 'stored'";
+  if (auto scheme = getScheme(); scheme && scheme->scaled() && type.getRank() < 2)
+    return emitOpError() << "expected a weight of rank 2 or 3 for scheme " << scheme->spelled() << ", got " << type;
+  if (auto stored = getStored(); stored && (!stored->scaled() || type.getRank() < 2 || getValue()))
+    return emitOpError()
+           << "expected 'stored' to be a scheme of codes, of a weight of rank 2 or 3 that a tensor holds, got "
+           << stored->spelled() << " of " << type;
+  if (getPermuted() && (!getStored() || type.getRank() != 2))
+    return emitOpError() << "expected 'permuted' of a weight of rank 2 that has 'stored', got " << type;
   if (auto plus = getPlus(); plus && (!plus->isFinite() || type.getRank() != 1 || !getSource()))
     return emitOpError() << "expected a finite 'plus' of a weight of rank 1 that has a 'from', got "
                          << plus->convertToFloat() << " and " << type;
@@ -332,8 +333,9 @@ StateOp lookupState(Operation *user, FlatSymbolRefAttr name) {
 
 namespace {
 
-int64_t rowsOf(Value value) { return cast<RankedTensorType>(value.getType()).getDimSize(0); }
-int64_t widthOf(Value value) { return cast<RankedTensorType>(value.getType()).getDimSize(1); }
+ArrayRef<int64_t> shapeOf(Value value) { return cast<RankedTensorType>(value.getType()).getShape(); }
+int64_t rowsOf(Value value) { return shapeOf(value).front(); }
+int64_t widthOf(Value value) { return shapeOf(value).back(); }
 
 /// Whether `name` is a weight of `shape`.
 LogicalResult checkWeight(Operation *op, SymbolTableCollection &tables, FlatSymbolRefAttr name,
@@ -401,7 +403,7 @@ void inferQuantized(Value x, SmallVectorImpl<Type> &types) {
   auto type = cast<RankedTensorType>(x.getType());
   MLIRContext *context = x.getContext();
   types.push_back(type.clone(IntegerType::get(context, 8)));
-  types.push_back(RankedTensorType::get({type.getDimSize(0)}, Float32Type::get(context)));
+  types.push_back(RankedTensorType::get(type.getShape().drop_back(), Float32Type::get(context)));
 }
 
 /// One token id a row.
@@ -465,20 +467,23 @@ LogicalResult RmsNormQuantizeOp::inferReturnTypes(MLIRContext *, std::optional<L
 }
 
 void LinearOp::build(OpBuilder &builder, OperationState &state, Type result, Value x, Value scales,
-                     FlatSymbolRefAttr weight, FlatSymbolRefAttr bias) {
-  build(builder, state, TypeRange(result), x, scales, builder.getArrayAttr({weight}),
+                     FlatSymbolRefAttr weight, FlatSymbolRefAttr bias, Value experts) {
+  build(builder, state, TypeRange(result), x, scales, experts, builder.getArrayAttr({weight}),
         builder.getArrayAttr({bias ? Attribute(bias) : builder.getUnitAttr()}));
 }
 
 void LinearOp::build(OpBuilder & /*builder*/, OperationState &state, TypeRange results, Value x, Value scales,
-                     ArrayAttr weights, ArrayAttr biases, bool quantized) {
+                     Value experts, ArrayAttr weights, ArrayAttr biases, bool quantized) {
   state.addOperands(x);
-  if (scales)
-    state.addOperands(scales);
-  state.getOrAddProperties<Properties>().weights = weights;
-  state.getOrAddProperties<Properties>().biases = biases;
+  for (Value optional : {scales, experts})
+    if (optional)
+      state.addOperands(optional);
+  auto &properties = state.getOrAddProperties<Properties>();
+  properties.operandSegmentSizes = {1, scales ? 1 : 0, experts ? 1 : 0};
+  properties.weights = weights;
+  properties.biases = biases;
   if (quantized)
-    state.getOrAddProperties<Properties>().quantized = UnitAttr::get(state.getContext());
+    properties.quantized = UnitAttr::get(state.getContext());
   state.addTypes(results);
   state.addRegion();
 }
@@ -553,6 +558,32 @@ static void printBody(OpAsmPrinter &printer, HeadsOp /*op*/, Region &body) {
   printRegionWithArguments(printer, body);
 }
 
+// R11: who has a row a token, and who one a slot.
+static LogicalResult verifyExperts(LinearOp op) {
+  auto rankOf = [](Value value) { return cast<RankedTensorType>(value.getType()).getRank(); };
+  if (!op.getExperts()) {
+    for (Value value : op.getResults())
+      if (rankOf(value) != 2)
+        return op.emitOpError() << "expected results of rank 2 without 'experts', got " << value.getType();
+    if (rankOf(op.getX()) != 2)
+      return op.emitOpError() << "expected an operand of rank 2 without 'experts', got " << op.getX().getType();
+    return success();
+  }
+  if (rowsOf(op.getExperts()) != rowsOf(op.getX()))
+    return op.emitOpError() << "expected experts for each row of " << op.getX().getType() << ", got "
+                            << op.getExperts().getType();
+  int64_t slots = widthOf(op.getExperts());
+  if (rankOf(op.getX()) == 3 && shapeOf(op.getX())[1] != slots)
+    return op.emitOpError() << "expected a row a token, or one for each of " << slots << " experts, got "
+                            << op.getX().getType();
+  for (Value product : op.getProducts())
+    if (shapeOf(product)[1] != slots)
+      return op.emitOpError() << "expected a product for each of " << slots << " experts, got " << product.getType();
+  if (!llvm::all_of(op.getBiases(), llvm::IsaPred<UnitAttr>))
+    return op.emitOpError("expected no bias with 'experts'");
+  return success();
+}
+
 LogicalResult LinearOp::verify() {
   if (getWeights().empty() || getBiases().size() != getWeights().size())
     return emitOpError() << "expected at least one weight and a bias (or unit) for each, got " << getWeights().size()
@@ -565,8 +596,10 @@ LogicalResult LinearOp::verify() {
                          << getPartCount() << " weights, got " << getProducts().size();
   for (Value product : getProducts()) {
     auto type = dyn_cast<RankedTensorType>(product.getType());
-    if (!type || type.getRank() != 2 || !(type.getElementType().isF32() || type.getElementType().isBF16()))
-      return emitOpError() << "expected products to be 2D tensors of f32 or bf16, got " << product.getType();
+    int64_t rank = getExperts() ? 3 : 2;
+    if (!type || type.getRank() != rank || !(type.getElementType().isF32() || type.getElementType().isBF16()))
+      return emitOpError() << "expected products to be " << rank << "D tensors of f32 or bf16, got "
+                           << product.getType();
   }
   for (ValueRange values : {ValueRange(getProducts()), ValueRange(getResults())})
     for (Value value : values)
@@ -576,14 +609,16 @@ LogicalResult LinearOp::verify() {
   bool quantized = cast<RankedTensorType>(getX().getType()).getElementType().isInteger(8);
   if (quantized != static_cast<bool>(getScales()))
     return emitOpError() << (quantized ? "expected 'scales' for int8 rows" : "expected no 'scales' for bf16 rows");
-  if (quantized && cast<RankedTensorType>(getScales().getType()).getDimSize(0) != rowsOf(getX()))
+  if (quantized && shapeOf(getScales()) != shapeOf(getX()).drop_back())
     return emitOpError() << "expected a scale a row of " << getX().getType() << ", got " << getScales().getType();
   if (quantized && getQuantized())
     return emitOpError() << "expected bf16 rows to be quantized, got " << getX().getType();
+  if (failed(verifyExperts(*this)))
+    return failure();
   if (!hasEpilogue())
     return success();
   for (Operation &op : getEpilogue().front())
-    if (!isa<GatedMulOp, AddOp, SoftcapOp, RopeOp, AppendOp, YieldOp>(op))
+    if (!isa<GatedMulOp, AddOp, SoftcapOp, RopeOp, AppendOp, YieldOp>(op) && !(getExperts() && isa<CombineOp>(op)))
       return emitOpError() << "expected ops in the epilogue to work row by row, got " << op.getName();
   auto yield = dyn_cast<YieldOp>(getEpilogue().front().back());
   if (!yield || yield.getOperandTypes() != getResultTypes())
@@ -607,7 +642,12 @@ LogicalResult LinearOp::verifySymbolUses(SymbolTableCollection &tables) {
   SchemeAttr common;
   for (auto [part, product] : llvm::enumerate(getProducts())) {
     FlatSymbolRefAttr name = getPartWeight(part);
-    if (failed(checkWeight(*this, tables, name, {widthOf(product), widthOf(getX())})))
+    SmallVector<int64_t> shape{widthOf(product), widthOf(getX())};
+    if (getExperts()) { // their number is the weight's own
+      auto weight = lookupWeight(*this, name);
+      shape.insert(shape.begin(), weight ? weight.getTensorType().getShape().front() : 1);
+    }
+    if (failed(checkWeight(*this, tables, name, shape)))
       return failure();
     auto scheme = cast<WeightOp>(tables.lookupNearestSymbolFrom(*this, name)).getScheme();
     if ((getScales() || getQuantized()) && (!scheme || !scheme->quantizesActivations()))
@@ -706,7 +746,8 @@ LogicalResult HeadsOp::verify() {
 LogicalResult GatedMulOp::verify() {
   if (failed(checkSameShape(*this, getUp(), getResult())))
     return failure();
-  if (rowsOf(getGate()) == rowsOf(getUp()) && (widthOf(getGate()) == widthOf(getUp()) || widthOf(getGate()) == 1))
+  if (shapeOf(getGate()).drop_back() == shapeOf(getUp()).drop_back() &&
+      (widthOf(getGate()) == widthOf(getUp()) || widthOf(getGate()) == 1))
     return success();
   return emitOpError() << "expected a gate of the shape of " << getUp().getType() << ", or of one column, got "
                        << getGate().getType();

@@ -16,8 +16,12 @@ include "mlir/Interfaces/SideEffectInterfaces.td"
 
 def Llm_Rows : 2DTensorOf<[BF16]>;        // [tokens, columns]
 def Llm_WideRows : 2DTensorOf<[BF16, F32]>; // [tokens, columns], not yet rounded where f32
-def Llm_QuantizedRows : 2DTensorOf<[I8]>; // [tokens, columns]
-def Llm_Scales : 1DTensorOf<[F32]>;       // [tokens]
+// The same, or with experts [tokens, slots, columns]: a row for each expert that a token goes to.
+def Llm_AnyRows : TensorRankOf<[BF16, F32], [2, 3]>;
+def Llm_AnyNarrowRows : TensorRankOf<[BF16], [2, 3]>;
+def Llm_QuantizedRows : TensorRankOf<[I8], [2, 3]>;
+def Llm_Scales : TensorRankOf<[F32], [1, 2]>; // [tokens] or [tokens, slots]
+def Llm_Experts : 2DTensorOf<[I32]>;          // [tokens, slots]
 def Llm_Logits : 2DTensorOf<[F32]>;       // [tokens, vocabulary]
 def Llm_Tokens : 1DTensorOf<[I32]>;       // [tokens]
 
@@ -46,7 +50,8 @@ def Llm_WeightOp : Llm_Op<"weight", [Symbol]> {
     `plus` is added to each element of the tensor, in fp32: norms that multiply by `1 + w` are norms whose weight has
     `plus 1.0`, and no op knows of it.
 
-    The type is the logical one: f32 and `[N, K]` for a linear, `[V, H]` for a table, `[N]` for a norm or bias.
+    The type is the logical one: f32 and `[N, K]` for a linear, `[E, N, K]` for one of E experts, `[V, H]` for a table,
+    `[N]` for a norm or bias.
 
     ```mlir
     llm.weight @model.norm.weight from "model.norm.weight" : tensor<576xf32> {scheme = #llm.scheme<f32>}
@@ -55,10 +60,10 @@ def Llm_WeightOp : Llm_Op<"weight", [Symbol]> {
     llm.weight @inv_freq : tensor<2xf32> value dense<[1.0, 0.01]> : tensor<2xf32>
     ```
 
-    Rules: R1, the type is a static f32 tensor of rank 1 or 2; R2, exactly one of `from` and `value` is there; R3, `value`
-    has the weight's type; R4, a scheme of codes belongs to a weight of rank 2; R5, `stored`, the scheme in which the
-    checkpoint's publisher quantised the tensor, is a scheme of codes of a weight of rank 2 that has a `from`; R6,
-    `permuted` belongs to such a weight: its groups are not runs of columns, and it is stored column by column in the
+    Rules: R1, the type is a static f32 tensor of rank 1 to 3; R2, exactly one of `from` and `value` is there; R3, `value`
+    has the weight's type; R4, a scheme of codes belongs to a weight of rank 2 or 3; R5, `stored`, the scheme in which the
+    checkpoint's publisher quantised the tensor, is a scheme of codes of a weight of rank 2 or 3 that has a `from`; R6,
+    `permuted` belongs to such a weight of rank 2: its groups are not runs of columns, and it is stored column by column in the
     order of its groups (GPTQ's act-order); R7, `plus` is finite and belongs to a weight of rank 1 that has a `from`.
   }];
   let arguments = (ins SymbolNameAttr:$sym_name, OptionalAttr<StrAttr>:$source,
@@ -146,13 +151,16 @@ def Llm_QuantizeOp : Op<LlmDialect, "quantize", [Pure, InferTypeOpAdaptor]> {
     * `scale = a / 127` in fp32,
     * a row of zeros gets values 0 and scale 0.
 
+    A row for each expert has a scale of its own.
+
     ```mlir
     %q, %s = llm.quantize %x : tensor<?x576xbf16> -> tensor<?x576xi8>, tensor<?xf32>
+    %r, %t = llm.quantize %h : tensor<?x8x512xbf16> -> tensor<?x8x512xi8>, tensor<?x8xf32>
     ```
 
-    Rules: R1, values have the operand's shape and scales its first dimension.
+    Rules: R1, values have the operand's shape and scales that shape without the columns.
   }];
-  let arguments = (ins Llm_Rows:$x);
+  let arguments = (ins Llm_AnyNarrowRows:$x);
   let results = (outs Llm_QuantizedRows:$values, Llm_Scales:$scales);
   let assemblyFormat = "$x attr-dict `:` type($x) `->` type($values) `,` type($scales)";
 }
@@ -176,7 +184,7 @@ def Llm_RmsNormQuantizeOp : Llm_SymbolUser<"rms_norm_quantize", [Pure, InferType
   let hasVerifier = 1;
 }
 
-def Llm_LinearOp : Llm_SymbolUser<"linear", [RecursiveMemoryEffects, SingleBlock]> {
+def Llm_LinearOp : Llm_SymbolUser<"linear", [RecursiveMemoryEffects, SingleBlock, AttrSizedOperandSegments]> {
   let summary = "matrix products of one operand with one or more weights";
   let description = [{
     `result[t, n] = sum_k x[t, k] * w[n, k] + bias[n]`, accumulated in fp32 and rounded once to the result's type: bf16,
@@ -189,6 +197,10 @@ def Llm_LinearOp : Llm_SymbolUser<"linear", [RecursiveMemoryEffects, SingleBlock
     multiplies those. `fuse-quantize` makes such ops.
 
     Several weights are several products in one launch, a result each. `merge-linears` makes such ops.
+
+    With `experts` each weight is E matrices, and slot j of row t meets that of expert `experts[t, j]`:
+    `result[t, j, n] = sum_k x[t, k] * w[experts[t, j], n, k]`, or of `x[t, j, k]` where the operand has a row for each
+    slot. Weights of other experts are not read. An index outside `[0, E)` means the nearest expert; `llm.route` makes none.
 
     With `gathered` the columns of `x` are in the order in which the weight is stored (`llm.gather_columns`), and `w[n, k]`
     is the column stored at k.
@@ -206,33 +218,39 @@ def Llm_LinearOp : Llm_SymbolUser<"linear", [RecursiveMemoryEffects, SingleBlock
       %m = llm.gated_mul silu %g, %u : tensor<?x1536xf32>, tensor<?x1536xf32> -> tensor<?x1536xbf16>
       llm.yield %m : tensor<?x1536xbf16>
     }
+    %e = llm.linear %x experts %i, @experts.down : (tensor<?x8x512xbf16>, tensor<?x8xi32>) -> tensor<?x8x2048xf32>
     ```
 
-    Rules: R1, each weight is `[N, K]`, where K is the operand's width and N its product's; R2, operand, products and
+    Rules: R1, each weight is `[N, K]`, or `[E, N, K]` with `experts`, where K is the operand's width and N its product's; R2, operand, products and
     results have the same first dimension; R3, int8 operands have scales, one a row, and bf16 operands have none; R4,
     int8 operands, and `quantized`, need weights whose scheme says `activation = int8_per_token`; R5, a bias is a weight
     `[N]`; R6, there is at least one weight and a product for each: the results, or the epilogue's arguments; R7, all weights that have a
     scheme have the same one; R8, the epilogue holds only ops that work row by row (`llm.gated_mul`, `llm.add`,
-    `llm.softcap`, `llm.rope`, `llm.append`) and yields the results' types; R9, `gathered` belongs to bf16 rows and one
-    weight, which is `permuted`; R10, only a bf16 operand is `quantized`.
+    `llm.softcap`, `llm.rope`, `llm.append`, with experts also `llm.combine`) and yields the results' types; R9, `gathered`
+    belongs to bf16 rows and one weight, which is `permuted`; R10, only a bf16 operand is `quantized`; R11, with experts
+    products are `[tokens, slots, N]`, the operand has a row a token or one a slot, and there is no bias; without them
+    every tensor has a row a token.
   }];
-  let arguments = (ins TensorRankOf<[BF16, I8], [2]>:$x, Optional<Llm_Scales>:$scales, UnitAttr:$quantized,
+  let arguments = (ins TensorRankOf<[BF16, I8], [2, 3]>:$x, Optional<Llm_Scales>:$scales,
+                       Optional<Llm_Experts>:$experts, UnitAttr:$quantized,
                        FlatSymbolRefArrayAttr:$weights, ArrayAttr:$biases, UnitAttr:$gathered);
-  let results = (outs Variadic<TensorRankOf<[BF16, F32], [2]>>:$results);
+  let results = (outs Variadic<Llm_AnyRows>:$results);
   let regions = (region MaxSizedRegion<1>:$epilogue);
   let assemblyFormat = [{
-    $x (`scales` $scales^)? (`quantized` $quantized^)? `,` custom<Parts>($weights, $biases) attr-dict `:` functional-type(operands, results)
-    custom<Epilogue>($epilogue)
+    $x (`scales` $scales^)? (`experts` $experts^)? (`quantized` $quantized^)? `,` custom<Parts>($weights, $biases) attr-dict
+    `:` functional-type(operands, results) custom<Epilogue>($epilogue)
   }];
   let hasVerifier = 1;
   let skipDefaultBuilders = 1;
   let builders = [
-    // One product, stored as `result`. `scales` and `bias` may be null.
+    // One product, stored as `result`. `scales`, `bias` and `experts` may be null.
     OpBuilder<(ins "::mlir::Type":$result, "::mlir::Value":$x, "::mlir::Value":$scales,
-                   "::mlir::FlatSymbolRefAttr":$weight, "::mlir::FlatSymbolRefAttr":$bias)>,
-    // Without an epilogue where `epilogue` is not filled afterwards.
+                   "::mlir::FlatSymbolRefAttr":$weight, "::mlir::FlatSymbolRefAttr":$bias,
+                   CArg<"::mlir::Value", "nullptr">:$experts)>,
+    // Without an epilogue where `epilogue` is not filled afterwards. `scales` and `experts` may be null.
     OpBuilder<(ins "::mlir::TypeRange":$results, "::mlir::Value":$x, "::mlir::Value":$scales,
-                   "::mlir::ArrayAttr":$weights, "::mlir::ArrayAttr":$biases, CArg<"bool", "false">:$quantized)>];
+                   "::mlir::Value":$experts, "::mlir::ArrayAttr":$weights, "::mlir::ArrayAttr":$biases,
+                   CArg<"bool", "false">:$quantized)>];
   let extraClassDeclaration = [{
     bool hasEpilogue() { return !getEpilogue().empty(); }
     unsigned getPartCount() { return getWeights().size(); }
@@ -414,16 +432,16 @@ def Llm_GatedMulOp : Llm_Op<"gated_mul", [Pure]> {
 
     Rules: R1, `up` and result have the same shape; R2, the gate has that shape too, or one column.
   }];
-  let arguments = (ins Llm_Gate:$function, Llm_WideRows:$gate, Llm_WideRows:$up);
-  let results = (outs Llm_WideRows:$result);
+  let arguments = (ins Llm_Gate:$function, Llm_AnyRows:$gate, Llm_AnyRows:$up);
+  let results = (outs Llm_AnyRows:$result);
   let assemblyFormat = [{
     $function $gate `,` $up attr-dict `:` type($gate) `,` type($up) `->` type($result)
   }];
   let extraClassDeclaration = [{
     /// Whether one gate serves every column of a row that has more.
     bool isBroadcast() {
-      return ::llvm::cast<::mlir::RankedTensorType>(getGate().getType()).getDimSize(1) !=
-             ::llvm::cast<::mlir::RankedTensorType>(getResult().getType()).getDimSize(1);
+      return ::llvm::cast<::mlir::RankedTensorType>(getGate().getType()).getShape().back() !=
+             ::llvm::cast<::mlir::RankedTensorType>(getResult().getType()).getShape().back();
     }
   }];
 }
@@ -474,6 +492,8 @@ def Llm_LastTokenOp : Op<LlmDialect, "last_token", [InferTypeOpAdaptor, MemoryEf
   let results = (outs Llm_WideRows:$result);
   let assemblyFormat = "$x attr-dict `:` type($x) `->` type($result)";
 }
+
+include "dialects/LlmExperts.td"
 
 //===--------------------------------------------------------------------------------------------------------------===//
 // Choosing the next token

@@ -58,8 +58,8 @@ llm::LinearOp moveIntoEpilogue(llm::LinearOp linear, Operation *op) {
   llvm::append_range(types, op->getResultTypes());
 
   OpBuilder b(readsLater(linear, op) ? op : linear.getOperation());
-  auto next = llm::LinearOp::create(b, linear.getLoc(), types, linear.getX(), linear.getScales(), linear.getWeights(),
-                                    linear.getBiases(), linear.getQuantized());
+  auto next = llm::LinearOp::create(b, linear.getLoc(), types, linear.getX(), linear.getScales(), linear.getExperts(),
+                                    linear.getWeights(), linear.getBiases(), linear.getQuantized());
   next.setGathered(linear.getGathered());
   Region &epilogue = next.getEpilogue();
   SmallVector<Value> stored; // what the region yields now, a value for each result of `linear`

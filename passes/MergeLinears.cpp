@@ -52,7 +52,7 @@ struct MergeLinearsPass : impl::MergeLinearsBase<MergeLinearsPass> {
   void runOnOperation() override {
     SymbolTable symbols(getOperation());
     // In program order: the output must not depend on where values lie in memory.
-    llvm::MapVector<std::pair<Value, Attribute>, SmallVector<llm::LinearOp>> groups;
+    llvm::MapVector<std::tuple<Value, Value, Attribute>, SmallVector<llm::LinearOp>> groups;
     llvm::DenseMap<Value, unsigned> readers;
     getOperation().walk([&](llm::LinearOp linear) {
       ++readers[linear.getX()];
@@ -63,11 +63,11 @@ struct MergeLinearsPass : impl::MergeLinearsBase<MergeLinearsPass> {
       if (gatesSomethingElse(linear))
         remarkDeclined(kName, linear, "its product gates what is computed later");
       else
-        groups[{linear.getX(), scheme ? Attribute(*scheme) : Attribute()}].push_back(linear);
+        groups[{linear.getX(), linear.getExperts(), scheme ? Attribute(*scheme) : Attribute()}].push_back(linear);
     });
     for (auto &[key, linears] : groups) {
       if (linears.size() < 2) {
-        if (readers[key.first] > 1)
+        if (readers[std::get<0>(key)] > 1)
           remarkDeclined(kName, linears.front(), "no other linear of this operand has its scheme");
         continue;
       }
@@ -87,7 +87,7 @@ struct MergeLinearsPass : impl::MergeLinearsBase<MergeLinearsPass> {
       llm::LinearOp first = linears.front();
       OpBuilder b(first);
       auto merged = llm::LinearOp::create(b, mergedLocation(linears), types, first.getX(), first.getScales(),
-                                          b.getArrayAttr(weights), b.getArrayAttr(biases));
+                                          first.getExperts(), b.getArrayAttr(weights), b.getArrayAttr(biases));
       remarkRewritten(kName, merged, "merged with its neighbours");
       for (auto [linear, result] : llvm::zip(linears, merged.getResults())) {
         linear.getResult(0).replaceAllUsesWith(result);

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <map>
 #include <numbers>
+#include <numeric>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
@@ -23,7 +24,7 @@ namespace {
 
 /// A weight as ops read it.
 struct LoadedWeight {
-  int64_t rows = 0; // a vector is one row
+  int64_t rows = 0; // a vector is one row; of experts, the rows of all one after another
   int64_t columns = 0;
   std::vector<float> values;
   // int8_per_token in device numerics only:
@@ -71,7 +72,10 @@ private:
   absl::StatusOr<HostTensor> gather(llm::GatherColumnsOp op, const HostTensor &x);
   absl::StatusOr<Results> runRegion(mlir::Region &region, Results arguments, const Values &outside);
   absl::StatusOr<Results> linear(llm::LinearOp op, const Values &values);
-  absl::StatusOr<HostTensor> product(llm::LinearOp op, unsigned part, const HostTensor &x, const HostTensor *scales);
+  absl::StatusOr<HostTensor> product(llm::LinearOp op, unsigned part, const HostTensor &x, const HostTensor *scales,
+                                     const HostTensor *experts);
+  static Results route(llm::RouteOp op, const HostTensor &logits);
+  HostTensor combine(llm::CombineOp op, const HostTensor &x, const HostTensor &weights);
   absl::StatusOr<HostTensor> rope(llm::RopeOp op, const HostTensor &x);
   absl::Status append(llm::AppendOp op, const HostTensor &k, const HostTensor &v);
   absl::StatusOr<HostTensor> attention(llm::AttentionOp op, const HostTensor &q);
@@ -123,7 +127,9 @@ private:
 absl::StatusOr<LoadedWeight> Interpreter::Implementation::load(llm::WeightOp op) {
   mlir::RankedTensorType type = op.getTensorType();
   LoadedWeight weight;
-  weight.rows = type.getRank() == 2 ? type.getDimSize(0) : 1;
+  weight.rows = 1;
+  for (int64_t size : type.getShape().drop_back())
+    weight.rows *= size;
   weight.columns = type.getDimSize(type.getRank() - 1);
   if (auto value = op.getValue()) {
     auto range = value->getValues<float>();
@@ -316,6 +322,7 @@ Interpreter::Implementation::runRegion(mlir::Region &region, Results arguments, 
 absl::StatusOr<Interpreter::Implementation::Results> Interpreter::Implementation::linear(llm::LinearOp op,
                                                                                          const Values &outside) {
   const HostTensor *scales = op.getScales() ? &outside.find(op.getScales())->second : nullptr;
+  const HostTensor *experts = op.getExperts() ? &outside.find(op.getExperts())->second : nullptr;
   HostTensor x = outside.find(op.getX())->second;
   if (op.getGathered()) { // back into the model's order, which the weight is read in
     auto order = columnOrder(op.getPartWeight(0).getValue());
@@ -334,7 +341,7 @@ absl::StatusOr<Interpreter::Implementation::Results> Interpreter::Implementation
   }
   Results products;
   for (unsigned part = 0; part < op.getPartCount(); ++part) {
-    auto y = product(op, part, x, scales);
+    auto y = product(op, part, x, scales, experts);
     if (!y.ok())
       return y.status();
     products.push_back(std::move(*y));
@@ -345,7 +352,7 @@ absl::StatusOr<Interpreter::Implementation::Results> Interpreter::Implementation
 }
 
 absl::StatusOr<HostTensor> Interpreter::Implementation::product(llm::LinearOp op, unsigned part, const HostTensor &x,
-                                                                const HostTensor *scales) {
+                                                                const HostTensor *scales, const HostTensor *experts) {
   auto loaded = weight(op.getPartWeight(part).getValue());
   if (!loaded.ok())
     return loaded.status();
@@ -357,24 +364,72 @@ absl::StatusOr<HostTensor> Interpreter::Implementation::product(llm::LinearOp op
       return vector.status();
     bias = (*vector)->values.data();
   }
-  const mlir::Type type = op.getProducts()[part].getType();
+  const auto type = mlir::cast<mlir::RankedTensorType>(op.getProducts()[part].getType());
   const bool int8 = !x.int8s.empty();
-  const int64_t columns = w.rows;
-  HostTensor result = floats(x.rows, columns);
+  const int64_t columns = type.getShape().back();
+  const int64_t count = w.rows / columns; // of experts
+  const int64_t rows = experts ? static_cast<int64_t>(experts->ids.size()) : x.rows;
+  HostTensor result = floats(rows, columns);
   // A row of weights stays in the cache while every token passes it.
   parallel(columns, [&](int64_t n) {
-    for (int64_t t = 0; t < x.rows; ++t) {
+    for (int64_t r = 0; r < rows; ++r) {
+      const int64_t t = r / (rows / x.rows); // the operand's row, which all experts of a token may share
+      const int64_t at = experts ? std::clamp<int64_t>(experts->ids[r], 0, count - 1) * columns + n : n;
       float y = 0;
       if (int8)
-        y = static_cast<float>(dot(x.int8s.data() + t * x.columns, w.int8s.data() + n * w.columns, w.columns)) *
-            w.scales[n] * scales->floats[t];
+        y = static_cast<float>(dot(x.int8s.data() + t * x.columns, w.int8s.data() + at * w.columns, w.columns)) *
+            w.scales[at] * scales->floats[t];
       else
-        y = dot(x.row(t).data(), w.row(n), w.columns);
+        y = dot(x.row(t).data(), w.row(at), w.columns);
       if (bias)
         y += bias[n];
-      result.floats[t * columns + n] = stored(y, type);
+      result.floats[r * columns + n] = stored(y, type);
     }
   });
+  return result;
+}
+
+Interpreter::Implementation::Results Interpreter::Implementation::route(llm::RouteOp op, const HostTensor &logits) {
+  const auto top = static_cast<int64_t>(op.getTop());
+  HostTensor weights = floats(logits.rows, top);
+  HostTensor indices;
+  indices.rows = logits.rows;
+  indices.columns = top;
+  for (int64_t t = 0; t < logits.rows; ++t) {
+    std::vector<float> row(logits.row(t).begin(), logits.row(t).end());
+    for (float &logit : row)
+      if (std::isnan(logit))
+        logit = -INFINITY;
+    std::vector<int32_t> order(row.size());
+    std::iota(order.begin(), order.end(), 0);
+    std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) { return row[a] > row[b]; });
+    const float largest = row[order.front()];
+    auto share = [&](int32_t expert) { return row[expert] == largest ? 1.0F : std::exp(row[expert] - largest); };
+    float all = 0;
+    for (int32_t expert : order)
+      all += share(expert);
+    float chosen = 0;
+    for (int64_t j = 0; j < top; ++j)
+      chosen += weights.floats[t * top + j] = share(order[j]) / all;
+    for (int64_t j = 0; j < top && op.getNormalize(); ++j)
+      weights.floats[t * top + j] /= chosen;
+    indices.ids.insert(indices.ids.end(), order.begin(), order.begin() + top);
+  }
+  Results results;
+  results.push_back(std::move(weights));
+  results.push_back(std::move(indices));
+  return results;
+}
+
+HostTensor Interpreter::Implementation::combine(llm::CombineOp op, const HostTensor &x, const HostTensor &weights) {
+  HostTensor result = floats(weights.rows, x.columns);
+  for (int64_t t = 0; t < result.rows; ++t)
+    for (int64_t n = 0; n < x.columns; ++n) {
+      float sum = 0;
+      for (int64_t j = 0; j < weights.columns; ++j)
+        sum += weights.row(t)[j] * x.row(t * weights.columns + j)[n];
+      result.floats[t * x.columns + n] = stored(sum, op.getResult().getType());
+    }
   return result;
 }
 
@@ -522,6 +577,8 @@ absl::StatusOr<Interpreter::Implementation::Results> Interpreter::Implementation
         return quantize(*normalised);
       })
       .Case([&](llm::LinearOp o) { return linear(o, values); })
+      .Case([&](llm::RouteOp o) -> Outcome { return route(o, in(o.getLogits())); })
+      .Case([&](llm::CombineOp o) { return one(combine(o, in(o.getX()), in(o.getWeights()))); })
       .Case([&](llm::GatherColumnsOp o) { return one(gather(o, in(o.getX()))); })
       .Case([&](llm::HeadsOp o) -> Outcome {
         Results inputs;

@@ -17,7 +17,8 @@
 
 namespace ingot {
 
-/// A tensor on the host. Exactly one of the vectors is filled, row-major `rows * columns`; a 1-D tensor has one column.
+/// A tensor on the host. Exactly one of the vectors is filled, row-major `rows * columns`; a 1-D tensor has one column,
+/// and a 3-D one, which has a row for each expert of a token, the rows of all tokens one after another.
 struct HostTensor {
   int64_t rows = 0;
   int64_t columns = 0;

@@ -91,13 +91,13 @@ llm.weight @w from "w" : tensor<32x32xf32> {scheme = #llm.scheme<int8, block = 3
 // -----
 
 // llm.weight R1
-// expected-error @+1 {{expected a static f32 tensor of rank 1 or 2, got 'tensor<?x32xf32>'}}
+// expected-error @+1 {{expected a static f32 tensor of rank 1 to 3, got 'tensor<?x32xf32>'}}
 llm.weight @w from "w" : tensor<?x32xf32>
 
 // -----
 
 // llm.weight R1
-// expected-error @+1 {{expected a static f32 tensor of rank 1 or 2, got 'tensor<32xbf16>'}}
+// expected-error @+1 {{expected a static f32 tensor of rank 1 to 3, got 'tensor<32xbf16>'}}
 llm.weight @w from "w" : tensor<32xbf16>
 
 // -----
@@ -121,19 +121,19 @@ llm.weight @w : tensor<2xf32> value dense<1.0> : tensor<3xf32>
 // -----
 
 // llm.weight R4
-// expected-error @+1 {{expected a weight of rank 2 for scheme int8, got 'tensor<32xf32>'}}
+// expected-error @+1 {{expected a weight of rank 2 or 3 for scheme int8, got 'tensor<32xf32>'}}
 llm.weight @w from "w" : tensor<32xf32> {scheme = #llm.scheme<int8>}
 
 // -----
 
 // llm.weight R5
-// expected-error @+1 {{expected 'stored' to be a scheme of codes, of a weight of rank 2 that a tensor holds, got bf16}}
+// expected-error @+1 {{expected 'stored' to be a scheme of codes, of a weight of rank 2 or 3 that a tensor holds, got bf16}}
 llm.weight @w from "w" : tensor<32x32xf32> {stored = #llm.scheme<bf16>}
 
 // -----
 
 // llm.weight R6
-// expected-error @+1 {{expected 'permuted' of a weight that has 'stored'}}
+// expected-error @+1 {{expected 'permuted' of a weight of rank 2 that has 'stored', got 'tensor<32x32xf32>'}}
 llm.weight @w from "w" : tensor<32x32xf32> {permuted}
 
 // -----
