@@ -402,7 +402,7 @@ Interpreter::Implementation::Results Interpreter::Implementation::route(llm::Rou
         logit = -INFINITY;
     std::vector<int32_t> order(row.size());
     std::iota(order.begin(), order.end(), 0);
-    std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) { return row[a] > row[b]; });
+    std::ranges::sort(order, [&](int32_t a, int32_t b) { return row[a] != row[b] ? row[a] > row[b] : a < b; });
     const float largest = row[order.front()];
     auto share = [&](int32_t expert) { return row[expert] == largest ? 1.0F : std::exp(row[expert] - largest); };
     float all = 0;
