@@ -153,8 +153,8 @@ mlir::Value Decoder::attend(mlir::Value q, mlir::Value k, mlir::Value v, const C
 
 mlir::Value Decoder::gatedMul(llm::Gate function, mlir::Value gate, mlir::Value up, mlir::Type element,
                               const std::string &name) {
-  auto columns = mlir::cast<mlir::RankedTensorType>(up.getType()).getDimSize(1);
-  return llm::GatedMulOp::create(builder_, at(name), like(up, columns, element), function, gate, up);
+  auto type = mlir::cast<mlir::RankedTensorType>(up.getType()).clone(element);
+  return llm::GatedMulOp::create(builder_, at(name), type, function, gate, up);
 }
 
 mlir::Value Decoder::add(mlir::Value x, mlir::Value y, const std::string &name) {

@@ -31,12 +31,19 @@ private:
   struct Mlp {
     Linear gate, up, down;
   };
+  struct Experts {
+    Linear router;
+    mlir::FlatSymbolRefAttr gate, up, down; // [experts, outputs, inputs]
+    Mlp shared;
+    Linear sharedGate; // one output; without weight where the family has no shared expert
+  };
   struct Layer {
     std::string name; // "layers.3"
     QwenLayer kind;
     mlir::FlatSymbolRefAttr inputNorm, postNorm;
     Attention attention;
     Mlp mlp;
+    Experts experts;
   };
 
   Layer declareLayer(const std::string &name, const QwenLayer &kind) {
@@ -47,7 +54,10 @@ private:
     layer.inputNorm = weights_.declare(prefix + "input_layernorm.weight", {shape_.hidden});
     layer.attention = declareAttention(name, prefix + "self_attn.");
     layer.postNorm = weights_.declare(prefix + "post_attention_layernorm.weight", {shape_.hidden});
-    layer.mlp = declareMlp(prefix + "mlp.", qwen_.intermediate);
+    if (kind.sparse)
+      layer.experts = declareExperts(prefix + "mlp.");
+    else
+      layer.mlp = declareMlp(prefix + "mlp.", qwen_.intermediate);
     return layer;
   }
 
@@ -73,12 +83,29 @@ private:
             .down = linear(prefix + "down_proj", shape_.hidden, width)};
   }
 
+  Experts declareExperts(const std::string &prefix) {
+    const int64_t number = qwen_.experts, width = qwen_.expertWidth, hidden = shape_.hidden;
+    Experts experts;
+    experts.router = linear(prefix + "gate", number, hidden);
+    experts.gate = weights_.declare(prefix + "experts.gate_proj.weight", {number, width, hidden});
+    experts.up = weights_.declare(prefix + "experts.up_proj.weight", {number, width, hidden});
+    experts.down = weights_.declare(prefix + "experts.down_proj.weight", {number, hidden, width});
+    if (qwen_.sharedWidth) {
+      experts.shared = declareMlp(prefix + "shared_expert.", qwen_.sharedWidth);
+      experts.sharedGate = linear(prefix + "shared_expert_gate", 1, hidden);
+    }
+    return experts;
+  }
+
   mlir::Value layers(mlir::Value x) override {
     for (const Layer &layer : layers_) {
       mlir::Value a = norm(x, layer.inputNorm, layer.name + ".input_layernorm");
       x = add(x, attention(layer.attention, layer.kind, a, layer.name + ".self_attn"), layer.name + ".self_attn.add");
       mlir::Value m = norm(x, layer.postNorm, layer.name + ".post_attention_layernorm");
-      x = add(x, mlp(layer.mlp, m, layer.name + ".mlp"), layer.name + ".mlp.add");
+      x = add(x,
+              layer.kind.sparse ? mixture(layer.experts, m, layer.name + ".mlp")
+                                : mlp(layer.mlp, m, layer.name + ".mlp"),
+              layer.name + ".mlp.add");
     }
     return x;
   }
@@ -104,6 +131,30 @@ private:
     mlir::Value up = apply(mlp.up, m, name + ".up_proj", f32());
     mlir::Value product = gatedMul(llm::Gate::Silu, gate, up, bf16(), name + ".gated_mul");
     return apply(mlp.down, product, name + ".down_proj", f32());
+  }
+
+  mlir::Value mixture(const Experts &experts, mlir::Value m, const std::string &name) {
+    mlir::Value logits = apply(experts.router, m, name + ".gate", f32());
+    auto route = llm::RouteOp::create(builder_, at(name + ".route"), logits, integer(qwen_.chosen),
+                                      qwen_.normalise ? builder_.getUnitAttr() : mlir::UnitAttr());
+    const auto product = [&](mlir::FlatSymbolRefAttr weight, mlir::Value x, int64_t outputs, const char *part) {
+      auto type = mlir::RankedTensorType::get({like(x, outputs, f32()).getDimSize(0), qwen_.chosen, outputs}, f32());
+      return llm::LinearOp::create(builder_, at(absl::StrCat(name, ".experts.", part)), type, x, mlir::Value(), weight,
+                                   mlir::FlatSymbolRefAttr(), route.getIndices())
+          .getResult(0);
+    };
+    mlir::Value gate = product(experts.gate, m, qwen_.expertWidth, "gate_proj");
+    mlir::Value up = product(experts.up, m, qwen_.expertWidth, "up_proj");
+    mlir::Value gated = gatedMul(llm::Gate::Silu, gate, up, bf16(), name + ".experts.gated_mul");
+    mlir::Value down = product(experts.down, gated, shape_.hidden, "down_proj");
+    mlir::Value y = llm::CombineOp::create(builder_, at(name + ".combine"), like(m, shape_.hidden, f32()), down,
+                                           route.getWeights());
+    if (!experts.sharedGate.weight)
+      return y;
+    mlir::Value shared = mlp(experts.shared, m, name + ".shared_expert");
+    mlir::Value share = apply(experts.sharedGate, m, name + ".shared_expert_gate", f32());
+    shared = gatedMul(llm::Gate::Sigmoid, share, shared, f32(), name + ".shared_expert.gated_mul");
+    return add(y, shared, name + ".shared_expert.add");
   }
 
   QwenShape qwen_;
