@@ -1,0 +1,226 @@
+"""The table of small random checkpoints that make_goldens.py makes: what each is and which branch it is there for.
+
+A case has
+  family   transformers' model_type of the text model
+  tokens   how many
+  rope_keys   how config.json spells RoPE: 4 (transformers 4) or 5
+  storage  type of the weights in the file; every weight is exact in bf16 unless `exact` is False for the recurrence's decay
+  covers   a line for README.md
+  config   arguments of transformers' configuration class
+and where it applies
+  shards   files the weights are split into
+  layers   "interval": config.json gives full_attention_interval alone; "types": layer_types alone; "both"
+  experts  "fused": one tensor for all experts of a layer; "single": one tensor an expert, as published
+  published  names and nesting of the multimodal release: text_config, `model.language_model.`, a few vision tensors
+  mtp      a head for multi-token prediction: "golden" with its logits, "ignored" when its tensors are there to be left alone
+"""
+
+PLAIN = {"rope_type": "default"}
+LLAMA3 = {
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 32,
+}
+
+# What the cases of a family share; `interval` becomes layer_types.
+MROPE = {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.25, "mrope_section": [2, 1, 1],
+         "mrope_interleaved": True}
+QWEN3_MOE = dict(vocab_size=97, hidden_size=48, intermediate_size=80, num_hidden_layers=2, num_attention_heads=4,
+                 num_key_value_heads=2, head_dim=16, num_experts=8, num_experts_per_tok=2, moe_intermediate_size=16,
+                 sliding_window=None, rope_parameters=PLAIN | {"rope_theta": 1e6})
+HYBRID = dict(vocab_size=97, hidden_size=48, num_hidden_layers=4, interval=4, num_attention_heads=4, num_key_value_heads=2,
+              head_dim=32, linear_num_key_heads=2, linear_key_head_dim=16, linear_value_head_dim=16,
+              linear_conv_kernel_dim=4, rope_parameters=MROPE)
+QWEN35 = HYBRID | dict(intermediate_size=64)
+QWEN35_MOE = HYBRID | dict(hidden_size=32, num_experts=8, num_experts_per_tok=3, moe_intermediate_size=16,
+                           shared_expert_intermediate_size=24)
+QWEN3_NEXT = QWEN35_MOE | dict(linear_num_value_heads=4, intermediate_size=56, num_experts=6, num_experts_per_tok=3,
+                               rope_parameters=PLAIN | {"rope_theta": 1e4, "partial_rotary_factor": 0.25})
+REAL_HEADS = dict(hidden_size=32, num_hidden_layers=2, interval=2, num_attention_heads=2, num_key_value_heads=1, head_dim=256,
+                  linear_num_key_heads=1, linear_key_head_dim=128, linear_value_head_dim=128,
+                  rope_parameters=MROPE | {"rope_theta": 1e7, "mrope_section": [11, 11, 10]})
+
+# by name
+CASES = {
+    "mistral-window5": dict(
+        family="mistral", tokens=130, rope_keys=4, storage="bf16", covers="inclusive window edge, H not a multiple of 64",
+        config=dict(vocab_size=97, hidden_size=48, intermediate_size=80, num_hidden_layers=2, num_attention_heads=4,
+                    num_key_value_heads=2, head_dim=16, sliding_window=5, rope_parameters=PLAIN | {"rope_theta": 1e4})),
+    "mistral-window64": dict(
+        family="mistral", tokens=300, rope_keys=5, storage="bf16", covers="window across tiles, 4 heads on one, D = 64",
+        config=dict(vocab_size=97, hidden_size=80, intermediate_size=144, num_hidden_layers=2, num_attention_heads=4,
+                    num_key_value_heads=1, head_dim=64, sliding_window=64, rope_parameters=PLAIN | {"rope_theta": 1e4})),
+    "mistral-sharded": dict(
+        family="mistral", tokens=130, rope_keys=5, storage="bf16", shards=2,
+        covers="shards with an index, wide attention (Hq*D = 256, H = 48), no window, large theta",
+        config=dict(vocab_size=300, hidden_size=48, intermediate_size=96, num_hidden_layers=2, num_attention_heads=8,
+                    num_key_value_heads=2, head_dim=32, sliding_window=None,
+                    rope_parameters=PLAIN | {"rope_theta": 1e6})),
+    "llama-tied-f32": dict(
+        family="llama", tokens=130, rope_keys=5, storage="f32", covers="tied head, 3 heads on one, Hq*D = 192, F32 storage",
+        config=dict(vocab_size=131, hidden_size=72, intermediate_size=96, num_hidden_layers=2, num_attention_heads=6,
+                    num_key_value_heads=2, head_dim=32, tie_word_embeddings=True,
+                    rope_parameters=PLAIN | {"rope_theta": 500.0})),
+    "llama-biases-f16": dict(
+        family="llama", tokens=130, rope_keys=4, storage="f16", covers="attention and MLP biases, 5 heads on one, F16 storage",
+        config=dict(vocab_size=113, hidden_size=80, intermediate_size=112, num_hidden_layers=2, num_attention_heads=5,
+                    num_key_value_heads=1, head_dim=16, attention_bias=True, mlp_bias=True,
+                    rope_parameters=PLAIN | {"rope_theta": 1e4})),
+    "llama-rope3": dict(
+        family="llama", tokens=200, rope_keys=4, storage="bf16", covers="llama3 RoPE scaling, one KV head a query head",
+        config=dict(vocab_size=101, hidden_size=128, intermediate_size=160, num_hidden_layers=2, num_attention_heads=2,
+                    num_key_value_heads=2, head_dim=64, rope_parameters=LLAMA3 | {"rope_theta": 5e5})),
+    "llama-long": dict(
+        family="llama", tokens=300, rope_keys=5, storage="bf16", covers="lengths across page and tile borders, three layers",
+        config=dict(vocab_size=97, hidden_size=48, intermediate_size=64, num_hidden_layers=3, num_attention_heads=3,
+                    num_key_value_heads=1, head_dim=16, tie_word_embeddings=True,
+                    rope_parameters=PLAIN | {"rope_theta": 1e4})),
+
+    # Qwen3: norms of q and k by head, before RoPE.
+    "qwen3-narrow": dict(
+        family="qwen3", tokens=130, rope_keys=5, storage="bf16", covers="norms of q and k, Hq*D = 64 with hidden size 48",
+        config=dict(vocab_size=97, hidden_size=48, intermediate_size=80, num_hidden_layers=2, num_attention_heads=4,
+                    num_key_value_heads=2, head_dim=16, rope_parameters=PLAIN | {"rope_theta": 1e6})),
+    "qwen3-tied-long": dict(
+        family="qwen3", tokens=300, rope_keys=4, storage="bf16", covers="tied head, 4 heads on one, three layers",
+        config=dict(vocab_size=97, hidden_size=40, intermediate_size=64, num_hidden_layers=3, num_attention_heads=4,
+                    num_key_value_heads=1, head_dim=32, tie_word_embeddings=True,
+                    rope_parameters=PLAIN | {"rope_theta": 1e4})),
+    "qwen3-full-heads": dict(
+        family="qwen3", tokens=67, rope_keys=5, storage="f32", covers="as many KV heads as heads, F32 storage",
+        config=dict(vocab_size=113, hidden_size=56, intermediate_size=72, num_hidden_layers=2, num_attention_heads=3,
+                    num_key_value_heads=3, head_dim=16, rope_parameters=PLAIN | {"rope_theta": 5e5})),
+    "qwen3-biases": dict(
+        family="qwen3", tokens=33, rope_keys=5, storage="bf16", covers="attention biases, 3 heads on one",
+        config=dict(vocab_size=101, hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=6,
+                    num_key_value_heads=2, head_dim=16, attention_bias=True,
+                    rope_parameters=PLAIN | {"rope_theta": 1e6})),
+    "qwen3-head128": dict(
+        family="qwen3", tokens=131, rope_keys=4, storage="bf16", covers="the released head dimension, 128; two shards", shards=2,
+        config=dict(vocab_size=97, hidden_size=48, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
+                    num_key_value_heads=1, head_dim=128, rope_parameters=PLAIN | {"rope_theta": 1e6})),
+    "qwen3-window-off": dict(
+        family="qwen3", tokens=130, rope_keys=4, storage="f16",
+        covers="a sliding_window that use_sliding_window = false turns off, F16 storage",
+        extra=dict(use_sliding_window=False, sliding_window=8, max_window_layers=1),
+        config=dict(vocab_size=97, hidden_size=72, intermediate_size=96, num_hidden_layers=2, num_attention_heads=2,
+                    num_key_value_heads=1, head_dim=64, rope_parameters=PLAIN | {"rope_theta": 1e4})),
+    # Qwen3-MoE: experts without a shared one.
+    "qwen3moe-renormalised": dict(
+        family="qwen3_moe", tokens=130, rope_keys=5, storage="bf16", experts="single", covers="norm_topk_prob, 2 of 8 experts",
+        config=QWEN3_MOE | dict(norm_topk_prob=True)),
+    "qwen3moe-plain": dict(
+        family="qwen3_moe", tokens=65, rope_keys=4, storage="bf16", experts="single",
+        covers="norm_topk_prob false, 3 of 8 experts, intermediate size 24",
+        config=QWEN3_MOE | dict(norm_topk_prob=False, num_experts_per_tok=3, moe_intermediate_size=24)),
+    "qwen3moe-dense-first": dict(
+        family="qwen3_moe", tokens=31, rope_keys=5, storage="bf16", experts="single", covers="mlp_only_layers, one of 5 experts",
+        config=QWEN3_MOE | dict(norm_topk_prob=True, num_experts=5, num_experts_per_tok=1, num_hidden_layers=3,
+                                mlp_only_layers=[0], moe_intermediate_size=32)),
+    "qwen3moe-sparse-step": dict(
+        family="qwen3_moe", tokens=130, rope_keys=5, storage="bf16", experts="fused",
+        covers="decoder_sparse_step 2, tied head, fused experts",
+        config=QWEN3_MOE | dict(norm_topk_prob=True, decoder_sparse_step=2, num_hidden_layers=4, tie_word_embeddings=True)),
+    "qwen3moe-many": dict(
+        family="qwen3_moe", tokens=300, rope_keys=4, storage="bf16", experts="single", covers="8 of 32 experts, 300 tokens",
+        config=QWEN3_MOE | dict(norm_topk_prob=True, num_experts=32, num_experts_per_tok=8, moe_intermediate_size=16,
+                                hidden_size=40)),
+    "qwen3moe-all": dict(
+        family="qwen3_moe", tokens=131, rope_keys=5, storage="f16", experts="single",
+        covers="every expert routed to, norm_topk_prob false, head dimension 128, F16 storage",
+        config=QWEN3_MOE | dict(norm_topk_prob=False, num_experts=4, num_experts_per_tok=4, head_dim=128,
+                                num_attention_heads=2, num_key_value_heads=1)),
+    # Qwen3.5 and 3.6, dense: Gated DeltaNet and gated attention.
+    "qwen35-grouped": dict(
+        family="qwen3_5_text", tokens=130, rope_keys=5, storage="bf16", layers="both", mtp="golden",
+        covers="3 value heads a key head, interval 4, partial RoPE 8 of 32; MTP",
+        config=QWEN35 | dict(vocab_size=64, hidden_size=40, intermediate_size=48, linear_num_key_heads=2, linear_num_value_heads=6)),
+    "qwen35-uneven": dict(
+        family="qwen3_5_text", tokens=65, rope_keys=5, storage="bf16", layers="types",
+        covers="one value head a key head, Dk 16 and Dv 32, tied head, layers L F F L",
+        config=QWEN35 | dict(linear_num_key_heads=2, linear_num_value_heads=2, linear_value_head_dim=32,
+                             tie_word_embeddings=True, layer_types=["linear_attention", "full_attention",
+                                                                    "full_attention", "linear_attention"])),
+    "qwen35-published": dict(
+        family="qwen3_5_text", tokens=37, rope_keys=5, storage="bf16", layers="both", published=True, mtp="ignored", shards=2,
+        exact=False, covers="published names with vision and MTP tensors, 2 value heads a key head, F32 decays, two shards",
+        config=QWEN35 | dict(linear_num_key_heads=2, linear_num_value_heads=4)),
+    "qwen35-long": dict(
+        family="qwen3_5_text", tokens=300, rope_keys=5, storage="bf16", layers="interval",
+        covers="chunks of 64 wrap four times, interval 2, Dk 32 and Dv 16, three value heads on one",
+        config=QWEN35 | dict(linear_num_key_heads=1, linear_num_value_heads=3, linear_key_head_dim=32,
+                             num_hidden_layers=4, interval=2, num_key_value_heads=1)),
+    "qwen35-attention-first": dict(
+        family="qwen3_5_text", tokens=3, rope_keys=5, storage="f32", layers="types",
+        covers="3 tokens, layers F L L, partial RoPE 8 of 16, hidden size 72, F32 storage",
+        config=QWEN35 | dict(num_hidden_layers=3, hidden_size=72, head_dim=16, linear_num_key_heads=3,
+                             linear_num_value_heads=6, rope_parameters=MROPE | {"partial_rotary_factor": 0.5},
+                             layer_types=["full_attention", "linear_attention", "linear_attention"])),
+    "qwen35-real-heads": dict(
+        family="qwen3_5_text", tokens=191, rope_keys=5, storage="bf16", layers="both",
+        covers="the released head dimensions: 256 with RoPE 64, Dk and Dv 128, 3 value heads a key head",
+        config=QWEN35 | REAL_HEADS | dict(linear_num_value_heads=3)),
+    # Qwen3.5 and 3.6, mixture of experts.
+    "qwen35moe-shared": dict(
+        family="qwen3_5_moe_text", tokens=130, rope_keys=5, storage="bf16", layers="both", experts="fused", mtp="golden",
+        covers="3 of 8 experts and a shared one of another width, 2 value heads a key head; MTP",
+        config=QWEN35_MOE | dict(vocab_size=64, linear_num_key_heads=2, linear_num_value_heads=4)),
+    "qwen35moe-published": dict(
+        family="qwen3_5_moe_text", tokens=39, rope_keys=5, storage="bf16", layers="both", experts="fused", published=True,
+        mtp="ignored", exact=False, covers="published names with vision and MTP tensors, 3 value heads a key head, F32 decays",
+        config=QWEN35_MOE | dict(linear_num_key_heads=1, linear_num_value_heads=3, num_experts_per_tok=2)),
+    "qwen35moe-many": dict(
+        family="qwen3_5_moe_text", tokens=131, rope_keys=5, storage="bf16", layers="interval", experts="fused",
+        covers="8 of 32 experts, interval 2, one value head a key head, Dk 16 and Dv 32",
+        config=QWEN35_MOE | dict(linear_num_key_heads=2, linear_num_value_heads=2, linear_value_head_dim=32, num_experts=32,
+                                 num_experts_per_tok=8, moe_intermediate_size=16, num_hidden_layers=2, interval=2)),
+    "qwen35moe-one": dict(
+        family="qwen3_5_moe_text", tokens=1, rope_keys=5, storage="bf16", layers="types", experts="fused",
+        covers="1 token, one of 5 experts, tied head, layers L F F",
+        config=QWEN35_MOE | dict(linear_num_key_heads=1, linear_num_value_heads=2, num_experts=5, num_experts_per_tok=1,
+                                 num_hidden_layers=3, tie_word_embeddings=True, num_key_value_heads=1,
+                                 layer_types=["linear_attention", "full_attention", "full_attention"])),
+    "qwen35moe-single": dict(
+        family="qwen3_5_moe_text", tokens=300, rope_keys=5, storage="f16", layers="types", experts="single",
+        covers="one tensor an expert, F16 storage, 300 tokens, layers L F L",
+        config=QWEN35_MOE | dict(linear_num_key_heads=2, linear_num_value_heads=4, num_hidden_layers=3, hidden_size=40,
+                                 layer_types=["linear_attention", "full_attention", "linear_attention"])),
+    "qwen35moe-real-heads": dict(
+        family="qwen3_5_moe_text", tokens=129, rope_keys=5, storage="bf16", layers="both", experts="fused",
+        covers="the released head dimensions: 256 with RoPE 64, Dk and Dv 128, 2 value heads a key head; 4 of 6 experts",
+        config=QWEN35_MOE | REAL_HEADS | dict(linear_num_value_heads=2, num_experts=6, num_experts_per_tok=4,
+                                              moe_intermediate_size=32, shared_expert_intermediate_size=16)),
+    # Qwen3-Next: as Qwen3.5-MoE with packed projections.
+    "qwen3next-packed": dict(
+        family="qwen3_next", tokens=130, rope_keys=5, storage="bf16", layers="types", experts="single",
+        covers="in_proj_qkvz and in_proj_ba with 2 value heads a key head, norm_topk_prob, mlp_only_layers",
+        config=QWEN3_NEXT | dict(norm_topk_prob=True, mlp_only_layers=[1])),
+    "qwen3next-plain": dict(
+        family="qwen3_next", tokens=65, rope_keys=4, storage="bf16", layers="interval", experts="single",
+        covers="transformers 4's keys, norm_topk_prob false, 3 value heads a key head",
+        config=QWEN3_NEXT | dict(norm_topk_prob=False, linear_num_value_heads=6)),
+    "qwen3next-sparse-step": dict(
+        family="qwen3_next", tokens=63, rope_keys=4, storage="bf16", layers="interval", experts="single",
+        covers="decoder_sparse_step 2, one value head a key head, tied head, interval 2",
+        config=QWEN3_NEXT | dict(norm_topk_prob=True, decoder_sparse_step=2, linear_num_value_heads=2, interval=2,
+                                 tie_word_embeddings=True)),
+    "qwen3next-long": dict(
+        family="qwen3_next", tokens=300, rope_keys=5, storage="bf16", layers="types", experts="single",
+        covers="Dk 32 and Dv 16, layers F L L, 300 tokens, shared expert wider than the experts",
+        config=QWEN3_NEXT | dict(norm_topk_prob=True, num_hidden_layers=3, linear_num_key_heads=1, linear_num_value_heads=3,
+                                 linear_key_head_dim=32,
+                                 layer_types=["full_attention", "linear_attention", "linear_attention"])),
+    "qwen3next-fused": dict(
+        family="qwen3_next", tokens=2, rope_keys=5, storage="f32", layers="both", experts="fused",
+        covers="2 tokens, fused experts, 6 of 16 experts, norm_topk_prob false, F32 storage",
+        config=QWEN3_NEXT | dict(norm_topk_prob=False, num_experts=16, num_experts_per_tok=6, num_hidden_layers=2, interval=2,
+                                 moe_intermediate_size=8, shared_expert_intermediate_size=24)),
+    "qwen3next-real-heads": dict(
+        family="qwen3_next", tokens=150, rope_keys=4, storage="bf16", layers="interval", experts="single", mtp="ignored",
+        covers="the released head dimensions: 256 with RoPE 64, Dk and Dv 128; MTP tensors without a key that names them",
+        config=QWEN3_NEXT | REAL_HEADS | dict(norm_topk_prob=True, linear_num_value_heads=2, num_experts=4,
+                                              num_experts_per_tok=2,
+                                              rope_parameters=PLAIN | {"rope_theta": 1e7, "partial_rotary_factor": 0.25})),
+}
