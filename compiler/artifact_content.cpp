@@ -167,8 +167,9 @@ PackedWeight packedWeight(exec::WeightOp op) {
   if (auto plus = op.getPlus())
     weight.plus = plus->convertToFloat();
   llvm::ArrayRef<int64_t> shape = op.getTensorType().getShape();
-  weight.rows = shape.size() == 1 ? 1 : shape[0];
-  weight.columns = shape.back();
+  const bool flat = shape.size() == 1 || op.getLayout() == exec::Layout::RowF32;
+  weight.rows = flat ? 1 : shape[0];
+  weight.columns = flat ? op.getTensorType().getNumElements() : shape.back();
   return weight;
 }
 

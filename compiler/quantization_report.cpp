@@ -73,14 +73,14 @@ absl::StatusOr<std::vector<WeightReport>> explainQuantization(mlir::ModuleOp mod
     WeightReport report{.name = op.getSymName().str(),
                         .stored = {},
                         .scheme = op.getScheme().spelled(),
-                        .rule = "every vector",
+                        .rule = "every vector and short convolution",
                         .bytes = static_cast<uint64_t>(op.getBytes())};
     const TensorInfo *tensor = checkpoint.find(weights.back().sources.front());
     if (tensor)
       report.stored = tensor->storage;
     if (tensor && keepsCodes(weights.back(), *tensor))
       report.rule = "the checkpoint's own";
-    else if (int index = recipe.ruleFor(report.name); op.getTensorType().getRank() == 2 && index >= 0)
+    else if (int index = recipe.ruleFor(report.name); op.getLayout() != exec::Layout::RowF32 && index >= 0)
       report.rule = absl::StrCat(recipe.rules[index].pattern, " (line ", recipe.rules[index].line, ")");
     reports.push_back(std::move(report));
   }

@@ -2,6 +2,8 @@
 // dialects/Llm.td that it enforces by saying what was expected and what is there.
 #include "dialects/Llm.h"
 
+#include "dialects/LlmChecks.h"
+
 #include <cmath>
 
 #include "mlir/IR/DialectImplementation.h"
@@ -300,10 +302,27 @@ LogicalResult WeightOp::verify() {
 }
 
 LogicalResult StateOp::verify() {
-  if (getKvHeads() < 1)
-    return emitOpError() << "expected kv_heads of at least 1, got " << getKvHeads();
-  if (getHeadDim() < 16 || getHeadDim() % 16 != 0)
-    return emitOpError() << "expected head_dim to be a positive multiple of 16, got " << getHeadDim();
+  auto type = getTensorType();
+  auto multipleOf16 = [&](unsigned i) { return type.getDimSize(i) >= 16 && type.getDimSize(i) % 16 == 0; };
+  switch (getKind()) {
+  case StateKind::Key:
+  case StateKind::Value:
+    if (type.getRank() != 3 || !type.getElementType().isBF16() || !type.isDynamicDim(0) || type.getDimSize(1) < 1 ||
+        !multipleOf16(2))
+      return emitOpError() << "expected tensor<?xHxDxbf16>, H at least 1 and D a positive multiple of 16, got " << type;
+    return success();
+  case StateKind::Conv:
+    if (type.getRank() != 2 || !type.getElementType().isF32() || type.getDimSize(0) < 1 || type.getDimSize(0) > 7 ||
+        !multipleOf16(1))
+      return emitOpError() << "expected tensor<TxCxf32>, T from 1 to 7 and C a positive multiple of 16, got " << type;
+    return success();
+  case StateKind::Recurrent:
+    if (type.getRank() != 3 || !type.getElementType().isF32() || type.getDimSize(0) < 1 || !multipleOf16(1) ||
+        !multipleOf16(2) || type.getDimSize(1) > 256 || type.getDimSize(2) > 256)
+      return emitOpError() << "expected tensor<HxKxVxf32>, H at least 1, K and V multiples of 16 from 16 to 256, got "
+                           << type;
+    return success();
+  }
   return success();
 }
 
@@ -331,13 +350,6 @@ StateOp lookupState(Operation *user, FlatSymbolRefAttr name) {
 // Checks that several ops share
 //===--------------------------------------------------------------------------------------------------------------===//
 
-namespace {
-
-ArrayRef<int64_t> shapeOf(Value value) { return cast<RankedTensorType>(value.getType()).getShape(); }
-int64_t rowsOf(Value value) { return shapeOf(value).front(); }
-int64_t widthOf(Value value) { return shapeOf(value).back(); }
-
-/// Whether `name` is a weight of `shape`.
 LogicalResult checkWeight(Operation *op, SymbolTableCollection &tables, FlatSymbolRefAttr name,
                           ArrayRef<int64_t> shape) {
   auto *symbol = tables.lookupNearestSymbolFrom(op, name);
@@ -355,24 +367,39 @@ LogicalResult checkWeight(Operation *op, SymbolTableCollection &tables, FlatSymb
   return success();
 }
 
-/// Whether `name` is a state of this kind and shape.
 LogicalResult checkState(Operation *op, SymbolTableCollection &tables, FlatSymbolRefAttr name, StateKind kind,
-                         int64_t heads, int64_t dim) {
+                         ArrayRef<int64_t> shape) {
   auto *symbol = tables.lookupNearestSymbolFrom(op, name);
   auto state = dyn_cast_or_null<StateOp>(symbol);
   if (!state)
     return op->emitOpError() << "expected " << name << " to be an llm.state, got "
                              << (symbol ? symbol->getName().getStringRef() : StringRef("no such symbol"));
-  if (state.getKind() != kind || static_cast<int64_t>(state.getKvHeads()) != heads ||
-      static_cast<int64_t>(state.getHeadDim()) != dim) {
+  if (state.getKind() != kind || state.getTensorType().getShape() != shape) {
+    const bool cache = kind == StateKind::Key || kind == StateKind::Value;
+    Builder b(op->getContext());
+    auto expected = RankedTensorType::get(shape, cache ? Type(b.getBF16Type()) : Type(b.getF32Type()));
     auto diagnostic = op->emitOpError() << "expected " << name << " to be a " << stringifyStateKind(kind)
-                                        << " state with kv_heads " << heads << " and head_dim " << dim << ", got "
-                                        << stringifyStateKind(state.getKind()) << ", " << state.getKvHeads() << " and "
-                                        << state.getHeadDim();
+                                        << " state of type " << expected << ", got "
+                                        << stringifyStateKind(state.getKind()) << " of type " << state.getTensorType();
     diagnostic.attachNote(state.getLoc()) << "declared here";
     return diagnostic;
   }
   return success();
+}
+
+namespace {
+
+ArrayRef<int64_t> shapeOf(Value value) { return cast<RankedTensorType>(value.getType()).getShape(); }
+int64_t rowsOf(Value value) { return shapeOf(value).front(); }
+int64_t widthOf(Value value) { return shapeOf(value).back(); }
+
+/// Whether the two are the halves of a cache of such heads.
+LogicalResult checkCache(Operation *op, SymbolTableCollection &tables, FlatSymbolRefAttr keys, FlatSymbolRefAttr values,
+                         uint64_t heads, uint64_t dim) {
+  const int64_t shape[] = {ShapedType::kDynamic, static_cast<int64_t>(heads), static_cast<int64_t>(dim)};
+  if (failed(checkState(op, tables, keys, StateKind::Key, shape)))
+    return failure();
+  return checkState(op, tables, values, StateKind::Value, shape);
 }
 
 /// Whether rows of `value` are `heads` heads of `dim`, all positive. Division keeps huge attributes from overflowing.
@@ -690,9 +717,7 @@ LogicalResult AppendOp::verify() {
 }
 
 LogicalResult AppendOp::verifySymbolUses(SymbolTableCollection &tables) {
-  if (failed(checkState(*this, tables, getKStateAttr(), StateKind::Key, getKvHeads(), getHeadDim())))
-    return failure();
-  return checkState(*this, tables, getVStateAttr(), StateKind::Value, getKvHeads(), getHeadDim());
+  return checkCache(*this, tables, getKStateAttr(), getVStateAttr(), getKvHeads(), getHeadDim());
 }
 
 LogicalResult AttentionOp::verify() {
@@ -705,9 +730,7 @@ LogicalResult AttentionOp::verify() {
 }
 
 LogicalResult AttentionOp::verifySymbolUses(SymbolTableCollection &tables) {
-  if (failed(checkState(*this, tables, getKStateAttr(), StateKind::Key, getKvHeads(), getHeadDim())))
-    return failure();
-  return checkState(*this, tables, getVStateAttr(), StateKind::Value, getKvHeads(), getHeadDim());
+  return checkCache(*this, tables, getKStateAttr(), getVStateAttr(), getKvHeads(), getHeadDim());
 }
 
 int64_t headDimOf(Operation *op) {

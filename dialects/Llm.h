@@ -30,6 +30,11 @@ struct CacheResource : mlir::SideEffects::Resource::Base<CacheResource> {
   llvm::StringRef getName() final { return "llm.cache"; }
 };
 
+/// States of kind conv and recurrent, as a thing that ops read and write.
+struct RecurrentResource : mlir::SideEffects::Resource::Base<RecurrentResource> {
+  llvm::StringRef getName() final { return "llm.recurrent"; }
+};
+
 /// Step, TOKENS and OUTPUT, as a thing that ops read and write.
 struct StepResource : mlir::SideEffects::Resource::Base<StepResource> {
   llvm::StringRef getName() final { return "llm.step"; }

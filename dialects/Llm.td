@@ -77,20 +77,33 @@ def Llm_WeightOp : Llm_Op<"weight", [Symbol]> {
 }
 
 def Llm_StateOp : Llm_Op<"state", [Symbol]> {
-  let summary = "half of a layer's KV cache";
+  let summary = "what a layer remembers of a sequence";
   let description = [{
-    Declares a cache that lives from step to step: bf16 `[position][kv_heads][head_dim]`, as the mathematics sees it.
-    It is zero when a sequence starts and grows to the context the runtime chose.
+    Declares a tensor that lives from step to step, as the mathematics sees it. It is zero when a sequence starts. Its
+    first dimension is `?` where it grows to the context that the runtime chose.
+
+    | kind | type | is |
+    |---|---|---|
+    | `key`, `value` | bf16 `[position][kv_heads][head_dim]` | half of a KV cache |
+    | `conv` | f32 `[taps - 1][channels]` | the rows that came before, oldest first (`llm.short_conv`) |
+    | `recurrent` | f32 `[value_heads][key_dim][value_dim]` | a matrix a head (`llm.delta_rule`) |
 
     ```mlir
-    llm.state @layers.0.k key kv_heads 3 head_dim 64
+    llm.state @layers.0.k key : tensor<?x3x64xbf16>
+    llm.state @layers.1.conv conv : tensor<3x10240xf32>
+    llm.state @layers.1.s recurrent : tensor<48x128x128xf32>
     ```
 
-    Rules: R1, `kv_heads` is at least 1; R2, `head_dim` is a positive multiple of 16.
+    Rules: R1, a `key` or `value` is `tensor<?xHxDxbf16>`, H at least 1 and D a positive multiple of 16; R2, a `conv` is
+    `tensor<TxCxf32>`, T from 1 to 7 and C a positive multiple of 16; R3, a `recurrent` is `tensor<HxKxVxf32>`, H at
+    least 1, K and V multiples of 16 from 16 to 256.
   }];
-  let arguments = (ins SymbolNameAttr:$sym_name, Llm_StateKind:$kind, I64Attr:$kv_heads, I64Attr:$head_dim,
+  let arguments = (ins SymbolNameAttr:$sym_name, Llm_StateKind:$kind, TypeAttrOf<AnyRankedTensor>:$type,
                        OptionalAttr<StrAttr>:$sym_visibility);
-  let assemblyFormat = "$sym_name $kind `kv_heads` $kv_heads `head_dim` $head_dim attr-dict";
+  let assemblyFormat = "$sym_name $kind `:` $type attr-dict";
+  let extraClassDeclaration = [{
+    ::mlir::RankedTensorType getTensorType() { return ::llvm::cast<::mlir::RankedTensorType>(getType()); }
+  }];
 }
 
 //===--------------------------------------------------------------------------------------------------------------===//
@@ -557,5 +570,7 @@ def Llm_AdvanceOp : Llm_Op<"advance", [MemoryEffects<[MemWrite<Llm_StepResource>
   let arguments = (ins Llm_Tokens:$token);
   let assemblyFormat = "$token attr-dict `:` type($token)";
 }
+
+include "dialects/LlmDelta.td"
 
 #endif // INGOT_DIALECTS_LLM_TD

@@ -84,9 +84,11 @@ def Llm_Activation : I32EnumAttr<"Activation", "what the activations of a linear
   let genSpecializedAttr = 0;
 }
 
-def Llm_StateKind : I32EnumAttr<"StateKind", "which half of a KV cache", [
+def Llm_StateKind : I32EnumAttr<"StateKind", "what a state is", [
     I32EnumAttrCase<"Key", 0, "key">,
-    I32EnumAttrCase<"Value", 1, "value">]> {
+    I32EnumAttrCase<"Value", 1, "value">,
+    I32EnumAttrCase<"Conv", 2, "conv">,
+    I32EnumAttrCase<"Recurrent", 3, "recurrent">]> {
   let cppNamespace = "::ingot::llm";
 }
 

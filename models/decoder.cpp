@@ -111,10 +111,9 @@ Decoder::Linear Decoder::linear(const std::string &name, int64_t outputs, int64_
 }
 
 Decoder::Cache Decoder::cache(const std::string &layer) {
-  llm::StateOp::create(builder_, at(layer + ".k"), layer + ".k", llm::StateKind::Key, shape_.kvHeads, shape_.headDim,
-                       nullptr);
-  llm::StateOp::create(builder_, at(layer + ".v"), layer + ".v", llm::StateKind::Value, shape_.kvHeads, shape_.headDim,
-                       nullptr);
+  auto type = mlir::RankedTensorType::get({mlir::ShapedType::kDynamic, shape_.kvHeads, shape_.headDim}, bf16());
+  llm::StateOp::create(builder_, at(layer + ".k"), layer + ".k", llm::StateKind::Key, type, nullptr);
+  llm::StateOp::create(builder_, at(layer + ".v"), layer + ".v", llm::StateKind::Value, type, nullptr);
   return {symbol(layer + ".k"), symbol(layer + ".v")};
 }
 

@@ -29,8 +29,9 @@ struct AnnotatePass : impl::AnnotateBase<AnnotatePass> {
     auto vector = llm::SchemeAttr::get(&getContext(), llm::Storage::F32);
     std::vector<bool> decided(loaded->rules.size());
     bool failed = false;
+    const llvm::StringSet<> taps = weightsOfConvolutions(module);
     for (auto weight : module.getOps<llm::WeightOp>()) {
-      bool matrix = weight.getTensorType().getRank() == 2;
+      bool matrix = weight.getTensorType().getRank() == 2 && !taps.contains(weight.getSymName());
       int index = matrix ? loaded->ruleFor(weight.getSymName().str()) : -1;
       if (index >= 0)
         decided[index] = true;
@@ -83,6 +84,13 @@ struct AnnotatePass : impl::AnnotateBase<AnnotatePass> {
     }
     if (failed)
       signalPassFailure();
+  }
+
+  /// Names of weights of short convolutions: a few elements a channel, kept in fp32 as vectors are.
+  static llvm::StringSet<> weightsOfConvolutions(ModuleOp module) {
+    llvm::StringSet<> names;
+    module.walk([&](llm::ShortConvOp op) { names.insert(op.getWeight()); });
+    return names;
   }
 
   /// Names of weights that an op other than a linear reads.

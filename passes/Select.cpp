@@ -185,7 +185,7 @@ private:
       int64_t columns = paddedRow(type.getShape().back());
       switch (place.layout) {
       case exec::Layout::RowF32:
-        place.bytes = columns * 4;
+        place.bytes = paddedRow(type.getNumElements()) * 4;
         break;
       case exec::Layout::RowBF16:
         if (scheme.getStorage() != llm::Storage::BF16)
@@ -245,9 +245,14 @@ private:
     addBuffer(b, "logits", exec::Role::Logits, facts.vocabulary * 4);
     addBuffer(b, "all_logits", exec::Role::AllLogits, facts.prefillChunk * facts.vocabulary * 4);
     addBuffer(b, "output", exec::Role::Output, 0, 4);
-    for (auto state : module.getOps<llm::StateOp>())
-      addBuffer(b, (state.getSymName() + ".cache").str(), exec::Role::State, 0,
-                state.getKvHeads() * state.getHeadDim() * 2);
+    for (auto state : module.getOps<llm::StateOp>()) {
+      RankedTensorType type = state.getTensorType();
+      const bool grows = type.isDynamicDim(0);
+      int64_t bytes = type.getElementTypeBitWidth() / 8;
+      for (int64_t size : type.getShape().drop_front(grows ? 1 : 0))
+        bytes *= size;
+      addBuffer(b, (state.getSymName() + ".cache").str(), exec::Role::State, grows ? 0 : bytes, grows ? bytes : 0);
+    }
   }
 
   Place newScratch(int64_t bytes) {

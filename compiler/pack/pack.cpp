@@ -80,12 +80,12 @@ public:
       const TensorInfo *tensor = checkpoint.find(name);
       if (!tensor)
         return absl::InvalidArgumentError(cat(checkpoint.sourceName(), ": tensor '", name, "' is missing"));
-      joined &= tensor->rows() == 1;
+      joined &= tensor->rows() == 1 || weight.layout == Layout::RowMajorF32;
       parts.push_back({.tensor = tensor, .firstRow = rows, .firstColumn = columns});
       rows += tensor->rows();
-      columns += tensor->columns();
+      columns += tensor->rows() * tensor->columns();
     }
-    joined &= weight.rows == 1 && parts.size() > 1;
+    joined &= weight.rows == 1 && (parts.size() > 1 || rows > 1);
     for (const Part &part : parts)
       if (!joined && part.tensor->columns() != weight.columns)
         return absl::InvalidArgumentError(cat("tensor '", part.tensor->name, "' has ", part.tensor->columns(),
@@ -185,7 +185,8 @@ public:
     for (const Part &part : parts) {
       if (joined) {
         if (absl::Status status =
-                checkpoint.readRows(*part.tensor, 0, 1, out.subspan(part.firstColumn, part.tensor->columns()));
+                checkpoint.readRows(*part.tensor, 0, part.tensor->rows(),
+                                    out.subspan(part.firstColumn, part.tensor->rows() * part.tensor->columns()));
             !status.ok())
           return status;
         continue;

@@ -22,13 +22,14 @@ struct PackedWeight {
   enum class Layout : uint8_t {
     Tile16,       // a linear [rows, columns]: rows and columns padded to 64
     RowMajorBf16, // a table [rows, columns]: columns padded to 64
-    RowMajorF32,  // norms and biases, rows = 1, or a small matrix: columns padded to 64
+    RowMajorF32,  // norms, biases and small matrices as one row (rows = 1): padded to 64
   };
   using Scheme = WeightScheme;
 
   Layout layout = Layout::Tile16;
   Scheme scheme = Scheme::Bf16; // for Tile16
-  // Names in the checkpoint. Their rows are concatenated in this order; 1-D tensors (rows = 1) are joined end to end.
+  // Names in the checkpoint. Their rows are concatenated in this order. Where rows = 1, tensors of one row, and of
+  // RowMajorF32 those of any, are joined end to end.
   std::vector<std::string> sources;
   uint64_t rows = 0, columns = 0; // of the whole, unpadded
   // For Tile16: column k of the packed weight is column order[k] of the checkpoint's, as in QuantizedRows::columnOrder.

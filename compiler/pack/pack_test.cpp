@@ -593,6 +593,11 @@ TEST(Pack, RowMajorTablesAndVectors) {
   const std::vector<std::byte> sums = mustPack(onePlus, checkpoint);
   for (uint64_t c = 0; c < 64; ++c)
     ASSERT_EQ(at<float>(sums, 4 * c), c < 5 ? static_cast<float>(c + 2) : 0.0f);
+  // A small matrix: its rows without padding between them.
+  const std::vector<std::byte> matrix = mustPack({Layout::RowMajorF32, Scheme::Bf16, {"table"}, 1, 195}, checkpoint);
+  ASSERT_EQ(matrix.size(), 256u * 4);
+  for (uint64_t i = 0; i < 256; ++i)
+    ASSERT_EQ(at<float>(matrix, 4 * i), i < 195 ? checkpoint.values(0)[i] : 0.0f);
   std::vector<float> back(5);
   ASSERT_TRUE(dequantizeRows(joined, vector, 0, 1, back).ok());
   EXPECT_THAT(back, ElementsAre(1, 2, 3, 4, 5));

@@ -34,7 +34,7 @@ struct LoadedWeight {
   const float *row(int64_t index) const { return values.data() + index * columns; }
 };
 
-/// Rows of `kv_heads * head_dim` elements, one a position; grown as positions are written.
+/// A state: what its type says, or of a growing one rows of `kv_heads * head_dim` elements, one a position written.
 using Cache = std::vector<float>;
 
 } // namespace
@@ -79,6 +79,16 @@ private:
   absl::StatusOr<HostTensor> rope(llm::RopeOp op, const HostTensor &x);
   absl::Status append(llm::AppendOp op, const HostTensor &k, const HostTensor &v);
   absl::StatusOr<HostTensor> attention(llm::AttentionOp op, const HostTensor &q);
+  absl::StatusOr<HostTensor> shortConv(llm::ShortConvOp op, const HostTensor &x);
+  absl::StatusOr<HostTensor> deltaRule(llm::DeltaRuleOp op, const HostTensor &qkv, const HostTensor &b,
+                                       const HostTensor &a);
+  /// A state of fixed size; zeros at first.
+  Cache &fixedState(llvm::StringRef name) {
+    Cache &state = caches_[name.str()];
+    if (state.empty())
+      state.resize(static_cast<size_t>(symbols_.lookup<llm::StateOp>(name).getTensorType().getNumElements()), 0.0F);
+    return state;
+  }
   void advance(int32_t token);
 
   absl::StatusOr<const LoadedWeight *> weight(llvm::StringRef name);
@@ -530,6 +540,76 @@ float gated(llm::Gate function, float g) {
 
 } // namespace
 
+absl::StatusOr<HostTensor> Interpreter::Implementation::shortConv(llm::ShortConvOp op, const HostTensor &x) {
+  auto loaded = weight(op.getWeight());
+  if (!loaded.ok())
+    return loaded.status();
+  const LoadedWeight &w = **loaded;
+  const int64_t before = w.columns - 1; // rows that the state holds
+  Cache &state = fixedState(op.getState());
+  // The state's rows, then those of x.
+  std::vector<float> rows = state;
+  rows.insert(rows.end(), x.floats.begin(), x.floats.end());
+  HostTensor result = floats(x.rows, x.columns);
+  for (int64_t t = 0; t < x.rows; ++t)
+    for (int64_t c = 0; c < x.columns; ++c) {
+      float sum = 0;
+      for (int64_t j = 0; j <= before; ++j)
+        sum += w.row(c)[j] * rows[(t + j) * x.columns + c];
+      result.floats[t * x.columns + c] = gated(llm::Gate::Silu, sum);
+    }
+  std::copy(rows.end() - before * x.columns, rows.end(), state.begin());
+  return result;
+}
+
+absl::StatusOr<HostTensor> Interpreter::Implementation::deltaRule(llm::DeltaRuleOp op, const HostTensor &qkv,
+                                                                  const HostTensor &b, const HostTensor &a) {
+  auto decay = weight(op.getDecay()), bias = weight(op.getDtBias());
+  for (const auto &loaded : {decay, bias})
+    if (!loaded.ok())
+      return loaded.status();
+  const auto keyHeads = static_cast<int64_t>(op.getKeyHeads()), valueHeads = static_cast<int64_t>(op.getValueHeads());
+  const auto keyDim = static_cast<int64_t>(op.getKeyDim()), valueDim = static_cast<int64_t>(op.getValueDim());
+  Cache &states = fixedState(op.getState());
+  HostTensor result = floats(qkv.rows, valueHeads * valueDim);
+  parallel(valueHeads, [&](int64_t head) {
+    const int64_t keyHead = head / (valueHeads / keyHeads);
+    float *state = states.data() + head * keyDim * valueDim;
+    const auto normalised = [&](const float *x, float scale) {
+      const float factor = 1.0F / std::sqrt(dot(x, x, keyDim) + 1e-6F) * scale;
+      std::vector<float> y(x, x + keyDim);
+      for (float &value : y)
+        value *= factor;
+      return y;
+    };
+    for (int64_t t = 0; t < qkv.rows; ++t) {
+      const float *row = qkv.row(t).data();
+      const auto q = normalised(row + keyHead * keyDim, 1.0F / std::sqrt(static_cast<float>(keyDim)));
+      const auto k = normalised(row + (keyHeads + keyHead) * keyDim, 1.0F);
+      const float *v = row + 2 * keyHeads * keyDim + head * valueDim;
+      const float beta = gated(llm::Gate::Sigmoid, b.row(t)[head]);
+      const float x = a.row(t)[head] + (*bias)->values[head];
+      const float softplus = x > 0 ? x + std::log1p(std::exp(-x)) : std::log1p(std::exp(x));
+      const float kept = std::exp((*decay)->values[head] * softplus);
+      for (int64_t i = 0; i < keyDim * valueDim; ++i)
+        state[i] *= kept;
+      for (int64_t c = 0; c < valueDim; ++c) {
+        float remembered = 0;
+        for (int64_t d = 0; d < keyDim; ++d)
+          remembered += k[d] * state[d * valueDim + c];
+        const float correction = beta * (v[c] - remembered);
+        float y = 0;
+        for (int64_t d = 0; d < keyDim; ++d) {
+          state[d * valueDim + c] += k[d] * correction;
+          y += q[d] * state[d * valueDim + c];
+        }
+        result.floats[t * result.columns + head * valueDim + c] = y;
+      }
+    }
+  });
+  return result;
+}
+
 void Interpreter::Implementation::advance(int32_t token) {
   if (step.generated < step.capacity)
     output.push_back(token);
@@ -593,6 +673,8 @@ absl::StatusOr<Interpreter::Implementation::Results> Interpreter::Implementation
         return Results();
       })
       .Case([&](llm::AttentionOp o) { return one(attention(o, in(o.getQ()))); })
+      .Case([&](llm::ShortConvOp o) { return one(shortConv(o, in(o.getX()))); })
+      .Case([&](llm::DeltaRuleOp o) { return one(deltaRule(o, in(o.getQkv()), in(o.getB()), in(o.getA()))); })
       .Case([&](llm::GatedMulOp o) {
         const HostTensor &gate = in(o.getGate());
         HostTensor result = in(o.getUp());

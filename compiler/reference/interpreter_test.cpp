@@ -7,6 +7,9 @@
 #include <fstream>
 #include <numeric>
 
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include "compiler/pack/quantize.h"
 #include "compiler/reference/numerics.h"
 #include "compiler/reference/sampler.h"
@@ -24,6 +27,7 @@ using reference::philox;
 using reference::quantizeRow;
 using reference::roundBf16;
 using reference::roundF16;
+using testing::Each;
 using testing::ElementsAre;
 using testing::FloatEq;
 using testing::FloatNear;
@@ -365,8 +369,8 @@ TEST_F(OpTest, RopePairsHalves) {
 /// A function that appends its rows as keys and values of `kvHeads` heads and attends with them as queries.
 std::string attentionText(const std::string &window) {
   return R"(
-    llm.state @k key kv_heads 1 head_dim 16
-    llm.state @v value kv_heads 1 head_dim 16
+    llm.state @k key : tensor<?x1x16xbf16>
+    llm.state @v value : tensor<?x1x16xbf16>
     func.func @f(%x: tensor<?x16xbf16>) -> tensor<?x16xbf16> {
       llm.append %x, %x, @k, @v kv_heads 1 head_dim 16 : tensor<?x16xbf16>, tensor<?x16xbf16>
       %y = llm.attention %x, @k, @v heads 1 kv_heads 1 head_dim 16 scale 1.0 )" +
@@ -413,8 +417,8 @@ TEST_F(OpTest, AttentionKeepsItsCacheAndWindow) {
 
 TEST_F(OpTest, AttentionSharesKvHeadsAmongNeighbours) {
   load(R"(
-    llm.state @k key kv_heads 2 head_dim 16
-    llm.state @v value kv_heads 2 head_dim 16
+    llm.state @k key : tensor<?x2x16xbf16>
+    llm.state @v value : tensor<?x2x16xbf16>
     llm.weight @id : tensor<64x32xf32> value dense<0.0> : tensor<64x32xf32>
     func.func @f(%x: tensor<?x32xbf16>) -> tensor<?x64xbf16> {
       llm.append %x, %x, @k, @v kv_heads 2 head_dim 16 : tensor<?x32xbf16>, tensor<?x32xbf16>
@@ -431,10 +435,118 @@ TEST_F(OpTest, AttentionSharesKvHeadsAmongNeighbours) {
   EXPECT_THAT((std::vector<float>{y[0], y[16], y[32], y[48]}), ElementsAre(3, 3, 7, 7));
 }
 
+TEST_F(OpTest, ShortConvRemembersRows) {
+  std::string taps = "[0.5, 2.0, 4.0]";
+  for (int c = 1; c < 16; ++c)
+    taps += ", [0.0, 0.0, 1.0]";
+  load("llm.weight @w : tensor<16x3xf32> value dense<[" + taps + R"(]> : tensor<16x3xf32>
+    llm.state @c conv : tensor<2x16xf32>
+    func.func @f(%x: tensor<?x16xf32>) -> tensor<?x16xf32> {
+      %y = llm.short_conv %x, @w, @c : tensor<?x16xf32>
+      return %y : tensor<?x16xf32>
+    })",
+       fp32);
+  const auto silu = [](float x) { return x / (1 + std::exp(-x)); };
+  const auto rows = [](std::vector<float> firstColumn) {
+    std::vector<float> values(firstColumn.size() * 16, -1.0F);
+    for (size_t t = 0; t < firstColumn.size(); ++t)
+      values[16 * t] = firstColumn[t];
+    return tensor(static_cast<int64_t>(firstColumn.size()), values);
+  };
+  auto first = floatsOf(interpreter_->run("f", rows({1})));
+  ASSERT_EQ(first.size(), 16U);
+  EXPECT_FLOAT_EQ(first[0], silu(4)); // nothing came before
+  EXPECT_FLOAT_EQ(first[5], silu(-1));
+  // The state now ends with 1. Fewer rows than it holds shift it, more replace it.
+  auto next = floatsOf(interpreter_->run("f", rows({-0.5F, 0.25F, 0.125F})));
+  ASSERT_EQ(next.size(), 48U);
+  EXPECT_FLOAT_EQ(next[0], silu(4 * -0.5F + 2 * 1));
+  EXPECT_FLOAT_EQ(next[16], silu(4 * 0.25F + 2 * -0.5F + 0.5F * 1));
+  EXPECT_FLOAT_EQ(next[32], silu(4 * 0.125F + 2 * 0.25F + 0.5F * -0.5F));
+  EXPECT_FLOAT_EQ(floatsOf(interpreter_->run("f", rows({0}))).at(0), silu(2 * 0.125F + 0.5F * 0.25F));
+  interpreter_->reset();
+  EXPECT_EQ(floatsOf(interpreter_->run("f", rows({1}))), first);
+}
+
+/// A delta rule of one key head and two value heads, 16 elements each, whose operands are rows of tables.
+std::string deltaText(const std::vector<std::vector<float>> &qkv, const std::vector<std::vector<float>> &b,
+                      const std::vector<std::vector<float>> &a) {
+  std::string text;
+  const auto table = [&](const std::string &name, const std::vector<std::vector<float>> &rows) {
+    const std::string type = absl::StrCat("tensor<", rows.size(), "x", rows.front().size(), "xf32>");
+    std::vector<std::string> lines;
+    for (const auto &row : rows)
+      lines.push_back(absl::StrCat(
+          "[", absl::StrJoin(row, ", ", [](std::string *out, float x) { absl::StrAppendFormat(out, "%.9e", x); }),
+          "]"));
+    absl::StrAppend(&text, "llm.weight @", name, " : ", type, " value dense<[", absl::StrJoin(lines, ", "),
+                    "]> : ", type, "\n");
+  };
+  table("qkv", qkv);
+  table("b", b);
+  table("a", a);
+  return text + R"(
+    llm.weight @decay : tensor<2xf32> value dense<[-1.0, -2.0]> : tensor<2xf32>
+    llm.weight @dt : tensor<2xf32> value dense<[0.5, -100.0]> : tensor<2xf32>
+    llm.state @s recurrent : tensor<2x16x16xf32>
+    func.func @f(%t: tensor<?xi32>) -> tensor<?x32xf32> {
+      %x = llm.embed %t, @qkv : (tensor<?xi32>) -> tensor<?x64xf32>
+      %b = llm.embed %t, @b : (tensor<?xi32>) -> tensor<?x2xf32>
+      %a = llm.embed %t, @a : (tensor<?xi32>) -> tensor<?x2xf32>
+      %y = llm.delta_rule %x, %b, %a, @decay, @dt, @s key_heads 1 value_heads 2 key_dim 16 value_dim 16
+          : tensor<?x64xf32>, tensor<?x2xf32>, tensor<?x2xf32> -> tensor<?x32xf32>
+      return %y : tensor<?x32xf32>
+    })";
+}
+
+// Keys along one axis, so that a state is one row: what it holds is halved (or kept), and half of what is missing to
+// the new value is added. Norms of 1000 make the eps of theirs vanish.
+TEST_F(OpTest, DeltaRuleCorrectsWhatItRemembers) {
+  std::vector<std::vector<float>> qkv(2, std::vector<float>(64, 0.0F));
+  for (auto &row : qkv) {
+    row[3] = 1000;       // q
+    row[16 + 3] = -1000; // k
+  }
+  qkv[0][32 + 1] = 8;  // v of head 0
+  qkv[0][48 + 2] = 16; // v of head 1
+  // beta is 1/2 of head 0 in both rows, and 1 of head 1. Head 0: softplus(0) = ln 2; head 1: softplus(-100) = 0.
+  load(deltaText(qkv, {{0, 100}, {0, 100}}, {{-0.5F, 0}, {-0.5F, 0}}), fp32);
+  auto y = floatsOf(interpreter_->run("f", ids({0, 1})));
+  ASSERT_EQ(y.size(), 64U);
+  std::vector<float> wanted(64, 0.0F);
+  // q^T S with q = e3 / 4 and S = -e3 d^T.
+  wanted[1] = -0.25F * 4;       // d = (8 - 0) / 2
+  wanted[16 + 2] = -0.25F * 16; // d = 16
+  wanted[32 + 1] = -0.25F * 1;  // 4 decays to 2, and half of it goes
+  wanted[48 + 2] = 0;           // nothing decays, and all of it goes
+  EXPECT_THAT(y, Pointwise(FloatNear(2e-6F), wanted));
+  // One row at a time is the same; a new sequence has forgotten.
+  interpreter_->reset();
+  auto first = floatsOf(interpreter_->run("f", ids({0}))), second = floatsOf(interpreter_->run("f", ids({1})));
+  first.insert(first.end(), second.begin(), second.end());
+  EXPECT_EQ(first, y);
+  interpreter_->reset();
+  EXPECT_THAT(floatsOf(interpreter_->run("f", ids({1}))), Each(0));
+}
+
+TEST_F(OpTest, DeltaRuleOfZerosAndStrongDecay) {
+  // A row of zeros has no direction and changes nothing but by decay, which at -1 * softplus(200.5) forgets it all.
+  std::vector<std::vector<float>> qkv(3, std::vector<float>(64, 0.0F));
+  qkv[0][0] = qkv[2][0] = 1000;
+  qkv[0][16] = 1000;
+  qkv[0][32] = 2;
+  load(deltaText(qkv, {{100, 100}, {0, 0}, {-100, -100}}, {{-100, 0}, {200, 0}, {-100, 0}}), fp32);
+  auto y = floatsOf(interpreter_->run("f", ids({0, 1, 2})));
+  ASSERT_EQ(y.size(), 96U);
+  EXPECT_NEAR(y[0], 0.5F, 2e-6F);
+  y[0] = 0;
+  EXPECT_THAT(y, Each(FloatNear(0, 1e-30F)));
+}
+
 TEST_F(OpTest, AttentionWithoutKeysIsAnError) {
   load(R"(
-    llm.state @k key kv_heads 1 head_dim 16
-    llm.state @v value kv_heads 1 head_dim 16
+    llm.state @k key : tensor<?x1x16xbf16>
+    llm.state @v value : tensor<?x1x16xbf16>
     func.func @f(%x: tensor<?x16xbf16>) -> tensor<?x16xbf16> {
       %y = llm.attention %x, @k, @v heads 1 kv_heads 1 head_dim 16 scale 1.0 : tensor<?x16xbf16>
       return %y : tensor<?x16xbf16>

@@ -169,8 +169,8 @@ TEST_P(Fusion, Heads) {
   llm.weight @q.norm from "q.norm" plus 1.0 : tensor<DIMxf32> VECTOR
   llm.weight @k.norm from "k.norm" : tensor<DIMxf32> VECTOR
   llm.weight @freq from "freq" : tensor<HALFxf32> VECTOR
-  llm.state @c.k key kv_heads 1 head_dim DIM
-  llm.state @c.v value kv_heads 1 head_dim DIM
+  llm.state @c.k key : tensor<?x1xDIMxbf16>
+  llm.state @c.v value : tensor<?x1xDIMxbf16>
 )",
                 body = R"(
       %x = llm.embed %tokens, @embed : (tensor<?xi32>) -> tensor<?x48xf32>

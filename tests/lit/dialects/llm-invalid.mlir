@@ -159,14 +159,62 @@ func.func @f(%x: tensor<?x32xbf16>) {
 // -----
 
 // llm.state R1
-// expected-error @+1 {{expected kv_heads of at least 1, got 0}}
-llm.state @k key kv_heads 0 head_dim 16
+// expected-error @+1 {{expected tensor<?xHxDxbf16>, H at least 1 and D a positive multiple of 16, got 'tensor<?x0x16xbf16>'}}
+llm.state @k key : tensor<?x0x16xbf16>
+
+// -----
+
+// llm.state R1
+// expected-error @+1 {{expected tensor<?xHxDxbf16>, H at least 1 and D a positive multiple of 16, got 'tensor<?x1x24xbf16>'}}
+llm.state @k value : tensor<?x1x24xbf16>
+
+// -----
+
+// llm.state R1
+// expected-error @+1 {{expected tensor<?xHxDxbf16>, H at least 1 and D a positive multiple of 16, got 'tensor<8x1x16xbf16>'}}
+llm.state @k key : tensor<8x1x16xbf16>
+
+// -----
+
+// llm.state R1
+// expected-error @+1 {{expected tensor<?xHxDxbf16>, H at least 1 and D a positive multiple of 16, got 'tensor<?x1x16xf32>'}}
+llm.state @k key : tensor<?x1x16xf32>
 
 // -----
 
 // llm.state R2
-// expected-error @+1 {{expected head_dim to be a positive multiple of 16, got 24}}
-llm.state @k key kv_heads 1 head_dim 24
+// expected-error @+1 {{expected tensor<TxCxf32>, T from 1 to 7 and C a positive multiple of 16, got 'tensor<8x32xf32>'}}
+llm.state @c conv : tensor<8x32xf32>
+
+// -----
+
+// llm.state R2
+// expected-error @+1 {{expected tensor<TxCxf32>, T from 1 to 7 and C a positive multiple of 16, got 'tensor<3x24xf32>'}}
+llm.state @c conv : tensor<3x24xf32>
+
+// -----
+
+// llm.state R2
+// expected-error @+1 {{expected tensor<TxCxf32>, T from 1 to 7 and C a positive multiple of 16, got 'tensor<?x32xf32>'}}
+llm.state @c conv : tensor<?x32xf32>
+
+// -----
+
+// llm.state R3
+// expected-error @+1 {{expected tensor<HxKxVxf32>, H at least 1, K and V multiples of 16 from 16 to 256, got 'tensor<2x24x16xf32>'}}
+llm.state @s recurrent : tensor<2x24x16xf32>
+
+// -----
+
+// llm.state R3
+// expected-error @+1 {{expected tensor<HxKxVxf32>, H at least 1, K and V multiples of 16 from 16 to 256, got 'tensor<2x16x272xf32>'}}
+llm.state @s recurrent : tensor<2x16x272xf32>
+
+// -----
+
+// llm.state R3
+// expected-error @+1 {{expected tensor<HxKxVxf32>, H at least 1, K and V multiples of 16 from 16 to 256, got 'tensor<2x16x16xbf16>'}}
+llm.state @s recurrent : tensor<2x16x16xbf16>
 
 // -----
 
@@ -181,7 +229,7 @@ func.func @f(%t: tensor<?xi32>) {
 // -----
 
 // llm.embed R1
-llm.state @t key kv_heads 1 head_dim 16
+llm.state @t key : tensor<?x1x16xbf16>
 func.func @f(%t: tensor<?xi32>) {
   // expected-error @+1 {{expected @t to be an llm.weight, got llm.state}}
   %x = llm.embed %t, @t : (tensor<?xi32>) -> tensor<?x32xbf16>
@@ -421,8 +469,8 @@ func.func @g(%x: tensor<?x32xbf16>) {
 // -----
 
 // llm.append R1
-llm.state @k key kv_heads 1 head_dim 16
-llm.state @v value kv_heads 1 head_dim 16
+llm.state @k key : tensor<?x1x16xbf16>
+llm.state @v value : tensor<?x1x16xbf16>
 func.func @f(%x: tensor<?x32xbf16>) {
   // expected-error @+1 {{expected rows of 1 heads of 16 elements, got 'tensor<?x32xbf16>'}}
   llm.append %x, %x, @k, @v kv_heads 1 head_dim 16 : tensor<?x32xbf16>, tensor<?x32xbf16>
@@ -432,8 +480,8 @@ func.func @f(%x: tensor<?x32xbf16>) {
 // -----
 
 // llm.append R1
-llm.state @k key kv_heads 1 head_dim 16
-llm.state @v value kv_heads 1 head_dim 16
+llm.state @k key : tensor<?x1x16xbf16>
+llm.state @v value : tensor<?x1x16xbf16>
 func.func @f(%x: tensor<?x16xbf16>, %y: tensor<1x16xbf16>) {
   // expected-error @+1 {{expected keys and values of one type}}
   llm.append %x, %y, @k, @v kv_heads 1 head_dim 16 : tensor<?x16xbf16>, tensor<1x16xbf16>
@@ -443,10 +491,10 @@ func.func @f(%x: tensor<?x16xbf16>, %y: tensor<1x16xbf16>) {
 // -----
 
 // llm.append R2
-llm.state @k key kv_heads 1 head_dim 16
-llm.state @v value kv_heads 1 head_dim 16 // expected-note {{declared here}}
+llm.state @k key : tensor<?x1x16xbf16>
+llm.state @v value : tensor<?x1x16xbf16> // expected-note {{declared here}}
 func.func @f(%x: tensor<?x16xbf16>) {
-  // expected-error @+1 {{expected @v to be a key state with kv_heads 1 and head_dim 16, got value, 1 and 16}}
+  // expected-error @+1 {{expected @v to be a key state of type 'tensor<?x1x16xbf16>', got value of type 'tensor<?x1x16xbf16>'}}
   llm.append %x, %x, @v, @k kv_heads 1 head_dim 16 : tensor<?x16xbf16>, tensor<?x16xbf16>
   return
 }
@@ -454,8 +502,8 @@ func.func @f(%x: tensor<?x16xbf16>) {
 // -----
 
 // llm.attention R1
-llm.state @k key kv_heads 1 head_dim 16
-llm.state @v value kv_heads 1 head_dim 16
+llm.state @k key : tensor<?x1x16xbf16>
+llm.state @v value : tensor<?x1x16xbf16>
 func.func @f(%x: tensor<?x32xbf16>) {
   // expected-error @+1 {{expected rows of 4 heads of 16 elements, got 'tensor<?x32xbf16>'}}
   %y = llm.attention %x, @k, @v heads 4 kv_heads 1 head_dim 16 scale 1.0 : tensor<?x32xbf16>
@@ -465,8 +513,8 @@ func.func @f(%x: tensor<?x32xbf16>) {
 // -----
 
 // llm.attention R2
-llm.state @k key kv_heads 3 head_dim 16
-llm.state @v value kv_heads 3 head_dim 16
+llm.state @k key : tensor<?x3x16xbf16>
+llm.state @v value : tensor<?x3x16xbf16>
 func.func @f(%x: tensor<?x32xbf16>) {
   // expected-error @+1 {{expected kv_heads to divide heads 2, got 3}}
   %y = llm.attention %x, @k, @v heads 2 kv_heads 3 head_dim 16 scale 1.0 : tensor<?x32xbf16>
@@ -476,7 +524,7 @@ func.func @f(%x: tensor<?x32xbf16>) {
 // -----
 
 // llm.attention R3
-llm.state @k key kv_heads 1 head_dim 16
+llm.state @k key : tensor<?x1x16xbf16>
 llm.weight @v from "v" : tensor<16xf32>
 func.func @f(%x: tensor<?x32xbf16>) {
   // expected-error @+1 {{expected @v to be an llm.state, got llm.weight}}
@@ -487,8 +535,8 @@ func.func @f(%x: tensor<?x32xbf16>) {
 // -----
 
 // llm.attention R4
-llm.state @k key kv_heads 1 head_dim 16
-llm.state @v value kv_heads 1 head_dim 16
+llm.state @k key : tensor<?x1x16xbf16>
+llm.state @v value : tensor<?x1x16xbf16>
 func.func @f(%x: tensor<?x32xbf16>) {
   // expected-error @+1 {{expected a window of at least 1, got 0}}
   %y = llm.attention %x, @k, @v heads 2 kv_heads 1 head_dim 16 scale 1.0 window 0 : tensor<?x32xbf16>
@@ -697,3 +745,190 @@ llm.weight @w from "w" plus 1.0 : tensor<4x4xf32>
 // llm.weight R7, a value
 // expected-error @+1 {{expected a finite 'plus' of a weight of rank 1 that has a 'from'}}
 llm.weight @w plus 1.0 : tensor<1xf32> value dense<1.0> : tensor<1xf32>
+
+// -----
+
+// llm.short_conv R1
+llm.weight @w from "w" : tensor<48x4xf32> // expected-note {{declared here}}
+llm.state @c conv : tensor<3x32xf32>
+func.func @f(%x: tensor<?x32xf32>) {
+  // expected-error @+1 {{expected @w to have type 'tensor<32x4xf32>', got 'tensor<48x4xf32>'}}
+  %o = llm.short_conv %x, @w, @c : tensor<?x32xf32>
+  return
+}
+
+// -----
+
+// llm.short_conv R1
+llm.weight @w from "w" : tensor<32xf32> // expected-note {{declared here}}
+llm.state @c conv : tensor<3x32xf32>
+func.func @f(%x: tensor<?x32xf32>) {
+  // expected-error @+1 {{expected @w to have type 'tensor<32x2xf32>', got 'tensor<32xf32>'}}
+  %o = llm.short_conv %x, @w, @c : tensor<?x32xf32>
+  return
+}
+
+// -----
+
+// llm.short_conv R1
+llm.weight @w from "w" : tensor<32x9xf32>
+llm.state @c conv : tensor<3x32xf32>
+func.func @f(%x: tensor<?x32xf32>) {
+  // expected-error @+1 {{expected a weight of 2 to 8 taps, got 'tensor<32x9xf32>'}}
+  %o = llm.short_conv %x, @w, @c : tensor<?x32xf32>
+  return
+}
+
+// -----
+
+// llm.short_conv R1
+llm.state @w conv : tensor<3x32xf32>
+llm.state @c conv : tensor<3x32xf32>
+func.func @f(%x: tensor<?x32xf32>) {
+  // expected-error @+1 {{expected @w to be an llm.weight, got llm.state}}
+  %o = llm.short_conv %x, @w, @c : tensor<?x32xf32>
+  return
+}
+
+// -----
+
+// llm.short_conv R2
+llm.weight @w from "w" : tensor<32x4xf32>
+llm.state @c conv : tensor<2x32xf32> // expected-note {{declared here}}
+func.func @f(%x: tensor<?x32xf32>) {
+  // expected-error @+1 {{expected @c to be a conv state of type 'tensor<3x32xf32>', got conv of type 'tensor<2x32xf32>'}}
+  %o = llm.short_conv %x, @w, @c : tensor<?x32xf32>
+  return
+}
+
+// -----
+
+// llm.delta_rule R1
+llm.weight @decay from "decay" : tensor<2xf32>
+llm.weight @dt from "dt" : tensor<2xf32>
+llm.state @s recurrent : tensor<2x16x16xf32>
+func.func @f(%x: tensor<?x64xf32>, %b: tensor<?x2xf32>, %a: tensor<?x2xf32>) {
+  // expected-error @+1 {{expected key_heads of at least 1 that divide value_heads of at most 65536, got 0 and 2}}
+  %o = llm.delta_rule %x, %b, %a, @decay, @dt, @s key_heads 0 value_heads 2 key_dim 16 value_dim 16 : tensor<?x64xf32>, tensor<?x2xf32>, tensor<?x2xf32> -> tensor<?x32xf32>
+  return
+}
+
+// -----
+
+// llm.delta_rule R1
+llm.weight @decay from "decay" : tensor<2xf32>
+llm.weight @dt from "dt" : tensor<2xf32>
+llm.state @s recurrent : tensor<2x16x16xf32>
+func.func @f(%x: tensor<?x64xf32>, %b: tensor<?x2xf32>, %a: tensor<?x2xf32>) {
+  // expected-error @+1 {{expected key_heads of at least 1 that divide value_heads of at most 65536, got 2 and 3}}
+  %o = llm.delta_rule %x, %b, %a, @decay, @dt, @s key_heads 2 value_heads 3 key_dim 16 value_dim 16 : tensor<?x64xf32>, tensor<?x2xf32>, tensor<?x2xf32> -> tensor<?x32xf32>
+  return
+}
+
+// -----
+
+// llm.delta_rule R1
+llm.weight @decay from "decay" : tensor<2xf32>
+llm.weight @dt from "dt" : tensor<2xf32>
+llm.state @s recurrent : tensor<2x16x16xf32>
+func.func @f(%x: tensor<?x64xf32>, %b: tensor<?x2xf32>, %a: tensor<?x2xf32>) {
+  // expected-error @+1 {{expected key_heads of at least 1 that divide value_heads of at most 65536, got 1 and 1152921504606846976}}
+  %o = llm.delta_rule %x, %b, %a, @decay, @dt, @s key_heads 1 value_heads 1152921504606846976 key_dim 16 value_dim 16 : tensor<?x64xf32>, tensor<?x2xf32>, tensor<?x2xf32> -> tensor<?x32xf32>
+  return
+}
+
+// -----
+
+// llm.delta_rule R2
+llm.weight @decay from "decay" : tensor<2xf32>
+llm.weight @dt from "dt" : tensor<2xf32>
+llm.state @s recurrent : tensor<2x16x16xf32>
+func.func @f(%x: tensor<?x64xf32>, %b: tensor<?x2xf32>, %a: tensor<?x2xf32>) {
+  // expected-error @+1 {{expected key_dim and value_dim to be multiples of 16 from 16 to 256, got 24 and 16}}
+  %o = llm.delta_rule %x, %b, %a, @decay, @dt, @s key_heads 1 value_heads 2 key_dim 24 value_dim 16 : tensor<?x64xf32>, tensor<?x2xf32>, tensor<?x2xf32> -> tensor<?x32xf32>
+  return
+}
+
+// -----
+
+// llm.delta_rule R2
+llm.weight @decay from "decay" : tensor<2xf32>
+llm.weight @dt from "dt" : tensor<2xf32>
+llm.state @s recurrent : tensor<2x16x16xf32>
+func.func @f(%x: tensor<?x64xf32>, %b: tensor<?x2xf32>, %a: tensor<?x2xf32>) {
+  // expected-error @+1 {{expected key_dim and value_dim to be multiples of 16 from 16 to 256, got 16 and 272}}
+  %o = llm.delta_rule %x, %b, %a, @decay, @dt, @s key_heads 1 value_heads 2 key_dim 16 value_dim 272 : tensor<?x64xf32>, tensor<?x2xf32>, tensor<?x2xf32> -> tensor<?x32xf32>
+  return
+}
+
+// -----
+
+// llm.delta_rule R3
+llm.weight @decay from "decay" : tensor<2xf32>
+llm.weight @dt from "dt" : tensor<2xf32>
+llm.state @s recurrent : tensor<2x16x16xf32>
+func.func @f(%x: tensor<?x80xf32>, %b: tensor<?x2xf32>, %a: tensor<?x2xf32>) {
+  // expected-error @+1 {{expected qkv of type 'tensor<?x64xf32>', got 'tensor<?x80xf32>'}}
+  %o = llm.delta_rule %x, %b, %a, @decay, @dt, @s key_heads 1 value_heads 2 key_dim 16 value_dim 16 : tensor<?x80xf32>, tensor<?x2xf32>, tensor<?x2xf32> -> tensor<?x32xf32>
+  return
+}
+
+// -----
+
+// llm.delta_rule R3
+llm.weight @decay from "decay" : tensor<2xf32>
+llm.weight @dt from "dt" : tensor<2xf32>
+llm.state @s recurrent : tensor<2x16x16xf32>
+func.func @f(%x: tensor<?x64xf32>, %b: tensor<1x2xf32>, %a: tensor<?x2xf32>) {
+  // expected-error @+1 {{expected b of type 'tensor<?x2xf32>', got 'tensor<1x2xf32>'}}
+  %o = llm.delta_rule %x, %b, %a, @decay, @dt, @s key_heads 1 value_heads 2 key_dim 16 value_dim 16 : tensor<?x64xf32>, tensor<1x2xf32>, tensor<?x2xf32> -> tensor<?x32xf32>
+  return
+}
+
+// -----
+
+// llm.delta_rule R3
+llm.weight @decay from "decay" : tensor<2xf32>
+llm.weight @dt from "dt" : tensor<2xf32>
+llm.state @s recurrent : tensor<2x16x16xf32>
+func.func @f(%x: tensor<?x64xf32>, %b: tensor<?x2xf32>, %a: tensor<?x1xf32>) {
+  // expected-error @+1 {{expected a of type 'tensor<?x2xf32>', got 'tensor<?x1xf32>'}}
+  %o = llm.delta_rule %x, %b, %a, @decay, @dt, @s key_heads 1 value_heads 2 key_dim 16 value_dim 16 : tensor<?x64xf32>, tensor<?x2xf32>, tensor<?x1xf32> -> tensor<?x32xf32>
+  return
+}
+
+// -----
+
+// llm.delta_rule R3
+llm.weight @decay from "decay" : tensor<2xf32>
+llm.weight @dt from "dt" : tensor<2xf32>
+llm.state @s recurrent : tensor<2x16x16xf32>
+func.func @f(%x: tensor<?x64xf32>, %b: tensor<?x2xf32>, %a: tensor<?x2xf32>) {
+  // expected-error @+1 {{expected a result of type 'tensor<?x32xf32>', got 'tensor<?x64xf32>'}}
+  %o = llm.delta_rule %x, %b, %a, @decay, @dt, @s key_heads 1 value_heads 2 key_dim 16 value_dim 16 : tensor<?x64xf32>, tensor<?x2xf32>, tensor<?x2xf32> -> tensor<?x64xf32>
+  return
+}
+
+// -----
+
+// llm.delta_rule R4
+llm.weight @decay from "decay" : tensor<1xf32> // expected-note {{declared here}}
+llm.weight @dt from "dt" : tensor<2xf32>
+llm.state @s recurrent : tensor<2x16x16xf32>
+func.func @f(%x: tensor<?x64xf32>, %b: tensor<?x2xf32>, %a: tensor<?x2xf32>) {
+  // expected-error @+1 {{expected @decay to have type 'tensor<2xf32>', got 'tensor<1xf32>'}}
+  %o = llm.delta_rule %x, %b, %a, @decay, @dt, @s key_heads 1 value_heads 2 key_dim 16 value_dim 16 : tensor<?x64xf32>, tensor<?x2xf32>, tensor<?x2xf32> -> tensor<?x32xf32>
+  return
+}
+
+// -----
+
+// llm.delta_rule R5
+llm.weight @decay from "decay" : tensor<2xf32>
+llm.weight @dt from "dt" : tensor<2xf32>
+llm.state @s recurrent : tensor<2x16x32xf32> // expected-note {{declared here}}
+func.func @f(%x: tensor<?x64xf32>, %b: tensor<?x2xf32>, %a: tensor<?x2xf32>) {
+  // expected-error @+1 {{expected @s to be a recurrent state of type 'tensor<2x16x16xf32>', got recurrent of type 'tensor<2x16x32xf32>'}}
+  %o = llm.delta_rule %x, %b, %a, @decay, @dt, @s key_heads 1 value_heads 2 key_dim 16 value_dim 16 : tensor<?x64xf32>, tensor<?x2xf32>, tensor<?x2xf32> -> tensor<?x32xf32>
+  return
+}

@@ -26,10 +26,29 @@ module attributes {llm.facts = {architecture = "llama", context_length = 2048 : 
   llm.weight @one from "one" : tensor<1x32xf32>
   // CHECK: llm.weight @headnorm from "headnorm" plus 1.000000e+00 : tensor<16xf32>
   llm.weight @headnorm from "headnorm" plus 1.0 : tensor<16xf32>
-  // CHECK: llm.state @k0 key kv_heads 1 head_dim 16
-  llm.state @k0 key kv_heads 1 head_dim 16
-  // CHECK: llm.state @v0 value kv_heads 1 head_dim 16
-  llm.state @v0 value kv_heads 1 head_dim 16
+  // CHECK: llm.state @k0 key : tensor<?x1x16xbf16>
+  llm.state @k0 key : tensor<?x1x16xbf16>
+  // CHECK: llm.state @v0 value : tensor<?x1x16xbf16>
+  llm.state @v0 value : tensor<?x1x16xbf16>
+
+  // CHECK: llm.weight @conv from "conv" : tensor<64x4xf32>
+  llm.weight @conv from "conv" : tensor<64x4xf32>
+  llm.weight @decay from "A_log" : tensor<2xf32>
+  llm.weight @dt from "dt_bias" : tensor<2xf32>
+  // CHECK: llm.state @conv0 conv : tensor<3x64xf32>
+  llm.state @conv0 conv : tensor<3x64xf32>
+  // CHECK: llm.state @s0 recurrent : tensor<2x16x16xf32>
+  llm.state @s0 recurrent : tensor<2x16x16xf32>
+
+  // CHECK-LABEL: func.func @delta
+  func.func @delta(%x: tensor<?x64xf32>, %b: tensor<?x2xf32>, %a: tensor<?x2xf32>) -> tensor<?x32xf32> {
+    // CHECK: llm.short_conv %{{.*}}, @conv, @conv0 : tensor<?x64xf32>
+    %y = llm.short_conv %x, @conv, @conv0 : tensor<?x64xf32>
+    // CHECK: llm.delta_rule %{{.*}}, %{{.*}}, %{{.*}}, @decay, @dt, @s0 key_heads 1 value_heads 2 key_dim 16 value_dim 16 : tensor<?x64xf32>, tensor<?x2xf32>, tensor<?x2xf32> -> tensor<?x32xf32>
+    %o = llm.delta_rule %y, %b, %a, @decay, @dt, @s0 key_heads 1 value_heads 2 key_dim 16 value_dim 16
+        : tensor<?x64xf32>, tensor<?x2xf32>, tensor<?x2xf32> -> tensor<?x32xf32>
+    return %o : tensor<?x32xf32>
+  }
 
   // CHECK-LABEL: func.func @prefill
   func.func @prefill(%tokens: tensor<?xi32>) -> tensor<1x48xf32> {

@@ -21,6 +21,14 @@ llm.weight @model.layers.1.mlp.up_proj.weight from "u" : tensor<64x32xf32> {sche
 llm.weight @model.layers.0.input_layernorm.weight from "model.layers.0.input_layernorm.weight" : tensor<32xf32>
 // CHECK: llm.weight @rope.inv_freq : tensor<2xf32> value {{.*}} {scheme = #llm.scheme<f32>}
 llm.weight @rope.inv_freq : tensor<2xf32> value dense<1.0> : tensor<2xf32>
+// Taps of a short convolution are f32 too.
+// CHECK: llm.weight @conv1d {{.*}} {scheme = #llm.scheme<f32>}
+llm.weight @conv1d from "conv1d.weight" : tensor<32x4xf32>
+llm.state @conv conv : tensor<3x32xf32>
+func.func @convolve(%x: tensor<?x32xf32>) -> tensor<?x32xf32> {
+  %y = llm.short_conv %x, @conv1d, @conv : tensor<?x32xf32>
+  return %y : tensor<?x32xf32>
+}
 // What a checkpoint stores quantised stays as it is, whatever the recipe.
 // CHECK: llm.weight @model.layers.1.mlp.gate_proj.weight {{.*}} {scheme = #llm.scheme<int4, group = 32, zeros>, stored = #llm.scheme<int4, group = 32, zeros>}
 llm.weight @model.layers.1.mlp.gate_proj.weight from "g" : tensor<64x32xf32> {stored = #llm.scheme<int4, group = 32, zeros>}

@@ -5,8 +5,8 @@ llm.weight @f from "f" : tensor<32xf32>
 llm.weight @odd from "odd" : tensor<8xf32>
 llm.weight @qn from "qn" : tensor<64xf32>
 llm.weight @kn from "kn" : tensor<64xf32>
-llm.state @k key kv_heads 1 head_dim 64
-llm.state @v value kv_heads 1 head_dim 64
+llm.state @k key : tensor<?x1x64xbf16>
+llm.state @v value : tensor<?x1x64xbf16>
 
 // CHECK-LABEL: func.func @normalised(
 // CHECK-SAME: %[[Q:.*]]: tensor<?x128xf32>, %[[K:.*]]: tensor<?x64xf32>, %[[V:.*]]: tensor<?x64xbf16>

@@ -6,8 +6,8 @@ llm.weight @k from "k" : tensor<64x64xf32> {scheme = #llm.scheme<bf16>}
 llm.weight @v from "v" : tensor<64x64xf32> {scheme = #llm.scheme<bf16>}
 llm.weight @f : tensor<32xf32> value dense<1.0> : tensor<32xf32>
 llm.weight @f8 : tensor<8xf32> value dense<1.0> : tensor<8xf32>
-llm.state @c.k key kv_heads 1 head_dim 64
-llm.state @c.v value kv_heads 1 head_dim 64
+llm.state @c.k key : tensor<?x1x64xbf16>
+llm.state @c.v value : tensor<?x1x64xbf16>
 
 // Only the rotated queries are stored; keys and values go to the cache.
 // CHECK-LABEL: func.func @attention_inputs(

@@ -21,8 +21,8 @@ module attributes {llm.facts = {architecture = "llama", context_length = 64 : i6
   llm.weight @head from "head" : tensor<97x64xf32> {scheme = #llm.scheme<int8, group = 32>}
   llm.weight @one from "one" : tensor<1x64xf32> {scheme = #llm.scheme<bf16>}
   llm.weight @gain from "gain" plus 1.0 : tensor<32xf32> {scheme = #llm.scheme<f32>}
-  llm.state @k key kv_heads 2 head_dim 32
-  llm.state @v value kv_heads 2 head_dim 32
+  llm.state @k key : tensor<?x2x32xbf16>
+  llm.state @v value : tensor<?x2x32xbf16>
 
   // CHECK: exec.target @gfx1151
   // CHECK: gpu.module @kernels

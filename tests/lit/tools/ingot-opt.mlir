@@ -36,5 +36,5 @@ func.func @effects(%x: tensor<?x32xbf16>) -> tensor<?x32xbf16> {
   %e = llm.gated_mul silu %c, %d : tensor<?x32xbf16>, tensor<?x32xbf16> -> tensor<?x32xbf16>
   return %e : tensor<?x32xbf16>
 }
-llm.state @k key kv_heads 2 head_dim 16
-llm.state @v value kv_heads 2 head_dim 16
+llm.state @k key : tensor<?x2x16xbf16>
+llm.state @v value : tensor<?x2x16xbf16>
