@@ -110,11 +110,16 @@ Decoder::Linear Decoder::linear(const std::string &name, int64_t outputs, int64_
   return result;
 }
 
+mlir::FlatSymbolRefAttr Decoder::state(const std::string &name, llm::StateKind kind, llvm::ArrayRef<int64_t> shape,
+                                       mlir::Type element) {
+  llm::StateOp::create(builder_, at(name), name, kind, mlir::RankedTensorType::get(shape, element), nullptr);
+  return symbol(name);
+}
+
 Decoder::Cache Decoder::cache(const std::string &layer) {
-  auto type = mlir::RankedTensorType::get({mlir::ShapedType::kDynamic, shape_.kvHeads, shape_.headDim}, bf16());
-  llm::StateOp::create(builder_, at(layer + ".k"), layer + ".k", llm::StateKind::Key, type, nullptr);
-  llm::StateOp::create(builder_, at(layer + ".v"), layer + ".v", llm::StateKind::Value, type, nullptr);
-  return {symbol(layer + ".k"), symbol(layer + ".v")};
+  const int64_t shape[] = {mlir::ShapedType::kDynamic, shape_.kvHeads, shape_.headDim};
+  return {state(layer + ".k", llm::StateKind::Key, shape, bf16()),
+          state(layer + ".v", llm::StateKind::Value, shape, bf16())};
 }
 
 mlir::Value Decoder::apply(const Linear &linear, mlir::Value x, const std::string &name, mlir::Type element) {

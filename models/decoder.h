@@ -58,6 +58,8 @@ protected:
 
   /// Weight `name`.weight `[outputs, inputs]`, and `name`.bias where `bias`.
   Linear linear(const std::string &name, int64_t outputs, int64_t inputs, bool bias = false);
+  mlir::FlatSymbolRefAttr state(const std::string &name, llm::StateKind kind, llvm::ArrayRef<int64_t> shape,
+                                mlir::Type element);
   /// The KV cache of `layer`: states `layer`.k and `layer`.v.
   Cache cache(const std::string &layer);
   /// The embedding table, the final norm and the head; called once, before anything else is declared.

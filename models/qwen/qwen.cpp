@@ -18,8 +18,9 @@ public:
     inverseFrequencies_ = weights_.constant("rope.inv_freq", shape.rotary.frequencies);
     for (size_t i = 0; i < shape.layers.size(); ++i)
       layers_.push_back(declareLayer(absl::StrCat("layers.", i), shape.layers[i]));
-    // Text only. What the towers hold is listed in the artifact.
+    // Text only, and without the head that drafts tokens. What is left out is listed in the artifact.
     weights_.skipAll("model.visual.");
+    weights_.skipAll("mtp.");
   }
 
 private:
@@ -27,6 +28,10 @@ private:
     Linear q, gate, k, v, o;
     mlir::FlatSymbolRefAttr qNorm, kNorm;
     Cache cache;
+  };
+  struct Delta {
+    Linear qkv, z, b, a, out;
+    mlir::FlatSymbolRefAttr conv, decay, dtBias, norm, convState, state;
   };
   struct Mlp {
     Linear gate, up, down;
@@ -42,6 +47,7 @@ private:
     QwenLayer kind;
     mlir::FlatSymbolRefAttr inputNorm, postNorm;
     Attention attention;
+    Delta delta;
     Mlp mlp;
     Experts experts;
   };
@@ -52,7 +58,10 @@ private:
     layer.name = name;
     layer.kind = kind;
     layer.inputNorm = weights_.declare(prefix + "input_layernorm.weight", {shape_.hidden});
-    layer.attention = declareAttention(name, prefix + "self_attn.");
+    if (kind.delta)
+      layer.delta = declareDelta(name, prefix + "linear_attn.");
+    else
+      layer.attention = declareAttention(name, prefix + "self_attn.");
     layer.postNorm = weights_.declare(prefix + "post_attention_layernorm.weight", {shape_.hidden});
     if (kind.sparse)
       layer.experts = declareExperts(prefix + "mlp.");
@@ -75,6 +84,24 @@ private:
     attention.o = linear(prefix + "o_proj", hidden, queries, bias);
     attention.cache = cache(layer);
     return attention;
+  }
+
+  Delta declareDelta(const std::string &layer, const std::string &prefix) {
+    const int64_t hidden = shape_.hidden, values = qwen_.valueHeads * qwen_.valueDim, channels = qwen_.deltaWidth();
+    Delta delta;
+    delta.qkv = linear(prefix + "in_proj_qkv", channels, hidden);
+    delta.z = linear(prefix + "in_proj_z", values, hidden);
+    delta.b = linear(prefix + "in_proj_b", qwen_.valueHeads, hidden);
+    delta.a = linear(prefix + "in_proj_a", qwen_.valueHeads, hidden);
+    delta.conv = weights_.declare(prefix + "conv1d.weight", {channels, qwen_.taps});
+    delta.decay = weights_.declare(prefix + "decay", {qwen_.valueHeads});
+    delta.dtBias = weights_.declare(prefix + "dt_bias", {qwen_.valueHeads});
+    delta.norm = weights_.declare(prefix + "norm.weight", {qwen_.valueDim});
+    delta.out = linear(prefix + "out_proj", hidden, values);
+    delta.convState = state(layer + ".conv", llm::StateKind::Conv, {qwen_.taps - 1, channels}, f32());
+    delta.state =
+        state(layer + ".s", llm::StateKind::Recurrent, {qwen_.valueHeads, qwen_.keyDim, qwen_.valueDim}, f32());
+    return delta;
   }
 
   Mlp declareMlp(const std::string &prefix, int64_t width) {
@@ -100,7 +127,9 @@ private:
   mlir::Value layers(mlir::Value x) override {
     for (const Layer &layer : layers_) {
       mlir::Value a = norm(x, layer.inputNorm, layer.name + ".input_layernorm");
-      x = add(x, attention(layer.attention, layer.kind, a, layer.name + ".self_attn"), layer.name + ".self_attn.add");
+      x = layer.kind.delta ? add(x, delta(layer.delta, a, layer.name + ".linear_attn"), layer.name + ".linear_attn.add")
+                           : add(x, attention(layer.attention, layer.kind, a, layer.name + ".self_attn"),
+                                 layer.name + ".self_attn.add");
       mlir::Value m = norm(x, layer.postNorm, layer.name + ".post_attention_layernorm");
       x = add(x,
               layer.kind.sparse ? mixture(layer.experts, m, layer.name + ".mlp")
@@ -124,6 +153,21 @@ private:
       attended = gatedMul(llm::Gate::Sigmoid, gate, attended, bf16(), name + ".gated_mul");
     }
     return apply(attention.o, attended, name + ".o_proj", f32());
+  }
+
+  mlir::Value delta(const Delta &delta, mlir::Value a, const std::string &name) {
+    mlir::Value qkv = apply(delta.qkv, a, name + ".in_proj_qkv", f32());
+    mlir::Value z = apply(delta.z, a, name + ".in_proj_z", f32());
+    mlir::Value beta = apply(delta.b, a, name + ".in_proj_b", f32());
+    mlir::Value decay = apply(delta.a, a, name + ".in_proj_a", f32());
+    qkv = llm::ShortConvOp::create(builder_, at(name + ".conv1d"), qkv, delta.conv, delta.convState);
+    mlir::Value o = llm::DeltaRuleOp::create(builder_, at(name + ".delta_rule"),
+                                             like(qkv, qwen_.valueHeads * qwen_.valueDim, f32()), qkv, beta, decay,
+                                             delta.decay, delta.dtBias, delta.state, integer(qwen_.keyHeads),
+                                             integer(qwen_.valueHeads), integer(qwen_.keyDim), integer(qwen_.valueDim));
+    o = headNorm(o, delta.norm, qwen_.valueHeads, name + ".norm");
+    o = gatedMul(llm::Gate::Silu, z, o, bf16(), name + ".gated_mul");
+    return apply(delta.out, o, name + ".out_proj", f32());
   }
 
   mlir::Value mlp(const Mlp &mlp, mlir::Value m, const std::string &name) {
