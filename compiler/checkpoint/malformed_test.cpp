@@ -91,7 +91,7 @@ TEST_F(MalformedGguf, TensorsThatCannotBe) {
         Case{"x", {16}, 2, 256, "not a multiple of the 32 of a Q4_0 block"},
         Case{"x", {256}, 10, 256, "stored as Q2_K, which is not read"}, Case{"x", {16}, 4096, 256, "storage type 4096"},
         Case{"a\nb", {16}, 4096, 256, "'a\\nb'"}, Case{"output.weight\xff", {16}, 0, 256, "which is not a name"},
-        Case{"blk.0.attn_q.weight", {16, 4}, 0, 256, "has 4 rows, expected 2 heads of 8"}}) {
+        Case{"blk.0.attn_q.weight", {16, 4}, 0, 256, "has 4 rows, expected 16 by the metadata"}}) {
     GgufBuilder builder = GgufBuilder::llama();
     builder.tensor(bad.name, bad.extents, bad.type, bad.offset);
     builder.data.append(2048, '\0');
