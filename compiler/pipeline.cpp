@@ -234,7 +234,8 @@ static absl::StatusOr<std::vector<int32_t>> calibrationTokens(const CompileReque
 }
 
 absl::StatusOr<std::unique_ptr<Checkpoint>> openCheckpoint(const CompileRequest &request, CompileReport &report) {
-  auto checkpoint = openModel(request.model);
+  auto checkpoint =
+      request.syntheticWeights ? openModelShape(request.model, *request.syntheticWeights) : openModel(request.model);
   if (!checkpoint.ok() || request.calibration.empty())
     return checkpoint;
   std::string text;

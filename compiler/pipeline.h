@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -27,8 +28,10 @@
 namespace ingot {
 
 struct CompileRequest {
-  std::string model;  // a GGUF file or a Hugging Face folder
-  std::string output; // the artifact; with stopAfter the IR ("-": standard output)
+  std::string model; // a GGUF file or a Hugging Face folder
+  std::optional<uint64_t>
+      syntheticWeights; // a seed: of `model` only the configuration is read, and weights are made up
+  std::string output;   // the artifact; with stopAfter the IR ("-": standard output)
   std::vector<std::string> targets;
   std::string recipe = "bf16";
   std::string calibration;                 // a text file to choose scales of int4 by; empty: none

@@ -1,8 +1,11 @@
 // The table of families, and what every declaration is checked for.
 #include "models/declaration.h"
 
+#include <filesystem>
+
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "compiler/checkpoint/synthetic.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/IR/Diagnostics.h"
 #include "mlir/IR/Verifier.h"
@@ -61,6 +64,18 @@ absl::StatusOr<std::unique_ptr<Checkpoint>> presented(std::unique_ptr<Checkpoint
 absl::StatusOr<std::unique_ptr<Checkpoint>> openModel(const std::string &path) {
   auto checkpoint = Checkpoint::open(path);
   return checkpoint.ok() ? presented(std::move(*checkpoint)) : std::move(checkpoint);
+}
+
+absl::StatusOr<std::unique_ptr<Checkpoint>> openModelShape(const std::string &path, uint64_t seed) {
+  auto config = readConfiguration(path);
+  if (!config.ok())
+    return absl::Status(config.status().code(),
+                        absl::StrCat(std::string(config.status().message()),
+                                     "; weights are made up for a config.json, or for a folder that has one"));
+  std::filesystem::path named = std::filesystem::path(path).lexically_normal();
+  if (named.filename() == "config.json" || !named.has_filename())
+    named = named.parent_path();
+  return makeUp(textConfiguration(*config), named.filename().string(), seed);
 }
 
 absl::StatusOr<mlir::OwningOpRef<mlir::ModuleOp>> declareModel(mlir::MLIRContext &context, const Checkpoint &checkpoint,

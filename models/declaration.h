@@ -22,7 +22,10 @@ struct DeclareOptions {
 /// tensors under the names that the declaration uses. Errors: as Checkpoint::open and presented.
 absl::StatusOr<std::unique_ptr<Checkpoint>> openModel(const std::string &path);
 
-/// The same of a checkpoint that is open. One of an unknown family stays as it is: declareModel refuses it.
+/// The same with weights that are made up from `seed`: of `path` only the configuration is read.
+absl::StatusOr<std::unique_ptr<Checkpoint>> openModelShape(const std::string &path, uint64_t seed);
+
+/// As openModel, of a checkpoint that is open. One of an unknown family stays as it is: declareModel refuses it.
 absl::StatusOr<std::unique_ptr<Checkpoint>> presented(std::unique_ptr<Checkpoint> checkpoint);
 
 /// The model as an `llm` module: weights, states, facts, and the functions that dialects/Llm.td lists. It reads no

@@ -16,8 +16,8 @@ std::string shown(const std::vector<uint64_t> &shape) { return absl::StrCat("[",
 
 mlir::FlatSymbolRefAttr WeightDeclarer::declare(const std::string &name, const std::vector<int64_t> &shape,
                                                 const std::string &source) {
-  const TensorInfo *tensor = checkpoint_.find(source);
   std::vector<uint64_t> expected(shape.begin(), shape.end());
+  const TensorInfo *tensor = checkpoint_.demand(source, expected);
   if (!tensor && status_.ok())
     status_ = absl::NotFoundError(absl::StrCat(checkpoint_.sourceName(), ": tensor \"", source,
                                                "\" is missing: the configuration asks for one of shape ",

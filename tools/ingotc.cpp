@@ -8,6 +8,7 @@
 #include "absl/strings/str_join.h"
 #include "codegen/target.h"
 #include "compiler/pipeline.h"
+#include "models/builtin_recipes.h"
 
 // Exit codes: 0 the artifact is there; 2 wrong usage; 1 the rest.
 int main(int argc, char **argv) {
@@ -17,6 +18,9 @@ int main(int argc, char **argv) {
   for (const ingot::TargetInfo &target : ingot::allTargets())
     targets += (targets.empty() ? "" : ",") + std::string(target.name);
   const std::string all = targets;
+  std::string recipes;
+  for (const ingot::BuiltinRecipe &recipe : ingot::builtinRecipes())
+    recipes += (recipes.empty() ? "" : ", ") + std::string(recipe.name);
 
   CLI::App app("Compiles a language model into one file that `ingot` runs.\n\n"
                "  ingotc SmolLM2-135M-Instruct.Q4_1.gguf -o smollm2.ingot --recipe=w8a8",
@@ -26,7 +30,7 @@ int main(int argc, char **argv) {
   app.add_option("-o,--output", request.output, "The file to write (with --stop-after: IR, '-' for standard output)")
       ->required();
   app.add_option("--targets", targets, "Chips to make code for, separated by commas: " + all)->capture_default_str();
-  app.add_option("--recipe", request.recipe, "How weights are stored: bf16, w8a8, int4, or a recipe file")
+  app.add_option("--recipe", request.recipe, "How weights are stored: " + recipes + ", or a recipe file")
       ->capture_default_str();
   auto *calibration =
       app.add_option("--calibrate", request.calibration,
@@ -35,6 +39,11 @@ int main(int argc, char **argv) {
       ->check(CLI::Range(16, 65536))
       ->needs(calibration)
       ->capture_default_str();
+  app.add_option(
+         "--synthetic-weights", request.syntheticWeights,
+         "Make up the weights from this seed: MODEL is a config.json, and the artifact has the real one's bytes "
+         "and launches")
+      ->excludes(calibration);
   app.add_option("--context", request.contextLength, "The longest context, in tokens (default: the model's own)")
       ->check(CLI::PositiveNumber);
   app.add_option("--prefill-chunk", request.prefillChunk, "The most prompt tokens of one pass")

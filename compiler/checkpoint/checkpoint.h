@@ -89,6 +89,10 @@ public:
   virtual const std::vector<TensorInfo> &tensors() const = 0;
   const TensorInfo *find(std::string_view name) const;
 
+  // The tensor that a declaration reads as `name`: what find gives. Where weights are made up (synthetic.h) there is one
+  // for every demand, and it has the `shape`.
+  virtual const TensorInfo *demand(std::string_view name, const std::vector<uint64_t> &shape) const;
+
   // Decodes rows [first, first + count) of `tensor`, seen as TensorInfo::rows of TensorInfo::columns, into `out`
   // (count * row length floats). Thread-safe. Values are exact for every storage type.
   virtual absl::Status readRows(const TensorInfo &tensor, uint64_t first, uint64_t count,
