@@ -170,6 +170,8 @@ private:
       llm::WeightOp op = weight(name);
       if (!op.getSource() || sources[op.getSource()->str()] != 1)
         return absl::StrCat("@", name, " shares its tensor with another weight");
+      if (op.getTensorType().getRank() == 3)
+        return absl::StrCat("@", name, " is of experts: too few of a text's rows reach each");
       if (op.getStored() && op.getStored() == op.getScheme())
         return absl::StrCat("@", name, " is stored quantised");
       if (op.getPlus())

@@ -168,8 +168,10 @@ PackedWeight packedWeight(exec::WeightOp op) {
     weight.plus = plus->convertToFloat();
   llvm::ArrayRef<int64_t> shape = op.getTensorType().getShape();
   const bool flat = shape.size() == 1 || op.getLayout() == exec::Layout::RowF32;
-  weight.rows = flat ? 1 : shape[0];
+  weight.rows = flat ? 1 : shape.end()[-2];
   weight.columns = flat ? op.getTensorType().getNumElements() : shape.back();
+  if (!flat && shape.size() == 3)
+    weight.experts = shape[0];
   return weight;
 }
 

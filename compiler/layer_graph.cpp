@@ -66,7 +66,9 @@ int64_t widthOf(Value value) { return cast<RankedTensorType>(value.getType()).ge
 // Of one token, as stored.
 uint64_t bytesOf(Value value) {
   auto type = cast<RankedTensorType>(value.getType());
-  uint64_t count = type.getRank() == 1 ? 1 : paddedRow(static_cast<uint64_t>(type.getDimSize(1)));
+  uint64_t count = type.getRank() == 1 ? 1 : paddedRow(static_cast<uint64_t>(type.getShape().back()));
+  if (type.getRank() == 3)
+    count *= static_cast<uint64_t>(type.getDimSize(1));
   return count * type.getElementTypeBitWidth() / 8;
 }
 

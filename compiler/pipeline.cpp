@@ -46,10 +46,11 @@ struct Fusion {
 
 // In this order: what merges first makes room for what moves into an epilogue.
 constexpr Fusion fusions[] = {
-    {"merge-linears", createMergeLinears},          {"fuse-gated-mul", createFuseGatedMul},
-    {"fuse-rope-append", createFuseRopeAppend},     {"fuse-heads", createFuseHeads}, // what no projection could take
-    {"fuse-residual-add", createFuseResidualAdd},   {"fuse-softcap", createFuseSoftcap},
-    {"fuse-norm-quantize", createFuseNormQuantize}, {"fuse-quantize", createFuseQuantize}, // what no norm could take
+    {"merge-linears", createMergeLinears},      {"fuse-gated-mul", createFuseGatedMul},
+    {"fuse-rope-append", createFuseRopeAppend}, {"fuse-heads", createFuseHeads}, // what no projection could take
+    {"fuse-combine", createFuseCombine},        {"fuse-residual-add", createFuseResidualAdd},
+    {"fuse-softcap", createFuseSoftcap},        {"fuse-norm-quantize", createFuseNormQuantize},
+    {"fuse-quantize", createFuseQuantize}, // what no norm could take
 };
 
 } // namespace

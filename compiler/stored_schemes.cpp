@@ -49,9 +49,11 @@ bool keepsCodes(const PackedWeight &weight, const TensorInfo &source) {
 void noteStoredSchemes(ModuleOp module, const Checkpoint &checkpoint) {
   for (auto op : module.getOps<llm::WeightOp>()) {
     const TensorInfo *tensor = op.getSource() ? checkpoint.find(op.getSource()->str()) : nullptr;
-    if (!tensor || !tensor->quantization || op.getTensorType().getRank() != 2)
+    if (!tensor || !tensor->quantization || op.getTensorType().getRank() < 2)
       continue;
     const StoredQuantization &stored = *tensor->quantization;
+    if (stored.permutedColumns && op.getTensorType().getRank() == 3)
+      continue; // each expert would have an order of its own: the values are quantised again
     WeightScheme scheme;
     if (!storedScheme(stored, tensor->columns(), scheme).ok() || !copiesCodes(scheme, stored, tensor->columns()))
       continue;

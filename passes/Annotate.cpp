@@ -31,7 +31,7 @@ struct AnnotatePass : impl::AnnotateBase<AnnotatePass> {
     bool failed = false;
     const llvm::StringSet<> taps = weightsOfConvolutions(module);
     for (auto weight : module.getOps<llm::WeightOp>()) {
-      bool matrix = weight.getTensorType().getRank() == 2 && !taps.contains(weight.getSymName());
+      bool matrix = weight.getTensorType().getRank() >= 2 && !taps.contains(weight.getSymName());
       int index = matrix ? loaded->ruleFor(weight.getSymName().str()) : -1;
       if (index >= 0)
         decided[index] = true;

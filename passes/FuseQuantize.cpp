@@ -29,7 +29,9 @@ std::string whyNot(llm::QuantizeOp quantize) {
   auto linear = dyn_cast<llm::LinearOp>(*quantize.getValues().user_begin());
   if (!linear || linear.getX() != quantize.getValues() || linear.getScales() != quantize.getScales())
     return "what reads the quantised row is not one linear";
-  if (paddedRow(static_cast<uint64_t>(type.getDimSize(1))) > kWidestQuantizedRow)
+  if (linear.hasEpilogue() && llvm::any_of(linear.getEpilogue().front(), llvm::IsaPred<llm::CombineOp>))
+    return "every workgroup would quantise a row for each expert";
+  if (paddedRow(static_cast<uint64_t>(type.getShape().back())) > kWidestQuantizedRow)
     return "the row is wider than a workgroup has room for";
   return "";
 }

@@ -42,17 +42,28 @@ bool gatesSomethingElse(llm::LinearOp linear) {
   if (!product.hasOneUse())
     return false;
   auto gated = dyn_cast<llm::GatedMulOp>(*product.user_begin());
-  if (!gated)
+  if (!gated || (gated.isBroadcast() && gated.getGate() == product)) // which no epilogue can take
     return false;
   auto other = (gated.getGate() == product ? gated.getUp() : gated.getGate()).getDefiningOp<llm::LinearOp>();
   return !other || other.getX() != linear.getX();
+}
+
+// The product that both operands of a gated product need to be one linear for: gate and up are merged with each other
+// and with nothing else, so that `fuse-gated-mul` finds them alone. Null where there is none.
+llm::GatedMulOp gatedProductOf(llm::LinearOp linear) {
+  Value product = linear.getResult(0);
+  auto gated = product.hasOneUse() ? dyn_cast<llm::GatedMulOp>(*product.user_begin()) : llm::GatedMulOp();
+  if (!gated || gated.isBroadcast() || gated.getGate() == gated.getUp())
+    return nullptr;
+  auto gate = gated.getGate().getDefiningOp<llm::LinearOp>(), up = gated.getUp().getDefiningOp<llm::LinearOp>();
+  return gate && up && gate.getX() == up.getX() && gate.getExperts() == up.getExperts() ? gated : nullptr;
 }
 
 struct MergeLinearsPass : impl::MergeLinearsBase<MergeLinearsPass> {
   void runOnOperation() override {
     SymbolTable symbols(getOperation());
     // In program order: the output must not depend on where values lie in memory.
-    llvm::MapVector<std::tuple<Value, Value, Attribute>, SmallVector<llm::LinearOp>> groups;
+    llvm::MapVector<std::tuple<Value, Value, Operation *, Attribute>, SmallVector<llm::LinearOp>> groups;
     llvm::DenseMap<Value, unsigned> readers;
     getOperation().walk([&](llm::LinearOp linear) {
       ++readers[linear.getX()];
@@ -63,7 +74,8 @@ struct MergeLinearsPass : impl::MergeLinearsBase<MergeLinearsPass> {
       if (gatesSomethingElse(linear))
         remarkDeclined(kName, linear, "its product gates what is computed later");
       else
-        groups[{linear.getX(), linear.getExperts(), scheme ? Attribute(*scheme) : Attribute()}].push_back(linear);
+        groups[{linear.getX(), linear.getExperts(), gatedProductOf(linear), scheme ? Attribute(*scheme) : Attribute()}]
+            .push_back(linear);
     });
     for (auto &[key, linears] : groups) {
       if (linears.size() < 2) {

@@ -197,6 +197,30 @@ def FuseSoftcap : Pass<"fuse-softcap", "::mlir::ModuleOp"> {
   let dependentDialects = ["::ingot::llm::LlmDialect"];
 }
 
+def FuseCombine : Pass<"fuse-combine", "::mlir::ModuleOp"> {
+  let summary = "Add up a token's experts where they are multiplied";
+  let description = [{
+    Before:
+    ```mlir
+    %d = llm.linear %h experts %i, @down : (tensor<1x8x96xbf16>, tensor<1x8xi32>) -> tensor<1x8x64xf32>
+    %y = llm.combine %d, %w : tensor<1x8x64xf32>, tensor<1x8xf32> -> tensor<1x64xf32>
+    ```
+    After:
+    ```mlir
+    %y = llm.linear %h experts %i, @down : (tensor<1x8x96xbf16>, tensor<1x8xi32>) -> tensor<1x64xf32>
+        epilogue(%p: tensor<1x8x64xf32>) {
+      %c = llm.combine %p, %w : tensor<1x8x64xf32>, tensor<1x8xf32> -> tensor<1x64xf32>
+      llm.yield %c : tensor<1x64xf32>
+    }
+    ```
+
+    The result is the same bit for bit: a workgroup computes its rows for all experts of the token, and adds in their
+    order. It declines, with a remark: many tokens, whose rows workgroups take expert by expert; what is no product; a
+    product that something else reads or that is one of several.
+  }];
+  let dependentDialects = ["::ingot::llm::LlmDialect"];
+}
+
 def FuseResidualAdd : Pass<"fuse-residual-add", "::mlir::ModuleOp"> {
   let summary = "Move the residual's sum into the epilogue of the projection it adds";
   let description = [{

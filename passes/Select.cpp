@@ -39,8 +39,9 @@ struct WeightPlace {
   exec::Layout layout;
   llm::SchemeAttr scheme;
   int64_t bytes = 0, offset = 0;
-  int64_t rowBytes = 0; // of one row, for a table
-  int64_t order = 0;    // of its columns, from `offset` on; 0: the model's
+  int64_t rowBytes = 0;    // of one row, for a table
+  int64_t expertBytes = 0; // of one expert
+  int64_t order = 0;       // of its columns, from `offset` on; 0: the model's
 };
 
 // Whether its columns are stored in an order of their own.
@@ -62,6 +63,17 @@ std::string shortName(Operation *op) {
 bool returned(Value value) { return llvm::any_of(value.getUsers(), llvm::IsaPred<func::ReturnOp>); }
 
 int64_t dim(Value tensor, unsigned i) { return cast<RankedTensorType>(tensor.getType()).getDimSize(i); }
+int64_t widthOf(Value tensor) { return cast<RankedTensorType>(tensor.getType()).getShape().back(); }
+// Rows of a token where it has one for each of its experts; else 0.
+uint64_t slotsOf(Value tensor) {
+  return cast<RankedTensorType>(tensor.getType()).getRank() == 3 ? static_cast<uint64_t>(dim(tensor, 1)) : 0;
+}
+std::string slotsSuffix(uint64_t slots) { return slots ? "_slots" + std::to_string(slots) : ""; }
+
+// Whether a route also leaves the order of rows by experts (`emitGroup`): linears of many tokens read it.
+bool groupsRows(llm::RouteOp op) {
+  return dim(op.getLogits(), 0) != 1 && llvm::any_of(op.getIndices().getUsers(), llvm::IsaPred<llm::LinearOp>);
+}
 
 class Selection {
 public:
@@ -94,18 +106,28 @@ public:
 private:
   // Weights.
 
+  // How many experts a linear has.
+  static uint64_t expertsOf(llm::LinearOp op) {
+    return static_cast<uint64_t>(llm::lookupWeight(op, op.getPartWeight(0)).getTensorType().getDimSize(0));
+  }
+
   LinearConfig linearConfig(llm::LinearOp op) {
-    LinearConfig config{.columns = static_cast<uint64_t>(dim(op.getX(), 1)),
+    LinearConfig config{.columns = static_cast<uint64_t>(widthOf(op.getX())),
                         .scheme = *llm::lookupWeight(op, op.getPartWeight(0)).getScheme(),
                         .parts = {},
                         .results = {},
                         .epilogue = op.hasEpilogue() ? &op.getEpilogue() : nullptr,
                         .quantize = op.getQuantized()};
+    if (op.getExperts())
+      config.experts = {.count = expertsOf(op),
+                        .slots = static_cast<uint64_t>(widthOf(op.getExperts())),
+                        .ownRows = slotsOf(op.getX()) != 0,
+                        .chunkRows = static_cast<uint64_t>(rows)};
     for (auto [part, product] : llvm::enumerate(op.getProducts()))
       config.parts.push_back(
-          {.rows = static_cast<uint64_t>(dim(product, 1)), .bias = static_cast<bool>(op.getPartBias(part))});
+          {.rows = static_cast<uint64_t>(widthOf(product)), .bias = static_cast<bool>(op.getPartBias(part))});
     for (Value result : op.getResults())
-      config.results.push_back({.columns = static_cast<uint64_t>(dim(result, 1)),
+      config.results.push_back({.columns = static_cast<uint64_t>(widthOf(result)),
                                 .output = elementOf(result) == Element::Bf16 ? LinearOutput::Bf16
                                           : returned(result)                 ? LinearOutput::Logits
                                                                              : LinearOutput::F32});
@@ -121,6 +143,9 @@ private:
     for (auto [i, part] : llvm::enumerate(c.parts))
       name += (i ? "_" : "") + std::to_string(part.rows) + (part.bias ? "b" : "");
     name += "x" + std::to_string(c.columns);
+    if (c.experts)
+      name +=
+          llvm::formatv("_{0}of{1}experts{2}", c.experts.slots, c.experts.count, c.experts.ownRows ? "_own" : "").str();
     if (c.epilogue)
       for (Operation &op : c.epilogue->front().without_terminator())
         name += "_" + shortName(&op);
@@ -197,8 +222,12 @@ private:
       case exec::Layout::Tile16:
         if (scheme.getStorage() == llm::Storage::F32)
           return weight.emitOpError() << "has scheme f32, which no kernel multiplies by: expected bf16 or codes";
-        place.bytes =
-            linearBytes(scheme, static_cast<uint64_t>(type.getDimSize(0)), static_cast<uint64_t>(type.getDimSize(1)));
+        place.bytes = static_cast<int64_t>(linearBytes(scheme, static_cast<uint64_t>(type.getShape().end()[-2]),
+                                                       static_cast<uint64_t>(type.getShape().back())));
+        if (type.getRank() == 3) {
+          place.expertBytes = alignTo(place.bytes, kWeightAlignment); // expertStride
+          place.bytes = place.expertBytes * type.getDimSize(0);
+        }
         if (permuted(weight)) {
           place.order = alignTo(place.bytes, 256);
           place.bytes = place.order + columns * 4;
@@ -271,7 +300,9 @@ private:
       return known->second;
     auto type = cast<RankedTensorType>(value.getType());
     int64_t count = type.isDynamicDim(0) ? rows : type.getDimSize(0);
-    int64_t row = type.getRank() == 1 ? 1 : paddedRow(type.getDimSize(1));
+    int64_t row = type.getRank() == 1 ? 1 : paddedRow(type.getShape().back());
+    if (type.getRank() == 3)
+      count *= type.getDimSize(1);
     return places[value] = newScratch(count * row * type.getElementTypeBitWidth() / 8);
   }
   Place weight(FlatSymbolRefAttr name) { return {"weights", weights.at(name.getValue().str()).offset}; }
@@ -332,6 +363,7 @@ private:
     function = f;
     scratchCount = 0;
     places.clear();
+    groups.clear();
     OpBuilder b = OpBuilder::atBlockEnd(&targetOp.getBody().front());
     program = exec::ProgramOp::create(b, f.getLoc(), f.getSymName(), 0);
     for (BlockArgument argument : f.getArguments()) {
@@ -347,11 +379,15 @@ private:
       if (failed(selectOp(&op)))
         return failure();
       op.walk([&](Operation *inner) {
+        auto linear = dyn_cast<llm::LinearOp>(inner);
+        int64_t chosen = linear && linear.getExperts() ? widthOf(linear.getExperts()) : 0;
         for (NamedAttribute attribute : inner->getAttrs())
           attribute.getValue().walk([&](FlatSymbolRefAttr symbol) {
-            if (auto place = weights.find(symbol.getValue().str());
-                place != weights.end() && read.insert(place->first).second)
-              bytes += place->second.rowBytes ? place->second.rowBytes : place->second.bytes;
+            auto place = weights.find(symbol.getValue().str());
+            if (place == weights.end() || !read.insert(place->first).second)
+              return;
+            const WeightPlace &of = place->second;
+            bytes += of.rowBytes ? of.rowBytes : of.expertBytes ? of.expertBytes * chosen : of.bytes;
           });
       });
     }
@@ -363,13 +399,13 @@ private:
     return llvm::TypeSwitch<Operation *, LogicalResult>(op)
         .Case<llm::EmbedOp, llm::RmsNormOp, llm::RmsNormQuantizeOp, llm::QuantizeOp, llm::LinearOp, llm::RopeOp,
               llm::AppendOp, llm::HeadsOp, llm::AttentionOp, llm::GatedMulOp, llm::AddOp, llm::SoftcapOp,
-              llm::LastTokenOp, llm::ArgmaxOp, llm::SampleOp, llm::AdvanceOp, llm::GatherColumnsOp>(
-            [&](auto typed) { return select(typed); })
+              llm::LastTokenOp, llm::ArgmaxOp, llm::SampleOp, llm::AdvanceOp, llm::GatherColumnsOp, llm::RouteOp,
+              llm::CombineOp>([&](auto typed) { return select(typed); })
         .Default([](Operation *other) { return other->emitOpError("has no kernel"); });
   }
 
   LogicalResult select(llm::EmbedOp op) {
-    int64_t hidden = dim(op.getResult(), 1),
+    int64_t hidden = widthOf(op.getResult()),
             vocabulary = llm::lookupWeight(op, op.getTableAttr()).getTensorType().getDimSize(0);
     double scale = op.getScale().convertToFloat();
     Element out = elementOf(op.getResult());
@@ -395,6 +431,7 @@ private:
     name += "_" + std::to_string(config.columns) + suffix(config.x);
     if (!config.quantize && config.out == Element::F32)
       name += "_to_f32";
+    name += slotsSuffix(config.slots);
     if (config.norm) // eps is baked in, so it is part of the name: by its bits
       name += "_" + llvm::utohexstr(llvm::bit_cast<uint32_t>(static_cast<float>(config.epsilon)));
     launch(op, name, dim(op->getOperand(0), 0) == 1, arguments,
@@ -405,7 +442,7 @@ private:
     if (op.getHeads())
       return selectHeadNorm(op);
     selectNorm(op,
-               {.columns = static_cast<uint64_t>(dim(op.getX(), 1)),
+               {.columns = static_cast<uint64_t>(widthOf(op.getX())),
                 .x = elementOf(op.getX()),
                 .norm = true,
                 .quantize = false,
@@ -434,7 +471,7 @@ private:
 
   LogicalResult select(llm::RmsNormQuantizeOp op) {
     selectNorm(op,
-               {.columns = static_cast<uint64_t>(dim(op.getX(), 1)),
+               {.columns = static_cast<uint64_t>(widthOf(op.getX())),
                 .x = elementOf(op.getX()),
                 .norm = true,
                 .quantize = true,
@@ -444,10 +481,11 @@ private:
   }
   LogicalResult select(llm::QuantizeOp op) {
     selectNorm(op,
-               {.columns = static_cast<uint64_t>(dim(op.getX(), 1)),
+               {.columns = static_cast<uint64_t>(widthOf(op.getX())),
                 .x = elementOf(op.getX()),
                 .norm = false,
-                .quantize = true},
+                .quantize = true,
+                .slots = slotsOf(op.getX())},
                {define(op.getX()), define(op.getValues()), define(op.getScales())});
     return success();
   }
@@ -462,6 +500,9 @@ private:
     if ((weights.at(op.getPartWeight(0).getValue().str()).order != 0) != op.getGathered())
       return op.emitOpError("has columns in another order than its weight: run insert-gather first");
     bool decode = dim(op.getX(), 0) == 1;
+    if (!decode && combinesExperts(config))
+      return op.emitOpError(
+          "combines the experts of many tokens, which no kernel does: an llm.combine of its own does");
     if (op.getQuantized() && (!decode || paddedRow(config.columns) > kWidestQuantizedRow))
       return op.emitOpError() << "quantises " << op.getX().getType()
                               << ", and kernels do that only to one row of at most " << kWidestQuantizedRow
@@ -475,6 +516,16 @@ private:
       case Kind::XScales:
         arguments.push_back(define(op.getScales()));
         break;
+      case Kind::Experts:
+        arguments.push_back(define(op.getExperts()));
+        break;
+      case Kind::Groups: {
+        auto group = groups.find(op.getExperts());
+        if (group == groups.end())
+          return op.emitOpError("has no kernel for many tokens: expected the experts to be chosen by an llm.route");
+        arguments.push_back(group->second);
+        break;
+      }
       case Kind::Weight:
         arguments.push_back(weight(op.getPartWeight(argument.index)));
         break;
@@ -495,8 +546,44 @@ private:
     return success();
   }
 
+  // Of many tokens, also their rows in the order of experts: whoever multiplies them needs it.
+  LogicalResult select(llm::RouteOp op) {
+    RouteConfig config{.experts = static_cast<uint64_t>(widthOf(op.getLogits())),
+                       .top = static_cast<uint64_t>(op.getTop()),
+                       .normalize = op.getNormalize()};
+    bool decode = dim(op.getLogits(), 0) == 1;
+    launch(op,
+           llvm::formatv("route_{0}of{1}{2}", config.top, config.experts, config.normalize ? "_normalize" : "").str(),
+           decode, {define(op.getLogits()), define(op.getWeights()), define(op.getIndices())},
+           [&](llvm::StringRef n) { return emitRoute(kernels, *target, n, config); });
+    if (!groupsRows(op))
+      return success();
+    LinearExperts experts{
+        .count = config.experts, .slots = config.top, .ownRows = false, .chunkRows = static_cast<uint64_t>(rows)};
+    Place place = newScratch(static_cast<int64_t>(groupBytes(experts.count, experts.slots, experts.chunkRows)));
+    groups[op.getIndices()] = place;
+    launch(op, llvm::formatv("group_{0}of{1}", experts.slots, experts.count).str(), decode,
+           {fixed("step"), define(op.getIndices()), place},
+           [&](llvm::StringRef n) { return emitGroup(kernels, *target, n, experts); });
+    return success();
+  }
+
+  LogicalResult select(llm::CombineOp op) {
+    CombineConfig config{.slots = slotsOf(op.getX()),
+                         .columns = static_cast<uint64_t>(widthOf(op.getX())),
+                         .x = elementOf(op.getX()),
+                         .out = elementOf(op.getResult())};
+    launch(op,
+           llvm::formatv("combine_{0}x{1}{2}_to{3}", config.slots, config.columns, suffix(config.x),
+                         config.out == Element::F32 ? "_f32" : "_bf16")
+               .str(),
+           dim(op.getX(), 0) == 1, {define(op.getX()), define(op.getWeights()), define(op.getResult())},
+           [&](llvm::StringRef n) { return emitCombine(kernels, *target, n, config); });
+    return success();
+  }
+
   LogicalResult select(llm::GatherColumnsOp op) {
-    auto columns = static_cast<uint64_t>(dim(op.getX(), 1));
+    auto columns = static_cast<uint64_t>(widthOf(op.getX()));
     Place order = weight(op.getWeightAttr());
     order.offset += weights.at(op.getWeight().str()).order;
     launch(op, "gather_columns_" + std::to_string(columns), dim(op.getX(), 0) == 1,
@@ -530,7 +617,7 @@ private:
       name += "_" + shortName(&inner);
     }
     for (Value result : op.getResults())
-      config.results.push_back({.columns = static_cast<uint64_t>(dim(result, 1)),
+      config.results.push_back({.columns = static_cast<uint64_t>(widthOf(result)),
                                 .output = elementOf(result) == Element::Bf16 ? LinearOutput::Bf16 : LinearOutput::F32});
     SmallVector<Place> arguments;
     for (const LinearArgument &argument : headsArguments(config)) {
@@ -597,6 +684,8 @@ private:
       name += element == Element::F32 ? "_f32" : "_bf16";
     if (config.broadcast)
       name += "_broadcast";
+    if (config.slots > 1)
+      name += slotsSuffix(config.slots);
     launch(op, name, dim(op->getResult(0), 0) == 1,
            {define(op->getOperand(0)), define(op->getOperand(1)), define(op->getResult(0))},
            [&](llvm::StringRef n) { return emitElementwise(kernels, *target, n, config); });
@@ -604,22 +693,23 @@ private:
   }
   LogicalResult select(llm::GatedMulOp op) {
     return selectElementwise(op, {.op = elementwiseOf(op.getFunction()),
-                                  .columns = static_cast<uint64_t>(dim(op.getResult(), 1)),
+                                  .columns = static_cast<uint64_t>(widthOf(op.getResult())),
                                   .a = elementOf(op.getGate()),
                                   .b = elementOf(op.getUp()),
                                   .out = elementOf(op.getResult()),
-                                  .broadcast = op.isBroadcast()});
+                                  .broadcast = op.isBroadcast(),
+                                  .slots = std::max<uint64_t>(slotsOf(op.getResult()), 1)});
   }
   LogicalResult select(llm::AddOp op) {
     Element element = elementOf(op.getResult());
     return selectElementwise(op, {.op = Elementwise::Add,
-                                  .columns = static_cast<uint64_t>(dim(op.getResult(), 1)),
+                                  .columns = static_cast<uint64_t>(widthOf(op.getResult())),
                                   .a = element,
                                   .b = element,
                                   .out = element});
   }
   LogicalResult select(llm::SoftcapOp op) {
-    SoftcapConfig config{.columns = static_cast<uint64_t>(dim(op.getResult(), 1)),
+    SoftcapConfig config{.columns = static_cast<uint64_t>(widthOf(op.getResult())),
                          .cap = op.getCap().convertToFloat(),
                          .logits = returned(op.getResult())};
     launch(op,
@@ -633,7 +723,7 @@ private:
   }
 
   LogicalResult select(llm::LastTokenOp op) {
-    int64_t columns = dim(op.getX(), 1);
+    int64_t columns = widthOf(op.getX());
     Element element = elementOf(op.getX());
     launch(op, "last_token_" + std::to_string(columns) + suffix(element), true,
            {fixed("step"), define(op.getX()), define(op.getResult())},
@@ -642,7 +732,7 @@ private:
   }
 
   LogicalResult select(llm::ArgmaxOp op) {
-    int64_t vocabulary = dim(op.getLogits(), 1);
+    int64_t vocabulary = widthOf(op.getLogits());
     Place partials = newScratch(kArgmaxWorkgroups * 8);
     launch(op, "argmax_" + std::to_string(vocabulary), true, {define(op.getLogits()), partials},
            [&](llvm::StringRef n) { return emitArgmaxPartial(kernels, *target, n, vocabulary); });
@@ -651,7 +741,7 @@ private:
     return success();
   }
   LogicalResult select(llm::SampleOp op) {
-    int64_t vocabulary = dim(op.getLogits(), 1);
+    int64_t vocabulary = widthOf(op.getLogits());
     launch(op, "sample_" + std::to_string(vocabulary), true,
            {fixed("step"), define(op.getLogits()), define(op.getToken())},
            [&](llvm::StringRef n) { return emitSample(kernels, *target, n, vocabulary); });
@@ -679,6 +769,7 @@ private:
   unsigned scratchCount = 0;
   std::set<std::string> scratchNames;
   llvm::DenseMap<Value, Place> places;
+  llvm::DenseMap<Value, Place> groups; // by the indices of an llm.route
 };
 
 struct SelectPass : impl::SelectBase<SelectPass> {
@@ -710,6 +801,8 @@ struct SelectPass : impl::SelectBase<SelectPass> {
 unsigned launchesOf(Operation *op) {
   if (auto attention = dyn_cast<llm::AttentionOp>(op))
     return dim(attention.getQ(), 0) == 1 ? 2 : 1; // of one token: partial softmaxes, then their combination
+  if (auto route = dyn_cast<llm::RouteOp>(op))
+    return groupsRows(route) ? 2 : 1;
   return isa<llm::ArgmaxOp>(op) ? 2 : 1;
 }
 

@@ -36,7 +36,7 @@ size_t rowStride(mlir::Value value) {
   bool logits = llvm::any_of(value.getUsers(), llvm::IsaPred<mlir::func::ReturnOp>);
   if (type.getRank() == 1)
     return 1;
-  return logits ? type.getDimSize(1) : (type.getDimSize(1) + 63) / 64 * 64;
+  return logits ? type.getShape().back() : (type.getShape().back() + 63) / 64 * 64;
 }
 
 // Relative L2 distance. NaN, and anything that is not finite on one side only, comes out as NaN.

@@ -100,9 +100,11 @@ Val applySoftcap(KernelBuilder &k, Val x, double cap) {
 LaunchShape emitElementwise(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
                             const ElementwiseConfig &c) {
   KernelBuilder k(module, target, name, {Access::Read, Access::Read, Access::Write}, kThreads);
-  Val token = k.workgroupY();
-  Val first = rowOf(k, c.a, k.argument(0), token, c.broadcast ? 1 : c.columns),
-      second = rowOf(k, c.b, k.argument(1), token, c.columns), out = rowOf(k, c.out, k.argument(2), token, c.columns);
+  Val row = k.workgroupY();
+  if (c.slots > 1)
+    row = row * static_cast<int64_t>(c.slots) + k.workgroupZ();
+  Val first = rowOf(k, c.a, k.argument(0), row, c.broadcast ? 1 : c.columns),
+      second = rowOf(k, c.b, k.argument(1), row, c.columns), out = rowOf(k, c.out, k.argument(2), row, c.columns);
   unsigned x = overPieces(k, c.columns, [&](Val piece) {
     Val a = loadPiece(k, c.a, first, c.broadcast ? k.constant(0) : piece), b = loadPiece(k, c.b, second, piece);
     if (c.broadcast)
@@ -110,7 +112,12 @@ LaunchShape emitElementwise(mlir::gpu::GPUModuleOp module, const TargetInfo &tar
     storePiece(k, c.out, applyElementwise(k, c.op, a, b), out, piece);
   });
   k.finish();
-  return {.kernel = name.str(), .x = x, .tokensPerWorkgroup = 1, .workgroupSize = kThreads, .bound = kBound};
+  return {.kernel = name.str(),
+          .x = x,
+          .tokensPerWorkgroup = 1,
+          .z = static_cast<unsigned>(c.slots),
+          .workgroupSize = kThreads,
+          .bound = kBound};
 }
 
 LaunchShape emitGatherColumns(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,

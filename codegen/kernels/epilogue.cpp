@@ -20,7 +20,7 @@ uint64_t bytesOf(LinearOutput output) { return output == LinearOutput::Bf16 ? 2 
 uint64_t strideOf(const LinearResult &result) {
   return (result.output == LinearOutput::Logits ? result.columns : paddedRow(result.columns)) * bytesOf(result.output);
 }
-uint64_t widthOf(Type type) { return static_cast<uint64_t>(cast<RankedTensorType>(type).getDimSize(1)); }
+uint64_t widthOf(Type type) { return static_cast<uint64_t>(cast<RankedTensorType>(type).getShape().back()); }
 
 // The parts that `value` of the epilogue is made of, as bits. An append keeps keys and values apart.
 uint64_t partsOf(const LinearConfig &c, Value value) {
@@ -65,11 +65,14 @@ std::vector<LinearArgument> linearArguments(const LinearConfig &c, bool decode) 
   if (c.epilogue)
     inner = regionArguments(*c.epilogue);
   // Rotations and appends depend on the position.
-  if (!decode || llvm::any_of(inner, [](const LinearArgument &a) { return static_cast<bool>(a.symbol); }))
+  if ((!decode && !c.experts) ||
+      llvm::any_of(inner, [](const LinearArgument &a) { return static_cast<bool>(a.symbol); }))
     list.push_back({.kind = Kind::Step});
   list.push_back({.kind = Kind::X});
   if (integerDots(c.scheme) && !c.quantize)
     list.push_back({.kind = Kind::XScales});
+  if (c.experts)
+    list.push_back({.kind = decode ? Kind::Experts : Kind::Groups});
   for (unsigned part = 0; part < c.parts.size(); ++part) {
     list.push_back({.kind = Kind::Weight, .index = part});
     if (c.parts[part].bias)
@@ -99,6 +102,10 @@ LinearLayout layoutOf(const LinearConfig &c) {
   return c.parts.size() == 1 ? LinearLayout::Single : LinearLayout::Side;
 }
 
+bool combinesExperts(const LinearConfig &c) {
+  return c.epilogue && llvm::any_of(c.epilogue->front(), llvm::IsaPred<llm::CombineOp>);
+}
+
 std::string whyNotPaired(llm::RopeOp rope) {
   if (rope.getRotated() != static_cast<int64_t>(rope.getHeadDim()))
     return "part of each head is not rotated";
@@ -117,7 +124,14 @@ std::string whyNoLinear(const LinearConfig &c) {
   }
   if (!c.epilogue)
     return "";
+  bool combines = combinesExperts(c);
+  if (combines && (c.parts.size() != 1 || c.quantize))
+    return "it combines the experts of more than one weight, or quantises a row for each";
   for (Operation &op : c.epilogue->front()) {
+    if (auto combine = dyn_cast<llm::CombineOp>(op);
+        combines && (combine ? !isa<BlockArgument>(combine.getX()) || partsOf(c, combine.getWeights()) != 0
+                             : llvm::is_contained(op.getOperands(), Value(c.epilogue->getArgument(0)))))
+      return "it does something with the rows of experts before it combines them";
     if (auto append = dyn_cast<llm::AppendOp>(op))
       for (Value operand : append->getOperands())
         if (llvm::popcount(partsOf(c, operand)) != 1)
@@ -258,6 +272,22 @@ void Epilogue::finishOp(Operation *op, llvm::ArrayRef<Site> sites, Values &value
       })
       .Case([&](llm::SoftcapOp cap) {
         elementwise([&](llvm::ArrayRef<Val> x) { return applySoftcap(k, x[0], cap.getCap().convertToFloat()); });
+      })
+      .Case([&](llm::CombineOp combine) {
+        // Slot by slot, at each of them all sites.
+        const std::vector<Val> &x = *operand(combine.getX(), sites, values);
+        unsigned index =
+            llvm::find_if(arguments, [&](const LinearArgument &a) { return a.value == combine.getWeights(); }) -
+            arguments.begin();
+        std::vector<Val> result(sites.size(), k.constantOf(x.front().type(), 0));
+        for (size_t slot = 0; slot < x.size() / sites.size(); ++slot) {
+          Val share = k.load(k.f32(), rows.at(index), k.constant(static_cast<int64_t>(slot) * 4));
+          for (size_t site = 0; site < sites.size(); ++site)
+            result[site] = result[site] + x[slot * sites.size() + site] * share;
+        }
+        for (Val &y : result)
+          y = rounded(y, combine.getResult().getType());
+        values[combine.getResult()] = result;
       })
       .Case([&](llm::RopeOp rope) {
         const std::vector<Val> *x = operand(rope.getX(), sites, values);

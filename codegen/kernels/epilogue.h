@@ -17,6 +17,7 @@ struct Site {
 class Epilogue {
 public:
   // `width` is 1 (f32 values) or 8 (vectors of f32). `firstToken` is the workgroup's, uniform; null: one token, row 0.
+  // Of tensors with a row a slot it counts slots.
   Epilogue(KernelBuilder &k, const LinearConfig &c, bool decode, unsigned width, Val firstToken);
   // The same for another op's region. `arguments` are the kernel's.
   // `region` may be null: the products are the results.
@@ -24,8 +25,9 @@ public:
            std::vector<LinearArgument> arguments, unsigned width, Val firstToken);
 
   // Finishes the region's arguments ("products") at `sites`: products[part][site], empty for parts that this lane does
-  // not have. Where heads are rotated or normalised, the sites divide one head evenly, and it is whole: in the two
-  // tiles of a Paired layout, or (for a norm always) in 16 lanes.
+  // not have. Of a product whose experts are combined: all sites of a slot, then those of the next. Where heads are
+  // rotated or normalised, the sites divide one head evenly, and it is whole: in the two tiles of a Paired layout, or
+  // (for a norm always) in 16 lanes.
   void finish(llvm::ArrayRef<Site> sites, const std::vector<std::vector<Val>> &products);
 
   // Argument of a kind, part or result.

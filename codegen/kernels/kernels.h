@@ -4,6 +4,7 @@
 // `step` is runtime/artifact/step.h.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
 
@@ -43,13 +44,14 @@ LaunchShape emitEmbed(mlir::gpu::GPUModuleOp module, const TargetInfo &target, l
 
 // (x, weight f32, out) or, quantised, (x, weight f32, out int8, scales f32). y = x * rsqrt(mean(x^2) + eps) * w,
 // rounded to `out`; quantised: of y in bf16, q = round-half-even(y * (127 / absmax)), scale = absmax / 127 per row.
-// Without norm (`norm` false, no weight argument) it quantises x itself. One workgroup a token.
+// Without norm (`norm` false, no weight argument) it quantises x itself. One workgroup a row.
 struct NormConfig {
   uint64_t columns;
   Element x;
   bool norm, quantize;
   double epsilon = 0;
   Element out = Element::Bf16; // where not quantised
+  uint64_t slots = 0;          // rows of a token, whose scales are a padded row; 0: one row and scale
 };
 LaunchShape emitNorm(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
                      const NormConfig &c);
@@ -65,6 +67,15 @@ struct LinearResult {
   uint64_t columns;
   LinearOutput output = LinearOutput::Bf16;
 };
+// Of a linear whose weights are those of experts, one after another (`expertStride`): slot j of token t meets expert
+// indices[t][j], i32 in padded rows, and products have a row a slot.
+struct LinearExperts {
+  uint64_t count = 0;     // experts there are; 0: the linear has none
+  uint64_t slots = 0;     // of a token, at most 32
+  bool ownRows = false;   // the operand has a row a slot, else a row a token
+  uint64_t chunkRows = 0; // tokens of a whole chunk: what a grid for many tokens must cover
+  explicit operator bool() const { return count != 0; }
+};
 struct LinearConfig {
   uint64_t columns;       // K
   llm::SchemeAttr scheme; // of every weight
@@ -72,10 +83,11 @@ struct LinearConfig {
   std::vector<LinearResult> results; // of the epilogue, or the products themselves
   mlir::Region *epilogue = nullptr;  // of an `llm.linear`; null: none
   bool quantize = false;             // x is bf16, and the kernel quantises it (decode only)
+  LinearExperts experts = {};
 };
 // Why no kernel has this shape of parts and epilogue; empty when there is one.
 std::string whyNoLinear(const LinearConfig &c);
-// One token; the arguments are those of `linearArguments` (codegen/kernels/linear.h).
+// One token, or with experts any number; the arguments are those of `linearArguments` (codegen/kernels/linear.h).
 LaunchShape emitLinearDecode(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
                              const LinearConfig &c);
 // Many tokens. Rows of x beyond the chunk's tokens may be anything.
@@ -140,9 +152,42 @@ struct ElementwiseConfig {
   uint64_t columns;
   Element a, b, out;
   bool broadcast = false; // rows of a hold one element, for all columns
+  uint64_t slots = 1;     // rows of a token
 };
 LaunchShape emitElementwise(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
                             const ElementwiseConfig &c);
+
+// (logits f32, weights f32, indices i32): the `top` experts of each token and their shares, as `llm.route` says. Rows
+// of all three are padded; the padding of the results is 0.
+struct RouteConfig {
+  uint64_t experts, top;
+  bool normalize;
+};
+LaunchShape emitRoute(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
+                      const RouteConfig &c);
+
+// (step, indices i32, groups): the slots of a chunk's tokens in the order of their experts, for kernels that give each
+// expert's rows to workgroups of their own. `groups` holds `groupTiles` tiles {expert, first, count, 0} of i32, those
+// beyond the last with count 0; then the rows t * slots + j of all slots, i32, sorted by expert and by row.
+// A tile is the rows [first, first + count) of that list, at most kGroupRows.
+inline constexpr uint64_t kGroupRows = 32;
+// Tiles that `rows` tokens may need: each expert's last tile may be short.
+constexpr uint64_t groupTiles(uint64_t experts, uint64_t slots, uint64_t rows) {
+  return rows * slots / kGroupRows + std::min(experts, rows * slots);
+}
+constexpr uint64_t groupBytes(uint64_t experts, uint64_t slots, uint64_t rows) {
+  return groupTiles(experts, slots, rows) * 16 + rows * slots * 4;
+}
+LaunchShape emitGroup(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
+                      const LinearExperts &c);
+
+// (x, weights f32, out): the weighted sum of a token's `slots` rows.
+struct CombineConfig {
+  uint64_t slots, columns;
+  Element x, out;
+};
+LaunchShape emitCombine(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
+                        const CombineConfig &c);
 
 // (x, out): cap * tanh(x / cap) of f32 rows, one workgroup row a token.
 struct SoftcapConfig {

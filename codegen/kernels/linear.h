@@ -43,6 +43,11 @@ inline uint64_t linearBytes(llm::SchemeAttr scheme, uint64_t rows, uint64_t colu
          paddedRow(rows) / 16 * groupsOfK(scheme, columns) * bytesOfRecord(scheme);
 }
 
+// From expert to expert.
+inline uint64_t expertStride(llm::SchemeAttr scheme, uint64_t rows, uint64_t columns) {
+  return (linearBytes(scheme, rows, columns) + 255) / 256 * 256;
+}
+
 // Whether dots are of integers, and scales wait until the end. Else codes become numbers in the K loop and meet bf16.
 inline bool integerDots(llm::SchemeAttr scheme) { return scheme.quantizesActivations(); }
 inline bool widensCodes(llm::SchemeAttr scheme) { return scheme.scaled() && !integerDots(scheme); }
@@ -53,6 +58,8 @@ struct LinearArgument {
     Step,
     X, // operand `index`
     XScales,
+    Experts, // the indices of each token's experts
+    Groups,  // of `emitGroup`, for many tokens
     Weight,  // of part `index`
     Bias,    // of part `index`
     Capture, // `value`, which the region reads from outside: rows of the same tokens
@@ -78,6 +85,9 @@ std::vector<LinearArgument> linearArguments(const LinearConfig &c, bool decode);
 //   Paired   as Side, and a rope turns some: a wave computes rows n and n + head_dim / 2 of a head
 enum class LinearLayout { Single, Zipped, Side, Paired };
 LinearLayout layoutOf(const LinearConfig &c);
+
+// Whether the epilogue adds up the experts of a token, which a workgroup then computes for its rows.
+bool combinesExperts(const LinearConfig &c);
 
 // Why a linear cannot rotate its product so, in an epilogue; empty if it can.
 std::string whyNotPaired(llm::RopeOp rope);

@@ -2,6 +2,10 @@
 // tile16 tiles, 512 contiguous bytes a load; lane l works on row l % 16 and half l / 16 of the tile's K. The waves of a
 // workgroup share the rows and split K, so that a narrow matrix still fills the chip; their partial sums meet in LDS in
 // a fixed order.
+//
+// With experts a workgroup has one slot of a token, whose expert's index it reads, and with it the address of its
+// weights. Where the epilogue combines the experts, a workgroup has all slots of a token instead: groups of waves take
+// them in turn, and the products of a row meet in LDS.
 
 #include "codegen/kernels/codes.h"
 #include "codegen/kernels/epilogue.h"
@@ -29,6 +33,11 @@ static StreamedMatrix describe(const LinearConfig &c, LinearLayout layout) {
   for (const LinearPart &part : c.parts)
     matrix.rowTiles += paddedRow(part.rows) / 16;
   matrix.rowTiles /= matrix.streams;
+  if (c.experts) {
+    matrix.rowTiles *= c.experts.slots; // waves of their own, whether or not in workgroups of their own
+    if (combinesExperts(c))
+      matrix.mostTiles = 1; // a workgroup has the others' rows in the other slots
+  }
   return matrix;
 }
 
@@ -86,6 +95,16 @@ static Val accumulate(KernelBuilder &k, const Codes &codes, llm::SchemeAttr sche
   return k.fma(group.scale, zero ? sum - zero * x.sum : sum, acc);
 }
 
+// How many slots a workgroup computes side by side, `waves` waves each: as many as 1024 lanes take, and a divisor of
+// all.
+static unsigned slotsAtOnce(const LinearConfig &c, unsigned waves) {
+  constexpr unsigned kMostWaves = 32;
+  auto slots = static_cast<unsigned>(c.experts.slots), most = slots;
+  while (most * waves > kMostWaves || slots % most != 0)
+    --most;
+  return most;
+}
+
 LaunchShape emitLinearDecode(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
                              const LinearConfig &c) {
   using Kind = LinearArgument::Kind;
@@ -97,16 +116,56 @@ LaunchShape emitLinearDecode(mlir::gpu::GPUModuleOp module, const TargetInfo &ta
   std::vector<Access> access;
   for (const LinearArgument &argument : linearArguments(c, /*decode=*/true))
     access.push_back(argument.access());
-  KernelBuilder k(module, target, name, access, waves * target.waveSize);
-  Epilogue epilogue(k, c, /*decode=*/true, /*width=*/1, {});
+  // Slots whose products meet in the epilogue, and how many of them have waves at a time.
+  const bool combines = combinesExperts(c);
+  const unsigned slots = combines ? static_cast<unsigned>(c.experts.slots) : 1;
+  const unsigned together = combines ? slotsAtOnce(c, waves) : 1;
+  KernelBuilder k(module, target, name, access, waves * together * target.waveSize);
+  Val token, firstRow; // with experts: the results' row
+  if (c.experts) {
+    token = k.workgroupY();
+    firstRow = combines ? token : token * static_cast<int64_t>(c.experts.slots) + k.workgroupZ();
+  }
+  Epilogue epilogue(k, c, /*decode=*/true, /*width=*/1, firstRow);
   uint64_t steps = stepsOfK(c.scheme, c.columns);
   Codes codes(k, c.scheme, c.columns);
   QuantizedRow quantized;
+  // The expert of a slot, and where the operand's row and scale are.
+  auto expertOf = [&](Val slot) {
+    if (!c.experts)
+      return Val();
+    Val at = token * static_cast<int64_t>(paddedRow(c.experts.slots)) + slot;
+    Val index = k.load(k.i32(), epilogue.argument(Kind::Experts), at * 4);
+    // An index from elsewhere than llm.route may be anything.
+    return k.uniform(k.minI(k.maxI(index, k.constant(0)), k.constant(static_cast<int64_t>(c.experts.count) - 1)));
+  };
+  auto rowOfX = [&](Val slot) {
+    Val x = epilogue.argument(Kind::X);
+    if (!c.experts)
+      return x;
+    Val at = c.experts.ownRows ? token * static_cast<int64_t>(c.experts.slots) + slot : token;
+    return k.advance(x, k.zext(at, k.i64()) *
+                            static_cast<int64_t>(paddedRow(c.columns) * (integer && !c.quantize ? 1 : 2)));
+  };
+  auto scaleOfX = [&](Val slot) {
+    Val at = k.constant(0);
+    if (c.experts)
+      at = c.experts.ownRows ? token * static_cast<int64_t>(paddedRow(c.experts.slots)) + slot : token;
+    return k.load(k.f32(), epilogue.argument(Kind::XScales), at * 4);
+  };
+  Val ownSlot = c.experts && !combines ? k.workgroupZ() : k.constant(0);
   if (c.quantize)
-    quantized = quantizeRow(k, epilogue.argument(Kind::X), c.columns, waves);
+    quantized = quantizeRow(k, rowOfX(ownSlot), c.columns, waves);
 
   Val wave = k.wave(), lane = k.lane(), row = lane % 16;
-  PartPlaces places = placeParts(k, c, layout, epilogue, k.workgroupX(), tiles);
+  Val turn = together > 1 ? wave / static_cast<int64_t>(waves) : k.constant(0); // which of the slots at a time
+  if (together > 1)
+    wave = wave % static_cast<int64_t>(waves);
+  auto placesOf = [&](Val slot) { return placeParts(k, c, layout, epilogue, k.workgroupX(), tiles, expertOf(slot)); };
+  std::vector<PartPlaces> placesOfSlot; // where products are finished
+  for (unsigned slot = 0; slot < slots; ++slot)
+    placesOfSlot.push_back(placesOf(combines ? k.constant(slot) : ownSlot));
+  const PartPlaces &places = placesOfSlot.front();
   // Tiles of this workgroup, as byte offsets from the part's base: rows may lie beyond 4 GiB, so the base is a scalar
   // address and lanes add 32-bit offsets.
   struct Stream {
@@ -114,62 +173,67 @@ LaunchShape emitLinearDecode(mlir::gpu::GPUModuleOp module, const TargetInfo &ta
     Codes::Group wholeRow; // where a row has one scale
   };
   auto groupOf = [&](const Stream &stream, Val group) { return codes.group(stream.scales, group, row, 1, row); };
-  std::vector<Stream> streams;
-  streams.reserve(sums);
-  for (unsigned i = 0; i < sums; ++i) {
-    unsigned part = zipped ? i / tiles : 0;
-    Val tile = k.zext(places.tile(k, zipped ? i % tiles : i), k.i64());
-    Stream stream{k.advance(places.weights[part], tile * static_cast<int64_t>(steps * kTileBytes)), {}, {}};
-    if (widens)
-      stream.scales = k.advance(places.scales[part], tile * static_cast<int64_t>(codes.bandStride()));
-    if (widens && c.scheme.getGroup() == 0)
-      stream.wholeRow = groupOf(stream, k.constant(0));
-    streams.push_back(stream);
-  }
-
-  std::vector<Val> zeros(sums, integer ? k.constant(0) : k.constantF(0));
-  std::vector<Val> partial = k.forLoop(
-      wave, k.constant(steps), k.constant(waves), zeros,
-      [&](Val step, std::vector<Val> acc) {
-        std::vector<Val> tile;
-        tile.reserve(sums);
-        for (const Stream &stream : streams)
-          tile.push_back(k.load(k.vec(4, k.i32()), stream.weights, step * kTileBytes + lane * 16));
-        StepOfX x = loadX(k, c.scheme, c.quantize ? quantized.values : epilogue.argument(Kind::X), step);
-        // Each half of the lanes has half the columns of a tile, which may be a group of their own.
-        Val group;
-        if (widens && c.scheme.getGroup() != 0)
-          group = c.scheme.getGroup() < static_cast<int64_t>(columnsOfTile(c.scheme))
-                      ? codes.groupOf(step * 2 + k.laneHalf(), columnsOfTile(c.scheme) / 2)
-                      : codes.groupOf(step, columnsOfTile(c.scheme));
-        for (unsigned i = 0; i < sums; ++i)
-          acc[i] = accumulate(k, codes, c.scheme, tile[i], x, group ? groupOf(streams[i], group) : streams[i].wholeRow,
-                              acc[i]);
-        return acc;
-      },
-      decision.chosen.unroll);
-  for (Val &sum : partial)
-    sum = sum + k.otherHalf(sum);
-
-  // Row `r` of tile `t`: its sum becomes a product and goes through the epilogue. `of(half, part)` is the sum; paired
-  // tiles, half a head apart, are finished together.
-  unsigned halves = layout == LinearLayout::Paired ? 2 : 1, units = tiles / halves;
-  auto finishPart = [&](unsigned part, const std::vector<Site> &sites,
-                        const std::function<Val(unsigned, unsigned)> &of) {
-    std::vector<Val> products;
-    products.reserve(halves);
-    for (unsigned half = 0; half < halves; ++half) {
-      Val n = sites[half].n, y = of(half, zipped ? part : 0);
-      if (integer)
-        y = k.toFloat(y) * k.load(k.f32(), places.ownScales[part], n * 4) *
-            (c.quantize ? quantized.scale : k.load(k.f32(), epilogue.argument(Kind::XScales), k.constant(0)));
-      if (c.parts[part].bias)
-        y = y + k.load(k.f32(), epilogue.argument(Kind::Bias, part), n * 4);
-      products.push_back(y);
+  // This wave's share of the sums of `slot`.
+  auto sumsOf = [&](const PartPlaces &at, Val slot) {
+    std::vector<Stream> streams;
+    streams.reserve(sums);
+    for (unsigned i = 0; i < sums; ++i) {
+      unsigned part = zipped ? i / tiles : 0;
+      Val tile = k.zext(at.tile(k, zipped ? i % tiles : i), k.i64());
+      Stream stream{k.advance(at.weights[part], tile * static_cast<int64_t>(steps * kTileBytes)), {}, {}};
+      if (widens)
+        stream.scales = k.advance(at.scales[part], tile * static_cast<int64_t>(codes.bandStride()));
+      if (widens && c.scheme.getGroup() == 0)
+        stream.wholeRow = groupOf(stream, k.constant(0));
+      streams.push_back(stream);
     }
+    Val x = c.quantize ? quantized.values : rowOfX(slot);
+    std::vector<Val> zeros(sums, integer ? k.constant(0) : k.constantF(0));
+    std::vector<Val> partial = k.forLoop(
+        wave, k.constant(steps), k.constant(waves), zeros,
+        [&](Val step, std::vector<Val> acc) {
+          std::vector<Val> tile;
+          tile.reserve(sums);
+          for (const Stream &stream : streams)
+            tile.push_back(k.load(k.vec(4, k.i32()), stream.weights, step * kTileBytes + lane * 16));
+          StepOfX share = loadX(k, c.scheme, x, step);
+          // Each half of the lanes has half the columns of a tile, which may be a group of their own.
+          Val group;
+          if (widens && c.scheme.getGroup() != 0)
+            group = c.scheme.getGroup() < static_cast<int64_t>(columnsOfTile(c.scheme))
+                        ? codes.groupOf(step * 2 + k.laneHalf(), columnsOfTile(c.scheme) / 2)
+                        : codes.groupOf(step, columnsOfTile(c.scheme));
+          for (unsigned i = 0; i < sums; ++i)
+            acc[i] = accumulate(k, codes, c.scheme, tile[i], share,
+                                group ? groupOf(streams[i], group) : streams[i].wholeRow, acc[i]);
+          return acc;
+        },
+        decision.chosen.unroll);
+    for (Val &sum : partial)
+      sum = sum + k.otherHalf(sum);
+    return partial;
+  };
+
+  // Row `r` of tile `t`: its sum becomes a product and goes through the epilogue. `of(half, part, slot)` is the sum;
+  // paired tiles, half a head apart, are finished together.
+  unsigned halves = layout == LinearLayout::Paired ? 2 : 1, units = tiles / halves;
+  using SumOf = std::function<Val(unsigned half, unsigned part, unsigned slot)>;
+  auto finishPart = [&](unsigned part, const std::vector<Site> &sites, const SumOf &of) {
+    std::vector<Val> products;
+    products.reserve(slots * halves);
+    for (unsigned slot = 0; slot < slots; ++slot)
+      for (unsigned half = 0; half < halves; ++half) {
+        Val n = sites[half].n, y = of(half, zipped ? part : 0, slot);
+        if (integer)
+          y = k.toFloat(y) * k.load(k.f32(), placesOfSlot[slot].ownScales[part], n * 4) *
+              (c.quantize ? quantized.scale : scaleOfX(combines ? k.constant(slot) : ownSlot));
+        if (c.parts[part].bias)
+          y = y + k.load(k.f32(), epilogue.argument(Kind::Bias, part), n * 4);
+        products.push_back(y);
+      }
     return products;
   };
-  auto finish = [&](Val t, Val r, const std::function<Val(unsigned, unsigned)> &of) {
+  auto finish = [&](Val t, Val r, const SumOf &of) {
     std::vector<Site> sites;
     sites.reserve(halves);
     for (unsigned half = 0; half < halves; ++half)
@@ -189,38 +253,52 @@ LaunchShape emitLinearDecode(mlir::gpu::GPUModuleOp module, const TargetInfo &ta
         epilogue.finish(sites, products);
       });
   };
-  if (waves == 1) {
+  if (waves == 1 && !combines) {
+    std::vector<Val> partial = sumsOf(places, ownSlot);
     k.ifThen(lane < 16, [&] {
       for (unsigned t = 0; t < units; ++t)
         finish(k.constant(t), row,
-               [&](unsigned half, unsigned part) { return partial[part * tiles + t + half * units]; });
+               [&](unsigned half, unsigned part, unsigned) { return partial[part * tiles + t + half * units]; });
     });
   } else {
     unsigned rows = 16 * sums;
-    Val block = k.lds(waves * rows * 4, "partial");
-    k.ifThen(lane < 16, [&] {
-      for (unsigned i = 0; i < sums; ++i)
-        k.store(partial[i], block, (wave * rows + i * 16 + row) * 4);
-    });
+    Val block = k.lds(slots * waves * rows * 4, "partial");
+    mlir::Type type = integer ? k.i32() : k.f32();
+    for (unsigned first = 0; first < slots; first += together) {
+      Val slot = combines ? k.uniform(turn + first) : ownSlot;
+      std::vector<Val> partial = sumsOf(combines ? placesOf(slot) : places, slot);
+      Val at = combines ? slot * static_cast<int64_t>(waves) + wave : wave;
+      k.ifThen(lane < 16, [&] {
+        for (unsigned i = 0; i < sums; ++i)
+          k.store(partial[i], block, (at * rows + i * 16 + row) * 4);
+      });
+    }
     k.barrier();
     Val thread = k.thread();
     k.ifThen(thread < int64_t{16} * units, [&] {
       Val t = thread / 16, r = thread % 16;
-      finish(t, r, [&](unsigned half, unsigned part) {
-        Val at = ((t + part * tiles + half * units) * 16 + r) * 4;
-        Val total = k.load(partial[0].type(), block, at);
+      finish(t, r, [&](unsigned half, unsigned part, unsigned slot) {
+        Val at = ((t + part * tiles + half * units) * 16 + r) * 4 + slot * waves * rows * 4;
+        Val total = k.load(type, block, at);
         for (unsigned w = 1; w < waves; ++w)
-          total = total + k.load(partial[0].type(), block, at + w * rows * 4);
+          total = total + k.load(type, block, at + w * rows * 4);
         return total;
       });
     });
   }
   k.finish();
-  return {.kernel = name.str(),
-          .x = workgroupsOf(c, layout, tiles),
-          .workgroupSize = waves * target.waveSize,
-          .bound = decision.narrow,
-          .decision = decision};
+  LaunchShape shape{.kernel = name.str(),
+                    .x = workgroupsOf(c, layout, tiles),
+                    .workgroupSize = waves * together * target.waveSize,
+                    .bound = decision.narrow,
+                    .decision = decision};
+  if (c.experts)
+    shape.tokensPerWorkgroup = 1;
+  if (c.experts && !combines)
+    shape.z = static_cast<unsigned>(c.experts.slots);
+  if (combines && shape.bound.empty())
+    shape.bound = "a workgroup adds up all experts of its rows";
+  return shape;
 }
 
 } // namespace ingot

@@ -27,6 +27,11 @@ LaunchShape emitNorm(mlir::gpu::GPUModuleOp module, const TargetInfo &target, ll
   Val out = k.argument(next++);
   Val scales = c.quantize ? k.argument(next++) : Val();
   Val token = k.workgroupY(), thread = k.thread();
+  Val scaleAt = token * 4;
+  if (c.slots) {
+    scaleAt = (token * static_cast<int64_t>(paddedRow(c.slots)) + k.workgroupZ()) * 4;
+    token = token * static_cast<int64_t>(c.slots) + k.workgroupZ(); // the row, from here on
+  }
   Val row = k.advance(x, k.zext(token, k.i64()) * static_cast<int64_t>(paddedRow(c.columns) * bytesOf(c.x)));
   Val block = k.lds(4 * waves, "reduce");
 
@@ -68,13 +73,14 @@ LaunchShape emitNorm(mlir::gpu::GPUModuleOp module, const TargetInfo &target, ll
     Val destination = k.advance(out, k.zext(token, k.i64()) * static_cast<int64_t>(paddedRow(c.columns)));
     for (unsigned i = 0; i < perLane; ++i)
       k.ifThen(inside[i], [&] { k.store(quantizePiece(k, values[i], factor), destination, piece[i] * 8); });
-    k.ifThen(thread == 0, [&] { k.store(scaleOfRow(k, most), scales, token * 4); });
+    k.ifThen(thread == 0, [&] { k.store(scaleOfRow(k, most), scales, scaleAt); });
   }
   k.finish();
   return {.kernel = name.str(),
           .tokensPerWorkgroup = 1,
+          .z = static_cast<unsigned>(std::max<uint64_t>(c.slots, 1)),
           .workgroupSize = threads,
-          .bound = "one workgroup a token: a row is scaled by a figure of all of it"};
+          .bound = "one workgroup a row: it is scaled by a figure of all of it"};
 }
 
 } // namespace ingot

@@ -23,11 +23,14 @@ static int64_t tilesOfHalfHead(const LinearConfig &c, unsigned part) {
 }
 
 PartPlaces placeParts(KernelBuilder &k, const LinearConfig &c, LinearLayout layout, const Epilogue &epilogue, Val group,
-                      unsigned tiles) {
+                      unsigned tiles, Val expert) {
   PartPlaces places;
   std::vector<Val> weights;
   for (unsigned i = 0; i < c.parts.size(); ++i) {
     weights.push_back(epilogue.argument(Kind::Weight, i));
+    if (expert)
+      weights[i] = k.advance(weights[i], k.zext(expert, k.i64()) *
+                                             static_cast<int64_t>(expertStride(c.scheme, c.parts[i].rows, c.columns)));
     places.ownScales.push_back(
         !c.scheme.scaled()
             ? Val()

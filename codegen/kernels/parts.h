@@ -19,8 +19,9 @@ struct PartPlaces {
 };
 
 // `group` counts through the row tiles, `tiles` at a time, of all parts one after another (of one part, if Zipped).
+// `expert`, uniform, is whose weights they are; null where the linear has no experts.
 PartPlaces placeParts(KernelBuilder &k, const LinearConfig &c, LinearLayout layout, const Epilogue &epilogue, Val group,
-                      unsigned tiles);
+                      unsigned tiles, Val expert = {});
 
 // How many such groups there are.
 unsigned workgroupsOf(const LinearConfig &c, LinearLayout layout, unsigned tiles);

@@ -66,7 +66,9 @@ absl::Status atRow(const std::string &tensor, uint64_t row, std::string_view wha
 // Where the weight's rows come from.
 class Source {
 public:
-  Source(const PackedWeight &weight, const Checkpoint &checkpoint) : weight(weight), checkpoint(checkpoint) {}
+  // `expert` is whose rows they are.
+  Source(const PackedWeight &weight, const Checkpoint &checkpoint, uint64_t expert)
+      : weight(weight), checkpoint(checkpoint), skipped(expert * weight.rows) {}
 
   absl::Status resolve() {
     if (weight.sources.empty() || weight.rows == 0 || weight.columns == 0)
@@ -75,14 +77,21 @@ public:
     if (weight.rows > (1ull << 40) || weight.columns > (1ull << 40) || weight.rows > (1ull << 50) / weight.columns)
       return absl::InvalidArgumentError(
           cat("'", weight.sources.front(), "': ", weight.rows, " x ", weight.columns, " is larger than any weight"));
+    if (weight.experts != 1 && (weight.layout != Layout::Tile16 || weight.sources.size() != 1 || weight.permuted))
+      return absl::InvalidArgumentError(
+          cat("'", weight.sources.front(), "': experts are packed from one tensor, as linears in the model's order"));
     uint64_t rows = 0, columns = 0;
     for (const std::string &name : weight.sources) {
       const TensorInfo *tensor = checkpoint.find(name);
       if (!tensor)
         return absl::InvalidArgumentError(cat(checkpoint.sourceName(), ": tensor '", name, "' is missing"));
       joined &= tensor->rows() == 1 || weight.layout == Layout::RowMajorF32;
-      parts.push_back({.tensor = tensor, .firstRow = rows, .firstColumn = columns});
-      rows += tensor->rows();
+      if (weight.experts == 0 || tensor->rows() % weight.experts != 0)
+        return absl::InvalidArgumentError(
+            cat("tensor '", name, "' has ", tensor->rows(), " rows, expected those of ", weight.experts, " experts"));
+      const uint64_t own = tensor->rows() / weight.experts;
+      parts.push_back({.tensor = tensor, .firstRow = rows, .rows = own, .firstColumn = columns});
+      rows += own;
       columns += tensor->rows() * tensor->columns();
     }
     joined &= weight.rows == 1 && (parts.size() > 1 || rows > 1);
@@ -122,10 +131,10 @@ public:
     for (size_t i = 0; i < parts.size(); ++i) {
       const Part &part = parts[i];
       const uint64_t begin = std::max(first, part.firstRow);
-      const uint64_t end = std::min(first + count, part.firstRow + part.tensor->rows());
+      const uint64_t end = std::min(first + count, part.firstRow + part.rows);
       if (!part.copied || begin >= end)
         continue;
-      out[i].first = begin - part.firstRow;
+      out[i].first = begin - part.firstRow + skipped;
       if (absl::Status status = checkpoint.readQuantized(*part.tensor, out[i].first, end - begin, out[i].rows);
           !status.ok())
         return status;
@@ -144,7 +153,7 @@ public:
     for (size_t i = 0; i < (joined ? 1 : parts.size()); ++i) {
       const Part &part = parts[i];
       const uint64_t begin = std::max(first, part.firstRow);
-      const uint64_t end = std::min(first + count, part.firstRow + part.tensor->rows());
+      const uint64_t end = std::min(first + count, part.firstRow + part.rows);
       if (begin >= end)
         continue;
       if (!part.copied) {
@@ -157,8 +166,8 @@ public:
         float *scales = band.scales.data() + (row - first) * groups;
         uint8_t *zeros = scheme.zeroPoints ? band.zeros.data() + (row - first) * groups : nullptr;
         if (part.copied) {
-          if (!copyRow(*part.tensor->quantization, stored[i].rows, row - part.firstRow - stored[i].first, codes, scales,
-                       zeros))
+          if (!copyRow(*part.tensor->quantization, stored[i].rows, row - part.firstRow + skipped - stored[i].first,
+                       codes, scales, zeros))
             return refuse(row, "a weight is infinite or not a number; the checkpoint is damaged");
           continue;
         }
@@ -175,8 +184,8 @@ public:
   // Rows [first, first + count) as the file's own bf16, when they are that and of one source.
   std::span<const uint8_t> bf16Rows(uint64_t first, uint64_t count) const {
     for (const Part &part : parts)
-      if (!joined && first >= part.firstRow && first + count <= part.firstRow + part.tensor->rows())
-        return checkpoint.bf16Rows(*part.tensor, first - part.firstRow, count);
+      if (!joined && first >= part.firstRow && first + count <= part.firstRow + part.rows)
+        return checkpoint.bf16Rows(*part.tensor, first - part.firstRow + skipped, count);
     return {};
   }
 
@@ -192,11 +201,11 @@ public:
         continue;
       }
       const uint64_t begin = std::max(first, part.firstRow);
-      const uint64_t end = std::min(first + count, part.firstRow + part.tensor->rows());
+      const uint64_t end = std::min(first + count, part.firstRow + part.rows);
       if (begin >= end)
         continue;
       if (absl::Status status =
-              checkpoint.readRows(*part.tensor, begin - part.firstRow, end - begin,
+              checkpoint.readRows(*part.tensor, begin - part.firstRow + skipped, end - begin,
                                   out.subspan((begin - first) * weight.columns, (end - begin) * weight.columns));
           !status.ok())
         return status;
@@ -210,7 +219,7 @@ public:
     for (const Part &part : parts)
       if (!joined && part.firstRow <= row)
         owner = &part;
-    return atRow(owner->tensor->name, joined ? 0 : row - owner->firstRow, what);
+    return atRow(owner->tensor->name, joined ? 0 : row - owner->firstRow + skipped, what);
   }
 
   void expect() const {
@@ -226,7 +235,7 @@ public:
 private:
   struct Part {
     const TensorInfo *tensor;
-    uint64_t firstRow, firstColumn;
+    uint64_t firstRow, rows, firstColumn;
     bool copied = false;
   };
 
@@ -284,6 +293,7 @@ private:
 
   const PackedWeight &weight;
   const Checkpoint &checkpoint;
+  const uint64_t skipped; // rows of the source, of other experts
   std::vector<Part> parts;
   std::vector<uint32_t> order;
   bool joined = true; // several 1-D tensors, end to end
@@ -621,16 +631,22 @@ uint64_t columnOrderOffset(const PackedWeight &weight) {
   return weight.permuted ? roundUp(end, kAlignment) : end;
 }
 
-uint64_t packedBytes(const PackedWeight &weight) {
-  return columnOrderOffset(weight) + (weight.permuted ? Geometry(weight).columns * sizeof(uint32_t) : 0);
+// From expert to expert.
+static uint64_t stride(const PackedWeight &weight) {
+  const uint64_t bytes =
+      columnOrderOffset(weight) + (weight.permuted ? Geometry(weight).columns * sizeof(uint32_t) : 0);
+  return weight.experts == 1 ? bytes : roundUp(bytes, kAlignment);
 }
 
-absl::Status packWeight(const PackedWeight &weight, const Checkpoint &checkpoint, WeightSink &sink,
-                        const PackProgress &progress, unsigned threads) {
-  Source source(weight, checkpoint);
+uint64_t packedBytes(const PackedWeight &weight) { return weight.experts * stride(weight); }
+
+static absl::Status packExpert(const PackedWeight &weight, const Checkpoint &checkpoint, uint64_t expert,
+                               WeightSink &sink, const PackProgress &progress, unsigned threads) {
+  Source source(weight, checkpoint, expert);
   if (absl::Status status = source.resolve(); !status.ok())
     return status;
-  source.expect();
+  if (expert == 0)
+    source.expect();
   Packer packer(weight, source);
   const uint64_t chunks = packer.chunks();
   if (threads == 0)
@@ -677,15 +693,27 @@ absl::Status packWeight(const PackedWeight &weight, const Checkpoint &checkpoint
     if (absl::Status status = appendAt(columnOrderOffset(weight), bytes); !status.ok())
       return status;
   }
-  source.release();
+  if (absl::Status status = appendAt(stride(weight), {}); !status.ok())
+    return status;
+  if (expert + 1 == weight.experts)
+    source.release();
+  return absl::OkStatus();
+}
+
+absl::Status packWeight(const PackedWeight &weight, const Checkpoint &checkpoint, WeightSink &sink,
+                        const PackProgress &progress, unsigned threads) {
+  for (uint64_t expert = 0; expert < std::max<uint64_t>(weight.experts, 1); ++expert)
+    if (absl::Status status = packExpert(weight, checkpoint, expert, sink, progress, threads); !status.ok())
+      return status;
   return absl::OkStatus();
 }
 
 absl::Status dequantizeRows(const PackedWeight &weight, std::span<const std::byte> packed, uint64_t first,
                             uint64_t count, std::span<float> out) {
-  if (packed.size() != packedBytes(weight) || first > weight.rows || count > weight.rows - first ||
+  const uint64_t rows = weight.rows * weight.experts;
+  if (packed.size() != packedBytes(weight) || first > rows || count > rows - first ||
       out.size() != count * weight.columns)
-    return absl::InvalidArgumentError(cat("dequantizeRows: rows ", first, " + ", count, " of ", weight.rows, " x ",
+    return absl::InvalidArgumentError(cat("dequantizeRows: rows ", first, " + ", count, " of ", rows, " x ",
                                           weight.columns, " from ", packed.size(), " bytes (expected ",
                                           packedBytes(weight), ") into ", out.size(), " floats"));
   if (weight.layout == Layout::Tile16)
@@ -704,14 +732,15 @@ absl::Status dequantizeRows(const PackedWeight &weight, std::span<const std::byt
   std::vector<uint8_t> row(size.rowBytes), codes(size.columns), zeros(scheme.zeroPoints ? groups : 0);
   std::vector<float> scales(groups), values(weight.permuted ? weight.columns : 0);
   for (uint64_t i = 0; i < count; ++i) {
-    const uint64_t r = first + i;
-    const std::byte *band = packed.data() + r / kBandRows * kBandRows * size.rowBytes;
+    const uint64_t r = (first + i) % weight.rows;
+    const std::byte *matrix = packed.data() + (first + i) / weight.rows * stride(weight);
+    const std::byte *band = matrix + r / kBandRows * kBandRows * size.rowBytes;
     if (tiled)
       for (uint64_t piece = 0; piece < size.rowBytes / kPieceBytes; ++piece)
         std::memcpy(row.data() + piece * kPieceBytes, band + (piece * kBandRows + r % kBandRows) * kPieceBytes,
                     kPieceBytes);
     else
-      std::memcpy(row.data(), packed.data() + r * size.rowBytes, size.rowBytes);
+      std::memcpy(row.data(), matrix + r * size.rowBytes, size.rowBytes);
     const std::span<float> target = out.subspan(i * weight.columns, weight.columns);
     if (size.bits == 32) {
       std::memcpy(target.data(), row.data(), target.size_bytes());
@@ -733,7 +762,7 @@ absl::Status dequantizeRows(const PackedWeight &weight, std::span<const std::byt
       codes = row;
     }
     for (uint64_t g = 0; g < groups; ++g) {
-      const std::byte *record = packed.data() + scalesOffset(weight) + size.record(r, g);
+      const std::byte *record = matrix + scalesOffset(weight) + size.record(r, g);
       scales[g] = loadScale(scheme.scaleType, record + (scheme.blockRows == 1 ? r % kBandRows * size.scaleBytes : 0));
       if (scheme.zeroPoints)
         zeros[g] = static_cast<uint8_t>(record[size.zerosAt + r % kBandRows]);

@@ -31,7 +31,10 @@ struct PackedWeight {
   // Names in the checkpoint. Their rows are concatenated in this order. Where rows = 1, tensors of one row, and of
   // RowMajorF32 those of any, are joined end to end.
   std::vector<std::string> sources;
-  uint64_t rows = 0, columns = 0; // of the whole, unpadded
+  uint64_t rows = 0, columns = 0; // of the whole, or of one expert, unpadded
+  // For Tile16: matrices one after another, each packed as if it were alone, at a multiple of 256 bytes. The one source
+  // has the rows of all of them.
+  uint64_t experts = 1;
   // For Tile16: column k of the packed weight is column order[k] of the checkpoint's, as in QuantizedRows::columnOrder.
   // Only for sources that all have permuted columns, in one order, and whose codes are copied.
   bool permuted = false;
@@ -40,7 +43,8 @@ struct PackedWeight {
 
 // All bytes of the weight: values, padding, scales and zeros, padding, column order.
 uint64_t packedBytes(const PackedWeight &weight);
-// Where the scales begin: the end of the values at the next multiple of 256. packedBytes(weight) when there are none.
+// Where the scales begin (of the first expert): the end of the values at the next multiple of 256. The end of its bytes
+// when there are none.
 uint64_t scalesOffset(const PackedWeight &weight);
 // Where the column order, u32 [columns padded], begins: the end of the scales at the next multiple of 256.
 // packedBytes(weight) when there is none.
@@ -56,8 +60,8 @@ using PackProgress = std::function<void(uint64_t bytes)>;
 absl::Status packWeight(const PackedWeight &weight, const Checkpoint &checkpoint, WeightSink &sink,
                         const PackProgress &progress = {}, unsigned threads = 0);
 
-// The inverse: rows [first, first + count) of a packed weight as fp32 [count, columns], the values that the device
-// sees.
+// The inverse: rows [first, first + count) of a packed weight (of experts: of all of them) as fp32 [count, columns],
+// the values that the device sees.
 absl::Status dequantizeRows(const PackedWeight &weight, std::span<const std::byte> packed, uint64_t first,
                             uint64_t count, std::span<float> out);
 

@@ -648,7 +648,14 @@ absl::StatusOr<Interpreter::Implementation::Results> Interpreter::Implementation
         return one(norm(o.getWeight(), o.getEps(), static_cast<int64_t>(o.getHeads().value_or(1)), in(o.getX()),
                         o.getResult().getType()));
       })
-      .Case([&](llm::QuantizeOp o) -> Outcome { return quantize(in(o.getX())); })
+      .Case([&](llm::QuantizeOp o) -> Outcome {
+        Results results = quantize(in(o.getX()));
+        if (auto type = mlir::cast<mlir::RankedTensorType>(o.getScales().getType()); type.getRank() == 2) {
+          results[1].columns = type.getDimSize(1);
+          results[1].rows /= type.getDimSize(1);
+        }
+        return results;
+      })
       .Case([&](llm::RmsNormQuantizeOp o) -> Outcome {
         // Rounded in between, as the two ops would.
         auto normalised = norm(o.getWeight(), o.getEps(), 1, in(o.getX()), mlir::BFloat16Type::get(o.getContext()));

@@ -12,7 +12,7 @@ import sys
 
 import support
 
-FUSIONS = ["merge-linears", "fuse-gated-mul", "fuse-rope-append", "fuse-heads", "fuse-residual-add", "fuse-softcap",
+FUSIONS = ["merge-linears", "fuse-gated-mul", "fuse-rope-append", "fuse-heads", "fuse-combine", "fuse-residual-add", "fuse-softcap",
            "fuse-norm-quantize", "fuse-quantize"]
 RECIPES = {
     "int8": """name: "int8"
