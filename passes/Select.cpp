@@ -400,7 +400,7 @@ private:
         .Case<llm::EmbedOp, llm::RmsNormOp, llm::RmsNormQuantizeOp, llm::QuantizeOp, llm::LinearOp, llm::RopeOp,
               llm::AppendOp, llm::HeadsOp, llm::AttentionOp, llm::GatedMulOp, llm::AddOp, llm::SoftcapOp,
               llm::LastTokenOp, llm::ArgmaxOp, llm::SampleOp, llm::AdvanceOp, llm::GatherColumnsOp, llm::RouteOp,
-              llm::CombineOp>([&](auto typed) { return select(typed); })
+              llm::CombineOp, llm::ShortConvOp, llm::DeltaRuleOp>([&](auto typed) { return select(typed); })
         .Default([](Operation *other) { return other->emitOpError("has no kernel"); });
   }
 
@@ -675,6 +675,31 @@ private:
            [&](llvm::StringRef n) { return emitAttentionDecode(kernels, *target, n, config); });
     launch(op, "attention_combine_" + shape, true, {fixed("step"), partials, out},
            [&](llvm::StringRef n) { return emitAttentionCombine(kernels, *target, n, config); });
+    return success();
+  }
+
+  LogicalResult select(llm::ShortConvOp op) {
+    ShortConvConfig config{
+        .channels = static_cast<uint64_t>(dim(op.getX(), 1)),
+        .taps = static_cast<uint64_t>(llm::lookupWeight(op, op.getWeightAttr()).getTensorType().getDimSize(1))};
+    launch(op, llvm::formatv("short_conv_{0}x{1}", config.channels, config.taps).str(), dim(op.getX(), 0) == 1,
+           {fixed("step"), define(op.getX()), weight(op.getWeightAttr()), state(op.getStateAttr()),
+            define(op.getResult())},
+           [&](llvm::StringRef n) { return emitShortConv(kernels, *target, n, config); });
+    return success();
+  }
+
+  LogicalResult select(llm::DeltaRuleOp op) {
+    DeltaConfig config{.keyHeads = static_cast<uint64_t>(op.getKeyHeads()),
+                       .valueHeads = static_cast<uint64_t>(op.getValueHeads()),
+                       .keyDim = static_cast<uint64_t>(op.getKeyDim()),
+                       .valueDim = static_cast<uint64_t>(op.getValueDim())};
+    std::string shape =
+        llvm::formatv("_{0}x{1}_{2}x{3}", config.keyHeads, config.keyDim, config.valueHeads, config.valueDim).str();
+    launch(op, "delta_rule" + shape, dim(op.getQkv(), 0) == 1,
+           {fixed("step"), define(op.getQkv()), define(op.getB()), define(op.getA()), weight(op.getDecayAttr()),
+            weight(op.getDtBiasAttr()), state(op.getStateAttr()), define(op.getResult())},
+           [&](llvm::StringRef n) { return emitDeltaRecurrent(kernels, *target, n, config); });
     return success();
   }
 

@@ -145,6 +145,31 @@ LaunchShape emitAttentionCombine(mlir::gpu::GPUModuleOp module, const TargetInfo
 LaunchShape emitAttentionPrefill(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
                                  const AttentionConfig &c);
 
+// (step, x f32, taps f32 [channels][taps], state f32 [taps - 1][channels], out f32): `llm.short_conv` of one token or
+// many.
+struct ShortConvConfig {
+  uint64_t channels, taps;
+};
+LaunchShape emitShortConv(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
+                          const ShortConvConfig &c);
+
+// `llm.delta_rule`. Heads share keys in runs; key_dim and value_dim are multiples of 16 up to 256.
+struct DeltaConfig {
+  uint64_t keyHeads, valueHeads, keyDim, valueDim;
+};
+// (step, qkv f32, b f32, a f32, decay f32, dt_bias f32, state f32, out f32): token by token, for one or a few.
+LaunchShape emitDeltaRecurrent(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
+                               const DeltaConfig &c);
+// Many tokens, in chunks of 64 (docs/design/kernels.md). First, for each chunk and head, what does not depend on the
+// state: (step, qkv f32, b f32, a f32, decay f32, dt_bias f32, prepared). `prepared` has `deltaPreparedBytes` for each
+// 64 tokens that there is room for.
+uint64_t deltaPreparedBytes(const DeltaConfig &c);
+LaunchShape emitDeltaPrepare(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
+                             const DeltaConfig &c);
+// Then chunk after chunk: (step, qkv f32, prepared, state f32, out f32).
+LaunchShape emitDeltaChunks(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
+                            const DeltaConfig &c);
+
 // (a, b, out), rows of `columns`. Of a gated product, a is the gate.
 enum class Elementwise { Add, SiluMul, GeluTanhMul, SigmoidMul };
 struct ElementwiseConfig {
