@@ -1,0 +1,68 @@
+#!/usr/bin/env python3
+"""Released models, from their configuration alone: each compiles to a plan, and the weight bytes that its decode step says it
+reads are those that follow from the shapes.
+
+usage: shapes.py BUILD_FOLDER SHAPE RECIPE"""
+
+import json
+import re
+
+import support
+
+LARGEST_DIFFERENCE = 0.03  # scales of rows, norms and padding are not in the derivation
+
+# Bytes a weight with its share of scales and zeros: f16 scales, one byte of zero a group.
+BYTES = {"bf16": 2, "int8": 1, "w8a8": 1, "int8_g32": 1 + 2 / 32, "int4_g128_zp": 0.5 + 3 / 128}
+
+# By recipe: the schemes of the head, the recurrence's inputs, its output, attention's gate, and the rest.
+SCHEMES = {
+    "qwen3.6-w8a8": ("int8_g32", "bf16", "int8", "w8a8", "w8a8"),
+    "qwen3.6-int4": ("int8_g32", "bf16", "int8", "int8_g32", "int4_g128_zp"),
+}
+
+
+def derive(config, recipe):
+    """Bytes of weights that one decoded token reads."""
+    config = config | config.get("text_config", {})
+    head, inputs, output, gate, rest = (BYTES[scheme] for scheme in SCHEMES[recipe])
+    hidden, layers = config["hidden_size"], config["num_hidden_layers"]
+    queries = config["num_attention_heads"] * config["head_dim"]
+    keys = config["num_key_value_heads"] * config["head_dim"]
+    hybrid = "linear_num_key_heads" in config
+    total = config["vocab_size"] * hidden * head
+    for layer in range(layers):
+        if hybrid and (layer + 1) % config["full_attention_interval"] != 0:
+            values = config["linear_num_value_heads"] * config["linear_value_head_dim"]
+            channels = 2 * config["linear_num_key_heads"] * config["linear_key_head_dim"] + values
+            total += (channels + values + 2 * config["linear_num_value_heads"]) * hidden * inputs + values * hidden * output
+            total += channels * config["linear_conv_kernel_dim"] * 4
+        else:
+            total += (2 * queries + 2 * keys) * hidden * rest + (queries * hidden * gate if hybrid else 0)
+        if "num_experts" in config:
+            width = config["moe_intermediate_size"] * config["num_experts_per_tok"]
+            total += 3 * width * hidden * rest + config["num_experts"] * hidden * BYTES["bf16"]
+            total += 3 * config.get("shared_expert_intermediate_size", 0) * hidden * rest
+        else:
+            total += 3 * config["intermediate_size"] * hidden * rest
+    return total
+
+
+def body(session, shape, recipe):
+    folder = support.SOURCE / "tests" / "shapes" / shape
+    plan = session.work / "plan.mlir"
+    done = session.run("ingotc", folder, "-o", plan, "--synthetic-weights", 1, "--stop-after=plan", "--targets=gfx1151",
+                       f"--recipe={recipe}", "--quiet")
+    if not session.check(done.returncode == 0, f"ingotc plans {shape} as {recipe}", done.stderr):
+        return
+    text = plan.read_text()
+    found = re.search(r"exec\.program @decode weight_bytes (\d+) \{(.*?)\n    \}", text, re.DOTALL)
+    if not session.check(found is not None, f"{shape}: the plan has a decode program"):
+        return
+    planned, expected = int(found.group(1)), derive(json.loads((folder / "config.json").read_text()), recipe)
+    session.check(abs(planned / expected - 1) < LARGEST_DIFFERENCE,
+                  f"{shape}, {recipe}: {planned / 1e9:.3f} GB of weights a token, derived {expected / 1e9:.3f} GB "
+                  f"(within {LARGEST_DIFFERENCE:.0%}), {found.group(2).count('exec.launch')} launches")
+    plan.unlink()
+
+
+support.main("shapes", body)
