@@ -131,7 +131,9 @@ def MergeLinears : Pass<"merge-linears", "::mlir::ModuleOp"> {
 
     Numbers stay the same bit for bit: how a kernel splits and orders a sum depends on K alone. It declines, with a
     remark, a linear whose neighbours have another scheme, and one whose product gates what is computed later: that product
-    never leaves the registers if the linear waits (`fuse-gated-mul`), and launches are as many.
+    never leaves the registers if the linear waits (`fuse-gated-mul`), and launches are as many. A gate and what it gates
+    are merged with each other alone, so that their product has a launch without other results. Linears with experts are
+    merged with those of the same experts.
   }];
   let dependentDialects = ["::ingot::llm::LlmDialect"];
 }

@@ -150,30 +150,36 @@ TEST_P(Fusion, Softcap) {
   check(text, "insert-quantize", "fuse-softcap", 1, kTolerance);
 }
 
-// A block of six experts, of which each token goes to three, beside a shared expert with a gate: rows that are no
-// multiple of 16, and one column more than a piece of eight.
-TEST_P(Fusion, Experts) {
-  std::string text = moduleOf(R"(
+class ExpertFusion : public testing::TestWithParam<const char *> {};
+INSTANTIATE_TEST_SUITE_P(Schemes, ExpertFusion,
+                         testing::Values("bf16", "int8, activation = int8_per_token", "int8", "int8, group = 32",
+                                         "int4, group = 128", "int4, group = 32, zeros", "fp8"),
+                         nameOf);
+
+// A block of nine experts beside a shared one with a gate: rows that are no multiple of 16, and one column more than a
+// piece of eight.
+TEST_P(ExpertFusion, Block) {
+  std::string symbols = R"(
   llm.weight @head from "head" : tensor<101x48xf32> {scheme = #llm.scheme<bf16>}
-  llm.weight @router from "router" : tensor<6x48xf32> {scheme = #llm.scheme<bf16>}
+  llm.weight @router from "router" : tensor<9x48xf32> {scheme = #llm.scheme<bf16>}
   llm.weight @shared from "shared" : tensor<1x48xf32> {scheme = #llm.scheme<bf16>}
-  llm.weight @e.gate from "e.gate" : tensor<6x41x48xf32> SCHEME
-  llm.weight @e.up from "e.up" : tensor<6x41x48xf32> SCHEME
-  llm.weight @e.down from "e.down" : tensor<6x48x41xf32> SCHEME
+  llm.weight @e.gate from "e.gate" : tensor<9xINNERx48xf32> SCHEME
+  llm.weight @e.up from "e.up" : tensor<9xINNERx48xf32> SCHEME
+  llm.weight @e.down from "e.down" : tensor<9x48xINNERxf32> SCHEME
   llm.weight @gate from "gate" : tensor<97x48xf32> SCHEME
   llm.weight @up from "up" : tensor<97x48xf32> SCHEME
   llm.weight @down from "down" : tensor<48x97xf32> SCHEME
 )",
-                              R"(
+              body = R"(
       %x = llm.embed %tokens, @embed : (tensor<?xi32>) -> tensor<?x48xf32>
       %n = llm.rms_norm %x, @norm eps 1.0e-5 : tensor<?x48xf32> -> tensor<?x48xbf16>
-      %l = llm.linear %n, @router : (tensor<?x48xbf16>) -> tensor<?x6xf32>
-      %w, %i = llm.route %l top 3 normalize : tensor<?x6xf32> -> tensor<?x3xf32>, tensor<?x3xi32>
-      %eg = llm.linear %n experts %i, @e.gate : (tensor<?x48xbf16>, tensor<?x3xi32>) -> tensor<?x3x41xf32>
-      %eu = llm.linear %n experts %i, @e.up : (tensor<?x48xbf16>, tensor<?x3xi32>) -> tensor<?x3x41xf32>
-      %eh = llm.gated_mul silu %eg, %eu : tensor<?x3x41xf32>, tensor<?x3x41xf32> -> tensor<?x3x41xbf16>
-      %ed = llm.linear %eh experts %i, @e.down : (tensor<?x3x41xbf16>, tensor<?x3xi32>) -> tensor<?x3x48xf32>
-      %y = llm.combine %ed, %w : tensor<?x3x48xf32>, tensor<?x3xf32> -> tensor<?x48xf32>
+      %l = llm.linear %n, @router : (tensor<?x48xbf16>) -> tensor<?x9xf32>
+      %w, %i = llm.route %l top SLOTS normalize : tensor<?x9xf32> -> tensor<?xSLOTSxf32>, tensor<?xSLOTSxi32>
+      %eg = llm.linear %n experts %i, @e.gate : (tensor<?x48xbf16>, tensor<?xSLOTSxi32>) -> tensor<?xSLOTSxINNERxf32>
+      %eu = llm.linear %n experts %i, @e.up : (tensor<?x48xbf16>, tensor<?xSLOTSxi32>) -> tensor<?xSLOTSxINNERxf32>
+      %eh = llm.gated_mul silu %eg, %eu : tensor<?xSLOTSxINNERxf32>, tensor<?xSLOTSxINNERxf32> -> tensor<?xSLOTSxINNERxbf16>
+      %ed = llm.linear %eh experts %i, @e.down : (tensor<?xSLOTSxINNERxbf16>, tensor<?xSLOTSxi32>) -> tensor<?xSLOTSx48xf32>
+      %y = llm.combine %ed, %w : tensor<?xSLOTSx48xf32>, tensor<?xSLOTSxf32> -> tensor<?x48xf32>
       %s = llm.linear %n, @shared : (tensor<?x48xbf16>) -> tensor<?x1xf32>
       %g = llm.linear %n, @gate : (tensor<?x48xbf16>) -> tensor<?x97xf32>
       %u = llm.linear %n, @up : (tensor<?x48xbf16>) -> tensor<?x97xf32>
@@ -183,12 +189,25 @@ TEST_P(Fusion, Experts) {
       %a = llm.add %y, %z : tensor<?x48xf32>
       %b = llm.add %x, %a : tensor<?x48xf32>
       %m = llm.rms_norm %b, @norm eps 1.0e-5 : tensor<?x48xf32> -> tensor<?x48xbf16>
-      %logits = llm.linear %m, @head : (tensor<?x48xbf16>) -> tensor<?x101xf32>)",
-                              GetParam());
-  check(text, "insert-quantize", "fuse-combine", 1, kTolerance);
-  // Gates and ups, router and shared gate: three launches; two products with SiLU, the sigmoid, two sums; the
-  // combination.
-  check(text, "insert-quantize", "merge-linears,fuse-gated-mul,fuse-combine,fuse-residual-add", 9, kTolerance);
+      %logits = llm.linear %m, @head : (tensor<?x48xbf16>) -> tensor<?x101xf32>)";
+  struct Shape {
+    const char *slots, *inner;
+  };
+  // The second: experts whose rows need all the waves of a workgroup, and take turns.
+  for (const Shape &shape : {Shape{"3", "41"}, Shape{"6", "600"}}) {
+    SCOPED_TRACE(shape.inner);
+    std::string weights = symbols, block = body;
+    for (std::string *text : {&weights, &block}) {
+      replaceAll(*text, "SLOTS", shape.slots);
+      replaceAll(*text, "INNER", shape.inner);
+    }
+    std::string text = moduleOf(weights, block, GetParam());
+    if (shape.slots == std::string("3"))
+      check(text, "insert-quantize", "fuse-combine", 1, kTolerance);
+    // Gates and ups, router and shared gate: three launches; two products with SiLU, the sigmoid, two sums; the
+    // combination.
+    check(text, "insert-quantize", "merge-linears,fuse-gated-mul,fuse-combine,fuse-residual-add", 9, kTolerance);
+  }
 }
 
 // Norms of heads, rotations (of the first ROTARY elements of each head) and the append, beside attention: three heads

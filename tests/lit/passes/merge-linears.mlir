@@ -24,11 +24,13 @@ func.func @projections(%x: tensor<?x64xbf16>) -> (tensor<?x64xf32>, tensor<?x32x
   return %q, %k, %v, %o : tensor<?x64xf32>, tensor<?x32xf32>, tensor<?x32xbf16>, tensor<?x32xbf16>
 }
 
-// A gate of something computed later stays alone, where it can take that product into its epilogue; gate and up merge.
+// A gate of something computed later stays alone, where it can take that product into its epilogue; gate and up merge with
+// each other alone, and so leave their product to one launch.
 // CHECK-LABEL: func.func @output_gate(
 func.func @output_gate(%x: tensor<?x64xbf16>, %a: tensor<?x32xbf16>) -> (tensor<?x64xf32>, tensor<?x32xbf16>, tensor<?x32xbf16>) {
-  // CHECK-NEXT: llm.linear %{{.*}}, @q, @k, @k : (tensor<?x64xbf16>) -> (tensor<?x64xf32>, tensor<?x32xf32>, tensor<?x32xf32>)
+  // CHECK-NEXT: llm.linear %{{.*}}, @q :
   // CHECK-NEXT: llm.linear %{{.*}}, @k :
+  // CHECK-NEXT: llm.linear %{{.*}}, @k, @k : (tensor<?x64xbf16>) -> (tensor<?x32xf32>, tensor<?x32xf32>)
   // REMARK-DAG: remark: [Missed] its product gates what is computed later | Category:merge-linears
   %q = llm.linear %x, @q : (tensor<?x64xbf16>) -> tensor<?x64xf32>
   %gate = llm.linear %x, @k : (tensor<?x64xbf16>) -> tensor<?x32xf32>
@@ -37,4 +39,31 @@ func.func @output_gate(%x: tensor<?x64xbf16>, %a: tensor<?x32xbf16>) -> (tensor<
   %h = llm.gated_mul silu %g, %u : tensor<?x32xf32>, tensor<?x32xf32> -> tensor<?x32xbf16>
   %y = llm.gated_mul sigmoid %gate, %a : tensor<?x32xf32>, tensor<?x32xbf16> -> tensor<?x32xbf16>
   return %q, %h, %y : tensor<?x64xf32>, tensor<?x32xbf16>, tensor<?x32xbf16>
+}
+
+llm.weight @experts.gate from "eg" : tensor<6x32x64xf32> {scheme = #llm.scheme<bf16>}
+llm.weight @experts.up from "eu" : tensor<6x32x64xf32> {scheme = #llm.scheme<bf16>}
+llm.weight @one from "one" : tensor<1x64xf32> {scheme = #llm.scheme<bf16>}
+llm.weight @router from "router" : tensor<6x64xf32> {scheme = #llm.scheme<bf16>}
+
+// Experts' linears merge with those of the same experts; a gate of one column, which no epilogue can take, with the router.
+// CHECK-LABEL: func.func @experts(
+func.func @experts(%x: tensor<?x64xbf16>, %y: tensor<?x32xf32>)
+    -> (tensor<?x2x32xbf16>, tensor<?x32xbf16>, tensor<?x2xf32>, tensor<?x32xf32>) {
+  // CHECK-NEXT: %[[R:.*]]:2 = llm.linear %[[X:.*]], @router, @one : (tensor<?x64xbf16>) -> (tensor<?x6xf32>, tensor<?x1xf32>)
+  // CHECK-NEXT: %{{.*}}, %[[I:.*]] = llm.route %[[R]]#0
+  // CHECK-NEXT: llm.linear %[[X]] experts %[[I]], @experts.gate, @experts.up : (tensor<?x64xbf16>, tensor<?x2xi32>) -> (tensor<?x2x32xf32>, tensor<?x2x32xf32>)
+  // CHECK-NEXT: llm.gated_mul
+  // CHECK-NEXT: llm.linear %[[X]], @k, @k :
+  %l = llm.linear %x, @router : (tensor<?x64xbf16>) -> tensor<?x6xf32>
+  %w, %i = llm.route %l top 2 : tensor<?x6xf32> -> tensor<?x2xf32>, tensor<?x2xi32>
+  %eg = llm.linear %x experts %i, @experts.gate : (tensor<?x64xbf16>, tensor<?x2xi32>) -> tensor<?x2x32xf32>
+  %eu = llm.linear %x experts %i, @experts.up : (tensor<?x64xbf16>, tensor<?x2xi32>) -> tensor<?x2x32xf32>
+  %eh = llm.gated_mul silu %eg, %eu : tensor<?x2x32xf32>, tensor<?x2x32xf32> -> tensor<?x2x32xbf16>
+  %s = llm.linear %x, @one : (tensor<?x64xbf16>) -> tensor<?x1xf32>
+  %g = llm.linear %x, @k : (tensor<?x64xbf16>) -> tensor<?x32xf32>
+  %u = llm.linear %x, @k : (tensor<?x64xbf16>) -> tensor<?x32xf32>
+  %h = llm.gated_mul silu %g, %u : tensor<?x32xf32>, tensor<?x32xf32> -> tensor<?x32xbf16>
+  %z = llm.gated_mul sigmoid %s, %y : tensor<?x1xf32>, tensor<?x32xf32> -> tensor<?x32xf32>
+  return %eh, %h, %w, %z : tensor<?x2x32xbf16>, tensor<?x32xbf16>, tensor<?x2xf32>, tensor<?x32xf32>
 }
