@@ -46,11 +46,17 @@ struct Fusion {
 
 // In this order: what merges first makes room for what moves into an epilogue.
 constexpr Fusion fusions[] = {
-    {"merge-linears", createMergeLinears},      {"fuse-gated-mul", createFuseGatedMul},
-    {"fuse-rope-append", createFuseRopeAppend}, {"fuse-heads", createFuseHeads}, // what no projection could take
-    {"fuse-combine", createFuseCombine},        {"fuse-residual-add", createFuseResidualAdd},
-    {"fuse-softcap", createFuseSoftcap},        {"fuse-norm-quantize", createFuseNormQuantize},
+    {"merge-linears", createMergeLinears},
+    {"fuse-gated-mul", createFuseGatedMul},
+    {"fuse-rope-append", createFuseRopeAppend},
+    {"fuse-heads", createFuseHeads}, // what no projection could take
+    {"fuse-combine", createFuseCombine},
+    {"fuse-residual-add", createFuseResidualAdd},
+    {"fuse-softcap", createFuseSoftcap},
+    {"fuse-argmax", createFuseArgmax},
+    {"fuse-norm-quantize", createFuseNormQuantize},
     {"fuse-quantize", createFuseQuantize}, // what no norm could take
+    {"fuse-norm", createFuseNorm},         // with its quantisation, where it has one
 };
 
 } // namespace

@@ -418,6 +418,8 @@ LogicalResult checkSameShape(Operation *op, Value operand, Value result) {
                            << result.getType();
 }
 
+Type elementOf(Value value) { return cast<RankedTensorType>(value.getType()).getElementType(); }
+
 LogicalResult checkEps(Operation *op, const APFloat &eps) {
   float value = eps.convertToFloat();
   if (std::isfinite(value) && value >= 0)
@@ -611,6 +613,20 @@ static LogicalResult verifyExperts(LinearOp op) {
   return success();
 }
 
+static LogicalResult verifyNorm(LinearOp op) {
+  if (op.getNorm().has_value() != op.getEps().has_value())
+    return op.emitOpError() << "expected 'norm' and 'eps' together";
+  Type element = elementOf(op.getX());
+  if (!op.getNorm()) {
+    if (element.isF32())
+      return op.emitOpError() << "expected a norm for rows of f32, got " << op.getX().getType();
+    return success();
+  }
+  if (element.isInteger(8) || op.getExperts())
+    return op.emitOpError() << "expected rows of bf16 or f32, and no experts, for a norm, got " << op.getX().getType();
+  return checkEps(op, *op.getEps());
+}
+
 LogicalResult LinearOp::verify() {
   if (getWeights().empty() || getBiases().size() != getWeights().size())
     return emitOpError() << "expected at least one weight and a bias (or unit) for each, got " << getWeights().size()
@@ -633,19 +649,21 @@ LogicalResult LinearOp::verify() {
       if (rowsOf(getX()) != rowsOf(value))
         return emitOpError() << "expected operand and result to have the same first dimension, got " << getX().getType()
                              << " and " << value.getType();
-  bool quantized = cast<RankedTensorType>(getX().getType()).getElementType().isInteger(8);
+  bool quantized = elementOf(getX()).isInteger(8);
   if (quantized != static_cast<bool>(getScales()))
-    return emitOpError() << (quantized ? "expected 'scales' for int8 rows" : "expected no 'scales' for bf16 rows");
+    return emitOpError() << (quantized ? "expected 'scales' for int8 rows"
+                                       : "expected no 'scales' for rows that are not int8");
   if (quantized && shapeOf(getScales()) != shapeOf(getX()).drop_back())
     return emitOpError() << "expected a scale a row of " << getX().getType() << ", got " << getScales().getType();
   if (quantized && getQuantized())
     return emitOpError() << "expected bf16 rows to be quantized, got " << getX().getType();
-  if (failed(verifyExperts(*this)))
+  if (failed(verifyExperts(*this)) || failed(verifyNorm(*this)))
     return failure();
   if (!hasEpilogue())
     return success();
   for (Operation &op : getEpilogue().front())
-    if (!isa<GatedMulOp, AddOp, SoftcapOp, RopeOp, AppendOp, YieldOp>(op) && !(getExperts() && isa<CombineOp>(op)))
+    if (!isa<GatedMulOp, AddOp, SoftcapOp, RopeOp, AppendOp, TileArgmaxOp, YieldOp>(op) &&
+        !(getExperts() && isa<CombineOp>(op)))
       return emitOpError() << "expected ops in the epilogue to work row by row, got " << op.getName();
   auto yield = dyn_cast<YieldOp>(getEpilogue().front().back());
   if (!yield || yield.getOperandTypes() != getResultTypes())
@@ -667,6 +685,8 @@ LogicalResult GatherColumnsOp::verifySymbolUses(SymbolTableCollection &tables) {
 
 LogicalResult LinearOp::verifySymbolUses(SymbolTableCollection &tables) {
   SchemeAttr common;
+  if (getNorm() && failed(checkWeight(*this, tables, getNormAttr(), {widthOf(getX())})))
+    return failure();
   for (auto [part, product] : llvm::enumerate(getProducts())) {
     FlatSymbolRefAttr name = getPartWeight(part);
     SmallVector<int64_t> shape{widthOf(product), widthOf(getX())};
@@ -686,7 +706,7 @@ LogicalResult LinearOp::verifySymbolUses(SymbolTableCollection &tables) {
                            << " (" << name << ")";
     if (scheme)
       common = *scheme;
-    if (getGathered() && (getPartCount() != 1 || getScales() || !isPermuted(*this, tables, name)))
+    if (getGathered() && (getPartCount() != 1 || getScales() || getNorm() || !isPermuted(*this, tables, name)))
       return emitOpError() << "expected bf16 rows and one permuted weight for 'gathered' columns, got " << getWeights();
     if (FlatSymbolRefAttr bias = getPartBias(part))
       if (failed(checkWeight(*this, tables, bias, {widthOf(product)})))
@@ -800,6 +820,26 @@ LogicalResult SampleOp::inferReturnTypes(MLIRContext *, std::optional<Location>,
                                          SmallVectorImpl<Type> &types) {
   inferTokens(adaptor.getLogits(), types);
   return success();
+}
+
+LogicalResult TileArgmaxOp::verify() {
+  if (rowsOf(getLogits()) != 1)
+    return emitOpError() << "expected one row, got " << getLogits().getType();
+  return success();
+}
+
+LogicalResult TileArgmaxOp::inferReturnTypes(MLIRContext *context, std::optional<Location>, Adaptor adaptor,
+                                             SmallVectorImpl<Type> &types) {
+  int64_t tiles = llvm::divideCeil(widthOf(adaptor.getLogits()), kTile);
+  types.push_back(RankedTensorType::get({1, tiles}, Float32Type::get(context)));
+  types.push_back(RankedTensorType::get({1, tiles}, IntegerType::get(context, 32)));
+  return success();
+}
+
+LogicalResult AdvanceBestOp::verify() {
+  if (rowsOf(getValues()) != 1)
+    return emitOpError() << "expected one row, got " << getValues().getType();
+  return checkSameShape(*this, getValues(), getColumns());
 }
 
 LogicalResult AdvanceOp::verify() {

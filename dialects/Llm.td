@@ -209,6 +209,9 @@ def Llm_LinearOp : Llm_SymbolUser<"linear", [RecursiveMemoryEffects, SingleBlock
     `quantized` says that the op itself makes int8 rows and scales of its bf16 operand, exactly as `llm.quantize` does, and
     multiplies those. `fuse-quantize` makes such ops.
 
+    `norm` says that the op itself normalises its operand and rounds it to bf16, exactly as `llm.rms_norm` does, before
+    it multiplies, or quantises, it. `fuse-norm` makes such ops.
+
     Several weights are several products in one launch, a result each. `merge-linears` makes such ops.
 
     With `experts` each weight is E matrices, and slot j of row t meets that of expert `experts[t, j]`:
@@ -226,6 +229,7 @@ def Llm_LinearOp : Llm_SymbolUser<"linear", [RecursiveMemoryEffects, SingleBlock
     ```mlir
     %q = llm.linear %x, @q_proj.weight : (tensor<?x576xbf16>) -> tensor<?x576xbf16>
     %k = llm.linear %v scales %s, @k_proj.weight bias @k_proj.bias : (tensor<?x576xi8>, tensor<?xf32>) -> tensor<?x192xbf16>
+    %l = llm.linear %r norm @norm.weight eps 9.99999974E-6, @head : (tensor<1x576xf32>) -> tensor<1x49152xf32>
     %h = llm.linear %x, @gate.weight, @up.weight : (tensor<?x576xbf16>) -> tensor<?x1536xbf16>
         epilogue(%g: tensor<?x1536xf32>, %u: tensor<?x1536xf32>) {
       %m = llm.gated_mul silu %g, %u : tensor<?x1536xf32>, tensor<?x1536xf32> -> tensor<?x1536xbf16>
@@ -235,23 +239,25 @@ def Llm_LinearOp : Llm_SymbolUser<"linear", [RecursiveMemoryEffects, SingleBlock
     ```
 
     Rules: R1, each weight is `[N, K]`, or `[E, N, K]` with `experts`, where K is the operand's width and N its product's; R2, operand, products and
-    results have the same first dimension; R3, int8 operands have scales, one a row, and bf16 operands have none; R4,
+    results have the same first dimension; R3, int8 operands have scales, one a row, and others have none; R4,
     int8 operands, and `quantized`, need weights whose scheme says `activation = int8_per_token`; R5, a bias is a weight
     `[N]`; R6, there is at least one weight and a product for each: the results, or the epilogue's arguments; R7, all weights that have a
     scheme have the same one; R8, the epilogue holds only ops that work row by row (`llm.gated_mul`, `llm.add`,
-    `llm.softcap`, `llm.rope`, `llm.append`, with experts also `llm.combine`) and yields the results' types; R9, `gathered`
-    belongs to bf16 rows and one weight, which is `permuted`; R10, only a bf16 operand is `quantized`; R11, with experts
+    `llm.softcap`, `llm.rope`, `llm.append`, `llm.tile_argmax`, with experts also `llm.combine`) and yields the results' types; R9, `gathered`
+    belongs to bf16 rows without a norm and one weight, which is `permuted`; R10, an int8 operand is not `quantized`; R11, with experts
     products are `[tokens, slots, N]`, the operand has a row a token or one a slot, and there is no bias; without them
-    every tensor has a row a token.
+    every tensor has a row a token; R12, `norm` names a weight as wide as the operand, which is neither int8 nor meets
+    experts, and goes with a finite `eps` that is not negative; R13, an f32 operand has a norm.
   }];
-  let arguments = (ins TensorRankOf<[BF16, I8], [2, 3]>:$x, Optional<Llm_Scales>:$scales,
-                       Optional<Llm_Experts>:$experts, UnitAttr:$quantized,
+  let arguments = (ins TensorRankOf<[BF16, F32, I8], [2, 3]>:$x, Optional<Llm_Scales>:$scales,
+                       Optional<Llm_Experts>:$experts, OptionalAttr<FlatSymbolRefAttr>:$norm,
+                       OptionalAttr<F32Attr>:$eps, UnitAttr:$quantized,
                        FlatSymbolRefArrayAttr:$weights, ArrayAttr:$biases, UnitAttr:$gathered);
-  let results = (outs Variadic<Llm_AnyRows>:$results);
+  let results = (outs Variadic<TensorRankOf<[BF16, F32, I32], [2, 3]>>:$results);
   let regions = (region MaxSizedRegion<1>:$epilogue);
   let assemblyFormat = [{
-    $x (`scales` $scales^)? (`experts` $experts^)? (`quantized` $quantized^)? `,` custom<Parts>($weights, $biases) attr-dict
-    `:` functional-type(operands, results) custom<Epilogue>($epilogue)
+    $x (`scales` $scales^)? (`experts` $experts^)? (`norm` $norm^ `eps` $eps)? (`quantized` $quantized^)? `,`
+    custom<Parts>($weights, $biases) attr-dict `:` functional-type(operands, results) custom<Epilogue>($epilogue)
   }];
   let hasVerifier = 1;
   let skipDefaultBuilders = 1;
@@ -528,6 +534,26 @@ def Llm_ArgmaxOp : Op<LlmDialect, "argmax", [Pure, InferTypeOpAdaptor]> {
   let assemblyFormat = "$logits attr-dict `:` type($logits) `->` type($token)";
 }
 
+def Llm_TileArgmaxOp : Llm_Op<"tile_argmax", [Pure, InferTypeOpAdaptor]> {
+  let summary = "the largest of each 16 logits";
+  let description = [{
+    `values[i]` is the largest of logits 16i ... 16i + 15 (the last tile may have fewer) and `columns[i]` its index; of
+    equal ones the lowest index wins. NaN never wins: a tile of nothing else gets -infinity and the largest i32. It is the
+    first stage of `llm.argmax` in the epilogue of the head, whose kernels make 16 logits at a time; `fuse-argmax` makes
+    such ops, and no kernel stands alone.
+
+    ```mlir
+    %v, %c = llm.tile_argmax %logits : tensor<1x49152xf32> -> tensor<1x3072xf32>, tensor<1x3072xi32>
+    ```
+
+    Rules: R1, there is one row; R2, the results have an element for each 16 columns of it.
+  }];
+  let arguments = (ins Llm_Logits:$logits);
+  let results = (outs Llm_Logits:$values, 2DTensorOf<[I32]>:$columns);
+  let assemblyFormat = "$logits attr-dict `:` type($logits) `->` type($values) `,` type($columns)";
+  let extraClassDeclaration = "static constexpr int64_t kTile = 16;";
+}
+
 def Llm_SampleOp : Op<LlmDialect, "sample",
                       [InferTypeOpAdaptor, MemoryEffects<[MemRead<Llm_StepResource>]>]> {
   let summary = "a random token by temperature, top-k and top-p";
@@ -569,6 +595,23 @@ def Llm_AdvanceOp : Llm_Op<"advance", [MemoryEffects<[MemWrite<Llm_StepResource>
   }];
   let arguments = (ins Llm_Tokens:$token);
   let assemblyFormat = "$token attr-dict `:` type($token)";
+}
+
+def Llm_AdvanceBestOp : Llm_Op<"advance_best", [MemoryEffects<[MemWrite<Llm_StepResource>, MemRead<Llm_StepResource>]>]> {
+  let summary = "make the best of some candidates the next step's input";
+  let description = [{
+    `llm.advance` by `columns[i]`, where `values[i]` is the largest of the values, and of equal ones that with the lowest
+    column. With `llm.tile_argmax` before it, it equals `llm.argmax` and `llm.advance`: where every logit was NaN the token
+    is 0.
+
+    ```mlir
+    llm.advance_best %v at %c : tensor<1x3072xf32>, tensor<1x3072xi32>
+    ```
+
+    Rules: R1, there is one row; R2, values and columns have the same shape.
+  }];
+  let arguments = (ins Llm_Logits:$values, 2DTensorOf<[I32]>:$columns);
+  let assemblyFormat = "$values `at` $columns attr-dict `:` type($values) `,` type($columns)";
 }
 
 include "dialects/LlmDelta.td"

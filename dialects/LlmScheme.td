@@ -22,10 +22,12 @@ def LlmDialect : Dialect {
     | `@prefill` | `(tensor<?xi32>) -> tensor<1xVxf32>` | a chunk of tokens in, logits of its last token out |
     | `@decode` | `(tensor<1xi32>) -> tensor<1xVxf32>` | one token in, its logits out |
     | `@logits` | `(tensor<?xi32>) -> tensor<?xVxf32>` | a chunk in, logits of every token out |
+    | `@decode_greedy` | `(tensor<1xi32>) -> ()` | `@decode` and `@greedy` in one, without logits for anyone |
     | `@greedy` | `(tensor<1xVxf32>) -> ()` | the best token becomes the next one |
     | `@sample` | `(tensor<1xVxf32>) -> ()` | the same by temperature, top-k and top-p |
 
-    **The first dimension is tokens.** It is dynamic (`?`) in `@prefill` and `@logits` and 1 in `@decode`.
+    **The first dimension is tokens.** It is dynamic (`?`) in `@prefill` and `@logits` and 1 in `@decode` and
+    `@decode_greedy`.
 
     **Implicit context.** Which tokens these are is not an operand. Every op belongs to the step described by `Step`
     (`runtime/artifact/step.h`), which lives in device memory: row `i` of a tensor belongs to position

@@ -35,7 +35,7 @@ TEST_F(DeclarationTest, MakesEveryFunctionAndSymbol) {
   FakeCheckpoint checkpoint = FakeCheckpoint::small();
   auto module = declareModel(context_, checkpoint, {.name = "small", .prefillChunk = 64});
   ASSERT_TRUE(module.ok()) << module.status();
-  for (const char *name : {"prefill", "decode", "logits", "greedy", "sample"})
+  for (const char *name : {"prefill", "decode", "decode_greedy", "logits", "greedy", "sample"})
     EXPECT_TRUE((*module)->lookupSymbol<mlir::func::FuncOp>(name)) << name;
   auto weights = (*module)->getOps<llm::WeightOp>();
   // Every tensor once, and the inverse frequencies.

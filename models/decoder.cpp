@@ -61,36 +61,47 @@ absl::Status Decoder::finish(ConfigReader &config, const DeclareOptions &options
     return status;
   facts.skippedTensors = weights_.skipped();
   module_->setAttr(llm::LlmDialect::factsName, facts.toAttribute(module_.getContext()));
-  forward("prefill", /*oneToken=*/false, /*lastOnly=*/true);
-  forward("decode", /*oneToken=*/true, /*lastOnly=*/true);
-  forward("logits", /*oneToken=*/false, /*lastOnly=*/false);
-  choose<llm::ArgmaxOp>("greedy");
-  choose<llm::SampleOp>("sample");
+  forward("prefill", /*oneToken=*/false, Logits::Last);
+  forward("decode", /*oneToken=*/true, Logits::Last);
+  forward("decode_greedy", /*oneToken=*/true, Logits::None);
+  forward("logits", /*oneToken=*/false, Logits::All);
+  sampler<llm::ArgmaxOp>("greedy");
+  sampler<llm::SampleOp>("sample");
   return absl::OkStatus();
 }
 
-// Tokens in, logits out, of the last token or of each.
-void Decoder::forward(const char *name, bool oneToken, bool lastOnly) {
+// Tokens in, logits out; where nobody gets logits the best of them becomes the next token.
+void Decoder::forward(const char *name, bool oneToken, Logits which) {
   int64_t tokens = oneToken ? 1 : mlir::ShapedType::kDynamic;
-  int64_t rows = lastOnly ? 1 : tokens;
-  auto logits = mlir::RankedTensorType::get({rows, shape_.vocabulary}, f32());
-  auto function = begin(name, {mlir::RankedTensorType::get({tokens}, builder_.getI32Type())}, {logits});
+  int64_t rows = which == Logits::All ? tokens : 1;
+  llvm::SmallVector<mlir::Type> results;
+  if (which != Logits::None)
+    results.push_back(mlir::RankedTensorType::get({rows, shape_.vocabulary}, f32()));
+  auto function = begin(name, {mlir::RankedTensorType::get({tokens}, builder_.getI32Type())}, results);
   auto stream = mlir::RankedTensorType::get({tokens, shape_.hidden}, f32());
   mlir::Value x = llm::EmbedOp::create(builder_, at("embed_tokens"), stream, function.getArgument(0), embedding_,
                                        builder_.getF32FloatAttr(1));
   x = layers(x);
-  if (lastOnly && !oneToken)
+  if (rows != tokens)
     x = llm::LastTokenOp::create(builder_, at("last_token"), x);
   x = norm(x, norm_, "norm");
-  end(apply({head_, nullptr, shape_.vocabulary}, x, "lm_head", f32()));
+  mlir::Value logits = apply({head_, nullptr, shape_.vocabulary}, x, "lm_head", f32());
+  if (which == Logits::None)
+    choose<llm::ArgmaxOp>(logits, "greedy");
+  end(results.empty() ? mlir::ValueRange() : mlir::ValueRange(logits));
 }
 
-// Logits in; an op of type `Choose` makes the next token of them.
-template <typename Choose> void Decoder::choose(const char *name) {
+// An op of type `Choose` makes the next token of `logits`.
+template <typename Choose> void Decoder::choose(mlir::Value logits, const char *name) {
+  auto token = Choose::create(builder_, at(name), logits);
+  llm::AdvanceOp::create(builder_, at("advance"), token);
+}
+
+// Logits in.
+template <typename Choose> void Decoder::sampler(const char *name) {
   auto logits = mlir::RankedTensorType::get({1, shape_.vocabulary}, f32());
   auto function = begin(name, {logits}, {});
-  auto token = Choose::create(builder_, at(name), function.getArgument(0));
-  llm::AdvanceOp::create(builder_, at("advance"), token);
+  choose<Choose>(function.getArgument(0), name);
   end({});
 }
 

@@ -96,8 +96,10 @@ protected:
   DecoderShape shape_;
 
 private:
-  void forward(const char *name, bool oneToken, bool lastOnly);
-  template <typename Choose> void choose(const char *name);
+  enum class Logits { None, Last, All };
+  void forward(const char *name, bool oneToken, Logits which);
+  template <typename Choose> void choose(mlir::Value logits, const char *name);
+  template <typename Choose> void sampler(const char *name);
   mlir::func::FuncOp begin(const char *name, mlir::TypeRange inputs, mlir::TypeRange results);
   void end(mlir::ValueRange results);
 

@@ -31,7 +31,7 @@ std::string whyNot(llm::QuantizeOp quantize) {
     return "what reads the quantised row is not one linear";
   if (linear.hasEpilogue() && llvm::any_of(linear.getEpilogue().front(), llvm::IsaPred<llm::CombineOp>))
     return "every workgroup would quantise a row for each expert";
-  if (paddedRow(static_cast<uint64_t>(type.getShape().back())) > kWidestQuantizedRow)
+  if (paddedRow(static_cast<uint64_t>(type.getShape().back())) > kPrologueBytes) // a byte an element
     return "the row is wider than a workgroup has room for";
   return "";
 }

@@ -113,6 +113,52 @@ def FuseQuantize : Pass<"fuse-quantize", "::mlir::ModuleOp"> {
   let dependentDialects = ["::ingot::llm::LlmDialect"];
 }
 
+def FuseNorm : Pass<"fuse-norm", "::mlir::ModuleOp"> {
+  let summary = "Let the one linear that reads a normalised row normalise it itself";
+  let description = [{
+    Before:
+    ```mlir
+    %n = llm.rms_norm %x, @norm eps 1.0e-5 : tensor<1x64xf32> -> tensor<1x64xbf16>
+    %y = llm.linear %n, @w : (tensor<1x64xbf16>) -> tensor<1x320xf32>
+    ```
+    After:
+    ```mlir
+    %y = llm.linear %x norm @norm eps 1.0e-5, @w : (tensor<1x64xf32>) -> tensor<1x320xf32>
+    ```
+
+    An `llm.rms_norm_quantize` becomes a norm of a linear that is also `quantized`. The result is the same bit for bit: the
+    sum of squares has the order of the kernel that stands alone, whatever the shape of the linear's workgroups. It runs last.
+    Every workgroup of the linear normalises the row again, so it declines, with a remark: many rows; rows that several ops
+    read; norms of heads; a row that LDS has no room for; and one that would be read again more often than a launch is worth
+    (docs/design/fusion.md).
+  }];
+  let dependentDialects = ["::ingot::llm::LlmDialect"];
+}
+
+def FuseArgmax : Pass<"fuse-argmax", "::mlir::ModuleOp"> {
+  let summary = "Let the head find the best of its own logits";
+  let description = [{
+    Before:
+    ```mlir
+    %l = llm.linear %x, @head : (tensor<1x64xbf16>) -> tensor<1x320xf32>
+    %t = llm.argmax %l : tensor<1x320xf32> -> tensor<1xi32>
+    llm.advance %t : tensor<1xi32>
+    ```
+    After:
+    ```mlir
+    %b:2 = llm.linear %x, @head : (tensor<1x64xbf16>) -> (tensor<1x20xf32>, tensor<1x20xi32>) epilogue(%l: tensor<1x320xf32>) {
+      %v, %c = llm.tile_argmax %l : tensor<1x320xf32> -> tensor<1x20xf32>, tensor<1x20xi32>
+      llm.yield %v, %c : tensor<1x20xf32>, tensor<1x20xi32>
+    }
+    llm.advance_best %b#0 at %b#1 : tensor<1x20xf32>, tensor<1x20xi32>
+    ```
+
+    The token is the same: a comparison rounds nothing, and ties go to the lowest index in both stages. It declines, with a
+    remark: logits that are no product, or that something else reads too, and a token that does not go to one `llm.advance`.
+  }];
+  let dependentDialects = ["::ingot::llm::LlmDialect"];
+}
+
 def MergeLinears : Pass<"merge-linears", "::mlir::ModuleOp"> {
   let summary = "Make one op of the linears that read one value";
   let description = [{

@@ -47,9 +47,12 @@ struct WeightPlace {
 // Whether its columns are stored in an order of their own.
 bool permuted(llm::WeightOp weight) { return weight.getPermuted() && weight.getScheme() == weight.getStored(); }
 
+bool isBf16(Value tensor) { return cast<RankedTensorType>(tensor.getType()).getElementType().isBF16(); }
 Element elementOf(Value tensor) {
   return cast<RankedTensorType>(tensor.getType()).getElementType().isF32() ? Element::F32 : Element::Bf16;
 }
+// A constant in the name of a kernel.
+std::string bitsOf(double value) { return "_" + llvm::utohexstr(llvm::bit_cast<uint32_t>(static_cast<float>(value))); }
 std::string suffix(Element element) { return element == Element::F32 ? "_f32" : ""; }
 
 // An op in the name of a kernel.
@@ -117,7 +120,10 @@ private:
                         .parts = {},
                         .results = {},
                         .epilogue = op.hasEpilogue() ? &op.getEpilogue() : nullptr,
-                        .quantize = op.getQuantized()};
+                         .quantize = op.getQuantized(),
+                        .norm = op.getNormAttr(),
+                        .epsilon = op.getEps() ? op.getEps()->convertToFloat() : 0,
+                        .x = elementOf(op.getX())};
     if (op.getExperts())
       config.experts = {.count = expertsOf(op),
                         .slots = static_cast<uint64_t>(widthOf(op.getExperts())),
@@ -128,18 +134,20 @@ private:
           {.rows = static_cast<uint64_t>(widthOf(product)), .bias = static_cast<bool>(op.getPartBias(part))});
     for (Value result : op.getResults())
       config.results.push_back({.columns = static_cast<uint64_t>(widthOf(result)),
-                                .output = elementOf(result) == Element::Bf16 ? LinearOutput::Bf16
-                                          : returned(result)                 ? LinearOutput::Logits
-                                                                             : LinearOutput::F32});
+                                .output = isBf16(result)     ? LinearOutput::Bf16
+                                          : returned(result) ? LinearOutput::Logits
+                                                             : LinearOutput::F32});
     return config;
   }
 
   // All that the kernel bakes in: the scheme, the shapes, the epilogue's ops and what they are applied to. What kernels
   // take as arguments (weights, captures, caches) is not in it.
   std::string linearName(const LinearConfig &c, bool decode) {
-    std::string name =
-        llvm::formatv("linear{0}_{1}_{2}", decode ? "" : "_prefill", c.scheme.spelled(), c.quantize ? "quantized_" : "")
-            .str();
+    std::string name = llvm::formatv("linear{0}_{1}_", decode ? "" : "_prefill", c.scheme.spelled()).str();
+    if (c.norm)
+      name += "norm" + suffix(c.x) + bitsOf(c.epsilon) + "_";
+    if (c.quantize)
+      name += "quantized_";
     for (auto [i, part] : llvm::enumerate(c.parts))
       name += (i ? "_" : "") + std::to_string(part.rows) + (part.bias ? "b" : "");
     name += "x" + std::to_string(c.columns);
@@ -399,7 +407,7 @@ private:
     return llvm::TypeSwitch<Operation *, LogicalResult>(op)
         .Case<llm::EmbedOp, llm::RmsNormOp, llm::RmsNormQuantizeOp, llm::QuantizeOp, llm::LinearOp, llm::RopeOp,
               llm::AppendOp, llm::HeadsOp, llm::AttentionOp, llm::GatedMulOp, llm::AddOp, llm::SoftcapOp,
-              llm::LastTokenOp, llm::ArgmaxOp, llm::SampleOp, llm::AdvanceOp, llm::GatherColumnsOp, llm::RouteOp,
+              llm::LastTokenOp, llm::ArgmaxOp, llm::SampleOp, llm::AdvanceOp, llm::AdvanceBestOp, llm::GatherColumnsOp, llm::RouteOp,
               llm::CombineOp, llm::ShortConvOp, llm::DeltaRuleOp>([&](auto typed) { return select(typed); })
         .Default([](Operation *other) { return other->emitOpError("has no kernel"); });
   }
@@ -433,7 +441,7 @@ private:
       name += "_to_f32";
     name += slotsSuffix(config.slots);
     if (config.norm) // eps is baked in, so it is part of the name: by its bits
-      name += "_" + llvm::utohexstr(llvm::bit_cast<uint32_t>(static_cast<float>(config.epsilon)));
+      name += bitsOf(config.epsilon);
     launch(op, name, dim(op->getOperand(0), 0) == 1, arguments,
            [&](llvm::StringRef n) { return emitNorm(kernels, *target, n, config); });
   }
@@ -503,10 +511,10 @@ private:
     if (!decode && combinesExperts(config))
       return op.emitOpError(
           "combines the experts of many tokens, which no kernel does: an llm.combine of its own does");
-    if (op.getQuantized() && (!decode || paddedRow(config.columns) > kWidestQuantizedRow))
-      return op.emitOpError() << "quantises " << op.getX().getType()
-                              << ", and kernels do that only to one row of at most " << kWidestQuantizedRow
-                              << " elements: an llm.quantize of its own takes any";
+    if ((op.getQuantized() || op.getNorm()) && (!decode || prologueBytes(config) > kPrologueBytes))
+      return op.emitOpError() << (op.getNorm() ? "normalises " : "quantises ") << op.getX().getType()
+                              << ", and kernels do that only to one row of at most " << kPrologueBytes
+                              << " bytes: an op of its own takes any";
     SmallVector<Place> arguments;
     for (const LinearArgument &argument : linearArguments(config, decode)) {
       switch (argument.kind) {
@@ -775,6 +783,14 @@ private:
   LogicalResult select(llm::AdvanceOp op) {
     launch(op, "advance", true, {fixed("step"), define(op.getToken()), fixed("tokens"), fixed("output")},
            [&](llvm::StringRef n) { return emitAdvance(kernels, *target, n); });
+    return success();
+  }
+
+  LogicalResult select(llm::AdvanceBestOp op) {
+    int64_t candidates = dim(op.getValues(), 1);
+    launch(op, "advance_best_" + std::to_string(candidates), true,
+           {fixed("step"), define(op.getValues()), define(op.getColumns()), fixed("tokens"), fixed("output")},
+           [&](llvm::StringRef n) { return emitAdvanceBest(kernels, *target, n, candidates); });
     return success();
   }
 

@@ -6,6 +6,8 @@
 #include "codegen/kernels/rotation.h"
 #include "llvm/ADT/TypeSwitch.h"
 
+#include <limits>
+
 using namespace mlir;
 
 namespace ingot {
@@ -69,6 +71,8 @@ std::vector<LinearArgument> linearArguments(const LinearConfig &c, bool decode) 
       llvm::any_of(inner, [](const LinearArgument &a) { return static_cast<bool>(a.symbol); }))
     list.push_back({.kind = Kind::Step});
   list.push_back({.kind = Kind::X});
+  if (c.norm)
+    list.push_back({.kind = Kind::Vector, .symbol = c.norm});
   if (integerDots(c.scheme) && !c.quantize)
     list.push_back({.kind = Kind::XScales});
   if (c.experts)
@@ -136,6 +140,8 @@ std::string whyNoLinear(const LinearConfig &c) {
       for (Value operand : append->getOperands())
         if (llvm::popcount(partsOf(c, operand)) != 1)
           return "it appends what is not made of one product";
+    if (isa<llm::TileArgmaxOp>(op) && layout != LinearLayout::Single)
+      return "it compares the columns of other than one product";
     if (auto gated = dyn_cast<llm::GatedMulOp>(op); gated && gated.isBroadcast() && partsOf(c, gated.getGate()) != 0)
       return "one gate serves a whole row, which many workgroups compute";
     auto rope = dyn_cast<llm::RopeOp>(op);
@@ -289,6 +295,14 @@ void Epilogue::finishOp(Operation *op, llvm::ArrayRef<Site> sites, Values &value
           y = rounded(y, combine.getResult().getType());
         values[combine.getResult()] = result;
       })
+      .Case([&](llm::TileArgmaxOp argmax) {
+        const std::vector<Val> *x = operand(argmax.getLogits(), sites, values);
+        if (!x)
+          return;
+        auto [value, column] = bestOfTile(sites.front(), x->front(), widthOf(argmax.getLogits().getType()));
+        values[argmax.getValues()] = {value};
+        values[argmax.getColumns()] = {column};
+      })
       .Case([&](llm::RopeOp rope) {
         const std::vector<Val> *x = operand(rope.getX(), sites, values);
         if (!x)
@@ -331,9 +345,23 @@ void Epilogue::finishOp(Operation *op, llvm::ArrayRef<Site> sites, Values &value
       .Case([&](llm::YieldOp yield) {
         for (auto [i, value] : llvm::enumerate(yield.getValues()))
           if (const std::vector<Val> *y = operand(value, sites, values))
-            for (auto [site, at] : llvm::zip(sites, *y))
-              storeResult(i, site, at);
+            for (auto [site, at] : llvm::zip(sites, *y)) {
+              constexpr int64_t kTile = llm::TileArgmaxOp::kTile;
+              if (value.getDefiningOp<llm::TileArgmaxOp>()) // one element a tile
+                k.ifThen(site.n % kTile == 0, [&] { storeResult(i, {site.token, site.n / kTile}, at); });
+              else
+                storeResult(i, site, at);
+            }
       });
+}
+
+// In decode the lanes of a tile lie beside each other and have a row each.
+std::pair<Val, Val> Epilogue::bestOfTile(const Site &site, Val y, uint64_t columns) {
+  using Combine = KernelBuilder::Combine;
+  Val candidate = (y == y) & (site.n < static_cast<int64_t>(columns)); // neither NaN nor padding
+  y = k.select(candidate, y, k.constantF(-std::numeric_limits<double>::infinity()));
+  Val none = k.constant(kNoIndex), largest = k.reduceHalf(y, Combine::MaxF);
+  return {largest, k.reduceHalf(k.select(candidate & (y == largest), site.n, none), Combine::MinI)};
 }
 
 void Epilogue::storeResult(unsigned result, const Site &site, Val y) {

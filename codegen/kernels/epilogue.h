@@ -32,19 +32,22 @@ public:
 
   // Argument of a kind, part or result.
   Val argument(LinearArgument::Kind kind, unsigned index = 0) const;
+  // The vector or cache of this name.
+  Val argument(mlir::FlatSymbolRefAttr symbol) const;
 
 private:
   using Values = llvm::DenseMap<mlir::Value, std::vector<Val>>;
   void finishOp(mlir::Operation *op, llvm::ArrayRef<Site> sites, Values &values);
   const std::vector<Val> *operand(mlir::Value value, llvm::ArrayRef<Site> sites, Values &values);
   void storeResult(unsigned result, const Site &site, Val y);
+  // The largest of the 16 sites of a tile, and its n; in every lane of the tile.
+  std::pair<Val, Val> bestOfTile(const Site &site, Val y, uint64_t columns);
   void append(mlir::FlatSymbolRefAttr state, bool key, uint64_t width, const Site &site, Val y);
   // Elements i ... of an f32 vector, as many as a site has.
   Val vectorAt(mlir::FlatSymbolRefAttr symbol, Val i);
   Val rounded(Val y, mlir::Type type);
   Val position(Val token) { return firstToken ? start + firstToken + token : start; }
   Val rowsOf(Val pointer, uint64_t stride);
-  Val argument(mlir::FlatSymbolRefAttr symbol) const;
 
   KernelBuilder &k;
   mlir::Region *region;

@@ -56,7 +56,7 @@ struct NormConfig {
 LaunchShape emitNorm(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
                      const NormConfig &c);
 
-// How a result is stored: padded rows of bf16 or f32, or logits: f32 rows of exactly N elements.
+// How a result is stored: padded rows of bf16 or f32 (or i32, as wide), or logits: f32 rows of exactly N elements.
 enum class LinearOutput { Bf16, F32, Logits };
 // One weight [rows, K] and its product.
 struct LinearPart {
@@ -83,6 +83,9 @@ struct LinearConfig {
   std::vector<LinearResult> results; // of the epilogue, or the products themselves
   mlir::Region *epilogue = nullptr;  // of an `llm.linear`; null: none
   bool quantize = false;             // x is bf16, and the kernel quantises it (decode only)
+  mlir::FlatSymbolRefAttr norm = {}; // the weight of the norm that the kernel applies to x; null: none (decode only)
+  double epsilon = 0;                // of the norm
+  Element x = Element::Bf16;         // what x is made of where the norm reads it
   LinearExperts experts = {};
 };
 // Why no kernel has this shape of parts and epilogue; empty when there is one.
@@ -238,6 +241,9 @@ LaunchShape emitArgmaxPartial(mlir::gpu::GPUModuleOp module, const TargetInfo &t
                               uint64_t vocabulary);
 LaunchShape emitArgmaxFinal(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name);
 
+// What stands for the index where there is none: no candidate beats it, not even at the same value.
+inline constexpr int64_t kNoIndex = INT32_MAX;
+
 // (step, logits f32, token i32): temperature, top-k, top-p from the Step; the algorithm is `llm.sample`'s.
 LaunchShape emitSample(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
                        uint64_t vocabulary);
@@ -245,5 +251,10 @@ LaunchShape emitSample(mlir::gpu::GPUModuleOp module, const TargetInfo &target, 
 // (step, token i32, tokens i32, output i32): tokens[0] = output[generated] = token; position += tokens; tokens = 1;
 // generated += 1.
 LaunchShape emitAdvance(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name);
+
+// (step, values f32, columns i32, tokens i32, output i32): the same by the column of the largest value, of equal ones
+// the lowest. The second stage of argmax where the head's epilogue is the first.
+LaunchShape emitAdvanceBest(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
+                            uint64_t candidates);
 
 } // namespace ingot

@@ -129,7 +129,6 @@ LaunchShape emitLinearDecode(mlir::gpu::GPUModuleOp module, const TargetInfo &ta
   Epilogue epilogue(k, c, /*decode=*/true, /*width=*/1, firstRow);
   uint64_t steps = stepsOfK(c.scheme, c.columns);
   Codes codes(k, c.scheme, c.columns);
-  QuantizedRow quantized;
   // The expert of a slot, and where the operand's row and scale are.
   auto expertOf = [&](Val slot) {
     if (!c.experts)
@@ -154,8 +153,9 @@ LaunchShape emitLinearDecode(mlir::gpu::GPUModuleOp module, const TargetInfo &ta
     return k.load(k.f32(), epilogue.argument(Kind::XScales), at * 4);
   };
   Val ownSlot = c.experts && !combines ? k.workgroupZ() : k.constant(0);
-  if (c.quantize)
-    quantized = quantizeRow(k, rowOfX(ownSlot), c.columns, waves);
+  Operand operand; // of every wave, where the kernel makes it
+  if (c.norm || c.quantize)
+    operand = prepareOperand(k, c, epilogue, rowOfX(ownSlot), waves);
 
   Val wave = k.wave(), lane = k.lane(), row = lane % 16;
   Val turn = together > 1 ? wave / static_cast<int64_t>(waves) : k.constant(0); // which of the slots at a time
@@ -187,7 +187,7 @@ LaunchShape emitLinearDecode(mlir::gpu::GPUModuleOp module, const TargetInfo &ta
         stream.wholeRow = groupOf(stream, k.constant(0));
       streams.push_back(stream);
     }
-    Val x = c.quantize ? quantized.values : rowOfX(slot);
+    Val x = operand.row ? operand.row : rowOfX(slot);
     std::vector<Val> zeros(sums, integer ? k.constant(0) : k.constantF(0));
     std::vector<Val> partial = k.forLoop(
         wave, k.constant(steps), k.constant(waves), zeros,
@@ -226,7 +226,7 @@ LaunchShape emitLinearDecode(mlir::gpu::GPUModuleOp module, const TargetInfo &ta
         Val n = sites[half].n, y = of(half, zipped ? part : 0, slot);
         if (integer)
           y = k.toFloat(y) * k.load(k.f32(), placesOfSlot[slot].ownScales[part], n * 4) *
-              (c.quantize ? quantized.scale : scaleOfX(combines ? k.constant(slot) : ownSlot));
+              (c.quantize ? operand.scale : scaleOfX(combines ? k.constant(slot) : ownSlot));
         if (c.parts[part].bias)
           y = y + k.load(k.f32(), epilogue.argument(Kind::Bias, part), n * 4);
         products.push_back(y);

@@ -3,16 +3,13 @@
 
 #include "codegen/kernels/kernels.h"
 #include "codegen/kernels/pieces.h"
+#include "codegen/kernels/row.h"
 
 namespace ingot {
 
 LaunchShape emitNorm(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
                      const NormConfig &c) {
-  // A lane takes pieces of 8 elements, 16 bytes.
-  uint64_t pieces = paddedRow(c.columns) / 8;
-  unsigned waves = static_cast<unsigned>(std::min<uint64_t>(8, (pieces + target.waveSize - 1) / target.waveSize));
-  unsigned threads = waves * target.waveSize;
-  unsigned perLane = static_cast<unsigned>((pieces + threads - 1) / threads);
+  unsigned waves = wavesOfRow(target, c.columns), threads = waves * target.waveSize;
 
   std::vector<Access> access{Access::Read};
   if (c.norm)
@@ -33,45 +30,31 @@ LaunchShape emitNorm(mlir::gpu::GPUModuleOp module, const TargetInfo &target, ll
     token = token * static_cast<int64_t>(c.slots) + k.workgroupZ(); // the row, from here on
   }
   Val row = k.advance(x, k.zext(token, k.i64()) * static_cast<int64_t>(paddedRow(c.columns) * bytesOf(c.x)));
-  Val block = k.lds(4 * waves, "reduce");
-
-  // Lanes past the row's end work on a clamped piece, whose values count as zero and are not stored.
-  std::vector<Val> piece, inside, values;
-  mlir::Type eight = k.vec(8, k.f32());
-  for (unsigned i = 0; i < perLane; ++i) {
-    Val p = thread + i * threads;
-    inside.push_back(p < static_cast<int64_t>(pieces));
-    piece.push_back(k.minI(p, k.constant(pieces - 1)));
-    Val loaded = loadPiece(k, c.x, row, piece[i]);
-    values.push_back(k.select(inside[i], loaded, k.zero(eight)));
-  }
+  RowPieces pieces = loadRow(k, c.x, row, c.columns, waves);
+  const auto &[piece, inside, loaded] = pieces;
+  std::vector<Val> values;
   if (c.norm) {
-    Val sum = k.constantF(0);
-    for (Val v : values)
-      sum = sum + k.sumElements(v * v);
-    sum = k.reduceWorkgroup(sum, KernelBuilder::Combine::SumF, waves, block);
-    // Once a row, so the exact forms cost nothing.
-    Val mean = sum * k.constantF(1.0 / static_cast<double>(c.columns));
-    Val factor = k.constantF(1) / k.sqrt(mean + k.constantF(c.epsilon));
-    for (unsigned i = 0; i < perLane; ++i) {
-      Val y = values[i] * factor * k.load(eight, weight, piece[i] * 32, 16);
-      // Where it is quantised, through bf16, as the two kernels one after the other would.
-      values[i] = c.quantize ? k.select(inside[i], k.extend(k.round(y, k.bf16())), k.zero(eight)) : y;
-    }
+    values = normalizeRow(k, pieces, weight, c.columns, c.epsilon, waves);
+    if (c.quantize) // through bf16, as the two kernels one after the other would
+      for (auto [y, mine] : llvm::zip(values, inside))
+        y = k.select(mine, k.extend(k.round(y, k.bf16())), k.zero(y.type()));
+  } else {
+    for (Val x : loaded)
+      values.push_back(k.extend(x));
   }
   if (!c.quantize) {
     Val destination =
         k.advance(out, k.zext(token, k.i64()) * static_cast<int64_t>(paddedRow(c.columns) * bytesOf(c.out)));
-    for (unsigned i = 0; i < perLane; ++i)
+    for (unsigned i = 0; i < values.size(); ++i)
       k.ifThen(inside[i], [&] { storePiece(k, c.out, values[i], destination, piece[i]); });
   } else {
     Val most = k.constantF(0);
     for (Val v : values)
       most = k.maxF(most, k.maxElements(k.absF(v)));
-    most = k.reduceWorkgroup(most, KernelBuilder::Combine::MaxF, waves, block);
+    most = k.reduceWorkgroup(most, KernelBuilder::Combine::MaxF, waves, k.lds(4 * waves, "most"));
     Val factor = quantizingFactor(k, most);
     Val destination = k.advance(out, k.zext(token, k.i64()) * static_cast<int64_t>(paddedRow(c.columns)));
-    for (unsigned i = 0; i < perLane; ++i)
+    for (unsigned i = 0; i < values.size(); ++i)
       k.ifThen(inside[i], [&] { k.store(quantizePiece(k, values[i], factor), destination, piece[i] * 8); });
     k.ifThen(thread == 0, [&] { k.store(scaleOfRow(k, most), scales, scaleAt); });
   }

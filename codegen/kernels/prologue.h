@@ -1,21 +1,25 @@
 // What a decode kernel does to its operand before it multiplies.
 #pragma once
 
-#include "codegen/kernels/kernels.h"
+#include "codegen/kernels/epilogue.h"
 
 namespace ingot {
 
-/// The widest row that a workgroup quantises for itself: a byte of LDS an element, and two workgroups must fit beside
-/// each other.
-inline constexpr uint64_t kWidestQuantizedRow = 24576;
+/// The most bytes of LDS that a workgroup keeps its operand's row in: two workgroups must fit beside each other.
+inline constexpr uint64_t kPrologueBytes = 24576;
 
-/// An int8 row in LDS and its scale, which every lane has.
-struct QuantizedRow {
-  Val values, scale;
+/// Bytes that the row of `c` takes there.
+inline uint64_t prologueBytes(const LinearConfig &c) { return paddedRow(c.columns) * (c.quantize ? 1 : 2); }
+
+/// A row in LDS, bf16 or int8.
+struct Operand {
+  Val row;
+  Val scale; // of int8 rows, in every lane
 };
 
-/// Quantises the bf16 row `x` of `columns` elements as `llm.quantize` does, bit for bit, with all `waves` of the
-/// workgroup; padding becomes 0 as in memory. Ends with a barrier: every lane may read the whole row.
-QuantizedRow quantizeRow(KernelBuilder &k, Val x, uint64_t columns, unsigned waves);
+/// Normalises and quantises the row `x`, of which `c` says which it needs, one at least, bit for bit as `llm.rms_norm` and
+/// `llm.quantize` do, with all `waves` of the workgroup; padding becomes 0 as in memory. Ends with a barrier: every lane may
+/// read the whole row.
+Operand prepareOperand(KernelBuilder &k, const LinearConfig &c, const Epilogue &arguments, Val x, unsigned waves);
 
 } // namespace ingot

@@ -18,8 +18,6 @@ namespace {
 
 using Combine = KernelBuilder::Combine;
 
-constexpr int64_t kNoIndex = std::numeric_limits<int32_t>::max();
-
 // A value and its index.
 struct Best {
   Val value, index;
@@ -29,6 +27,33 @@ struct Best {
 Best better(KernelBuilder &kb, Best a, Best b) {
   Val wins = (b.value > a.value) | ((b.value == a.value) & (b.index < a.index));
   return {kb.select(wins, b.value, a.value), kb.select(wins, b.index, a.index)};
+}
+
+Best nothing(KernelBuilder &kb) {
+  return {kb.constantF(-std::numeric_limits<double>::infinity()), kb.constant(kNoIndex)};
+}
+
+// The best of all lanes, in every lane.
+Best bestOfWorkgroup(KernelBuilder &kb, Best mine, unsigned waves, Val scratch) {
+  Val value = kb.reduceWorkgroup(mine.value, Combine::MaxF, waves, scratch);
+  Val index = kb.reduceWorkgroup(kb.select(mine.value == value, mine.index, kb.constant(kNoIndex)), Combine::MinI,
+                                 waves, scratch);
+  return {value, index};
+}
+
+// Nothing but NaN: some token there must be.
+Val tokenOf(KernelBuilder &kb, Best best) { return kb.select(best.index == kNoIndex, kb.constant(0), best.index); }
+
+// What `llm.advance` does, by one lane.
+void advance(KernelBuilder &kb, Val step, Val token, Val tokens, Val output) {
+  Val generated = kb.load(kb.i32(), step, kb.constant(offsetof(Step, generated)));
+  Val capacity = kb.load(kb.i32(), step, kb.constant(offsetof(Step, capacity)));
+  Val position = kb.stepPosition(step) + kb.stepTokens(step);
+  kb.store(token, tokens, kb.constant(0));
+  kb.ifThen(generated < capacity, [&] { kb.store(token, output, generated * 4); });
+  kb.store(position, step, kb.constant(offsetof(Step, position)));
+  kb.store(kb.constant(1), step, kb.constant(offsetof(Step, tokens)));
+  kb.store(generated + 1, step, kb.constant(offsetof(Step, generated)));
 }
 
 // The words of Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", 2011) for the counter
@@ -315,7 +340,7 @@ LaunchShape emitArgmaxPartial(mlir::gpu::GPUModuleOp module, const TargetInfo &t
                               uint64_t vocabulary) {
   constexpr unsigned kLanes = 256;
   KernelBuilder kb(module, target, name, {Access::Read, Access::Write}, kLanes);
-  Best best = {kb.constantF(-std::numeric_limits<double>::infinity()), kb.constant(kNoIndex)};
+  Best best = nothing(kb);
   auto found = kb.forLoop(kb.workgroupX() * kLanes + kb.thread(), kb.constant(static_cast<int64_t>(vocabulary)),
                           kb.constant(kArgmaxWorkgroups * kLanes), {best.value, best.index},
                           [&](Val i, std::vector<Val> s) -> std::vector<Val> {
@@ -323,13 +348,10 @@ LaunchShape emitArgmaxPartial(mlir::gpu::GPUModuleOp module, const TargetInfo &t
                             return {b.value, b.index};
                           });
   const unsigned waves = kLanes / target.waveSize;
-  Val scratch = kb.lds(4 * waves, "best");
-  Val value = kb.reduceWorkgroup(found[0], Combine::MaxF, waves, scratch);
-  Val index =
-      kb.reduceWorkgroup(kb.select(found[0] == value, found[1], kb.constant(kNoIndex)), Combine::MinI, waves, scratch);
+  best = bestOfWorkgroup(kb, {found[0], found[1]}, waves, kb.lds(4 * waves, "best"));
   kb.ifThen(kb.thread() == 0, [&] {
-    kb.store(value, kb.argument(1), kb.workgroupX() * 8);
-    kb.store(index, kb.argument(1), kb.workgroupX() * 8 + 4);
+    kb.store(best.value, kb.argument(1), kb.workgroupX() * 8);
+    kb.store(best.index, kb.argument(1), kb.workgroupX() * 8 + 4);
   });
   kb.finish();
   return {.kernel = name.str(),
@@ -340,16 +362,13 @@ LaunchShape emitArgmaxPartial(mlir::gpu::GPUModuleOp module, const TargetInfo &t
 
 LaunchShape emitArgmaxFinal(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name) {
   KernelBuilder kb(module, target, name, {Access::Read, Access::Write}, target.waveSize);
-  Best best = {kb.constantF(-std::numeric_limits<double>::infinity()), kb.constant(kNoIndex)};
+  Best best = nothing(kb);
   for (unsigned first = 0; first < kArgmaxWorkgroups; first += target.waveSize) {
     Val place = (kb.lane() + first) * 8;
     best = better(kb, best, {kb.load(kb.f32(), kb.argument(0), place), kb.load(kb.i32(), kb.argument(0), place + 4)});
   }
-  Val value = kb.reduceWave(best.value, Combine::MaxF);
-  Val index = kb.reduceWave(kb.select(best.value == value, best.index, kb.constant(kNoIndex)), Combine::MinI);
-  // Nothing but NaN: some token there must be.
-  index = kb.select(index == kNoIndex, kb.constant(0), index);
-  kb.ifThen(kb.lane() == 0, [&] { kb.store(index, kb.argument(1), kb.constant(0)); });
+  Val token = tokenOf(kb, bestOfWorkgroup(kb, best, 1, {}));
+  kb.ifThen(kb.lane() == 0, [&] { kb.store(token, kb.argument(1), kb.constant(0)); });
   kb.finish();
   return {.kernel = name.str(), .workgroupSize = target.waveSize, .bound = "one wave compares all partial results"};
 }
@@ -364,19 +383,32 @@ LaunchShape emitSample(mlir::gpu::GPUModuleOp module, const TargetInfo &target, 
           .bound = "one workgroup: every pass over the logits needs a sum of the one before"};
 }
 
+LaunchShape emitAdvanceBest(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
+                            uint64_t candidates) {
+  const auto lanes = static_cast<unsigned>(std::clamp<uint64_t>(
+      (candidates + target.waveSize - 1) / target.waveSize * target.waveSize, target.waveSize, 1024));
+  KernelBuilder kb(module, target, name, {Access::ReadWrite, Access::Read, Access::Read, Access::Write, Access::Write},
+                   lanes);
+  Best best = nothing(kb);
+  auto found = kb.forLoop(kb.thread(), kb.constant(static_cast<int64_t>(candidates)), kb.constant(lanes),
+                          {best.value, best.index}, [&](Val i, std::vector<Val> s) -> std::vector<Val> {
+                            Best b = better(
+                                kb, {s[0], s[1]},
+                                {kb.load(kb.f32(), kb.argument(1), i * 4), kb.load(kb.i32(), kb.argument(2), i * 4)});
+                            return {b.value, b.index};
+                          });
+  const unsigned waves = lanes / target.waveSize;
+  Val token = tokenOf(kb, bestOfWorkgroup(kb, {found[0], found[1]}, waves, kb.lds(4 * waves, "best")));
+  kb.ifThen(kb.thread() == 0, [&] { advance(kb, kb.argument(0), token, kb.argument(3), kb.argument(4)); });
+  kb.finish();
+  return {.kernel = name.str(), .workgroupSize = lanes, .bound = "one workgroup compares what each 16 logits left"};
+}
+
 LaunchShape emitAdvance(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name) {
   KernelBuilder kb(module, target, name, {Access::ReadWrite, Access::Read, Access::Write, Access::Write},
                    target.waveSize);
   kb.ifThen(kb.lane() == 0, [&] {
-    Val step = kb.argument(0), token = kb.load(kb.i32(), kb.argument(1), kb.constant(0));
-    Val generated = kb.load(kb.i32(), step, kb.constant(offsetof(Step, generated)));
-    Val capacity = kb.load(kb.i32(), step, kb.constant(offsetof(Step, capacity)));
-    Val position = kb.stepPosition(step) + kb.stepTokens(step);
-    kb.store(token, kb.argument(2), kb.constant(0));
-    kb.ifThen(generated < capacity, [&] { kb.store(token, kb.argument(3), generated * 4); });
-    kb.store(position, step, kb.constant(offsetof(Step, position)));
-    kb.store(kb.constant(1), step, kb.constant(offsetof(Step, tokens)));
-    kb.store(generated + 1, step, kb.constant(offsetof(Step, generated)));
+    advance(kb, kb.argument(0), kb.load(kb.i32(), kb.argument(1), kb.constant(0)), kb.argument(2), kb.argument(3));
   });
   kb.finish();
   return {.kernel = name.str(), .workgroupSize = target.waveSize, .bound = "a few words of the step"};

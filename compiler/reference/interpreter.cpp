@@ -89,6 +89,7 @@ private:
       state.resize(static_cast<size_t>(symbols_.lookup<llm::StateOp>(name).getTensorType().getNumElements()), 0.0F);
     return state;
   }
+  static Results tileArgmax(std::span<const float> logits);
   void advance(int32_t token);
 
   absl::StatusOr<const LoadedWeight *> weight(llvm::StringRef name);
@@ -343,6 +344,12 @@ absl::StatusOr<Interpreter::Implementation::Results> Interpreter::Implementation
       for (int64_t k = 0; k < x.columns; ++k)
         x.floats[t * x.columns + (*order)[k]] = gathered[t * x.columns + k];
   }
+  if (op.getNorm()) {
+    auto normalised = norm(*op.getNorm(), *op.getEps(), 1, x, mlir::BFloat16Type::get(op.getContext()));
+    if (!normalised.ok())
+      return normalised.status();
+    x = std::move(*normalised);
+  }
   Results quantized;
   if (op.getQuantized()) {
     quantized = quantize(x);
@@ -468,6 +475,21 @@ absl::StatusOr<HostTensor> Interpreter::Implementation::rope(llm::RopeOp op, con
   for (float &y : result.floats)
     y = stored(y, op.getResult().getType());
   return result;
+}
+
+Interpreter::Implementation::Results Interpreter::Implementation::tileArgmax(std::span<const float> logits) {
+  constexpr size_t kTile = llm::TileArgmaxOp::kTile;
+  Results best(2);
+  for (size_t begin = 0; begin < logits.size(); begin += kTile) {
+    auto column = begin + argmax(logits.subspan(begin, std::min(kTile, logits.size() - begin)));
+    best[0].floats.push_back(logits[column]);
+    best[1].ids.push_back(static_cast<int32_t>(column));
+  }
+  for (HostTensor &tensor : best) {
+    tensor.rows = 1;
+    tensor.columns = static_cast<int64_t>(best[1].ids.size());
+  }
+  return best;
 }
 
 absl::Status Interpreter::Implementation::append(llm::AppendOp op, const HostTensor &k, const HostTensor &v) {
@@ -708,9 +730,21 @@ absl::StatusOr<Interpreter::Implementation::Results> Interpreter::Implementation
         return one(std::move(result));
       })
       .Case([&](llm::ArgmaxOp o) { return token(argmax(in(o.getLogits()).row(0))); })
+      .Case([&](llm::TileArgmaxOp o) -> Outcome { return tileArgmax(in(o.getLogits()).row(0)); })
       .Case([&](llm::SampleOp o) { return token(sample(in(o.getLogits()).row(0), step)); })
       .Case([&](llm::AdvanceOp o) -> Outcome {
         advance(in(o.getToken()).ids.front());
+        return Results();
+      })
+      .Case([&](llm::AdvanceBestOp o) -> Outcome {
+        const HostTensor &values = in(o.getValues());
+        const std::vector<int32_t> &columns = in(o.getColumns()).ids;
+        size_t best = 0;
+        for (size_t i = 1; i < columns.size(); ++i)
+          if (values.floats[i] > values.floats[best] ||
+              (values.floats[i] == values.floats[best] && columns[i] < columns[best]))
+            best = i;
+        advance(columns[best]);
         return Results();
       })
       .Default([](mlir::Operation *other) -> Outcome {

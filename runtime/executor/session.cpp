@@ -175,7 +175,7 @@ absl::Status Session::reset() {
       if (absl::Status status = stream.zero(buffers[static_cast<size_t>(index)]); !status.ok())
         return status;
   length = generated = 0;
-  logitsReady = false;
+  logitsReady = logitsStored = false;
   return stream.synchronize();
 }
 
@@ -272,7 +272,7 @@ absl::Status Session::prefill(std::span<const int32_t> tokens) {
     length += static_cast<uint32_t>(part.size());
     tokens = tokens.subspan(part.size());
   }
-  logitsReady = true;
+  logitsReady = logitsStored = true;
   return absl::OkStatus();
 }
 
@@ -286,7 +286,7 @@ absl::Status Session::decode(int32_t token) {
   if (absl::Status status = stream.synchronize(); !status.ok())
     return annotate(status, "program decode");
   ++length;
-  logitsReady = true;
+  logitsReady = logitsStored = true;
   return absl::OkStatus();
 }
 
@@ -318,12 +318,17 @@ absl::StatusOr<int32_t> Session::first() {
   return readNewest();
 }
 
+absl::Status Session::runStep() {
+  if (sampling.temperature == 0)
+    return run("decode_greedy", 1);
+  absl::Status status = run("decode", 1);
+  return status.ok() ? run("sample", 1) : status;
+}
+
 absl::Status Session::captureStep() {
   if (absl::Status status = stream.beginCapture(); !status.ok())
     return status;
-  absl::Status recorded = run("decode", 1);
-  if (recorded.ok())
-    recorded = run(sampler(), 1);
+  absl::Status recorded = runStep();
   auto graph = stream.endCapture();
   if (!recorded.ok())
     return recorded;
@@ -342,9 +347,7 @@ absl::StatusOr<int32_t> Session::next() {
     return absl::OutOfRangeError(
         absl::StrCat("the context of ", needs.context, " positions is full; give a larger --context"));
   if (!options.graph) {
-    if (absl::Status status = run("decode", 1); !status.ok())
-      return status;
-    if (absl::Status status = run(sampler(), 1); !status.ok())
+    if (absl::Status status = runStep(); !status.ok())
       return status;
   } else {
     auto graph = steps.find(sampler());
@@ -357,12 +360,16 @@ absl::StatusOr<int32_t> Session::next() {
       return status;
   }
   ++length;
+  logitsStored = sampling.temperature > 0;
   return readNewest();
 }
 
 absl::StatusOr<std::vector<float>> Session::logits() {
-  if (length == 0)
-    return absl::FailedPreconditionError("expected a token before its logits are read");
+  if (!logitsStored)
+    return absl::FailedPreconditionError(length == 0
+                                             ? "expected a token before its logits are read"
+                                             : "expected logits of the last token, which greedy steps and chunks of "
+                                               "all logits do not leave; append a token by decode()");
   std::vector<float> row(manifest().facts().vocabulary());
   if (absl::Status status = stream.download(buffer(Buffer::LOGITS), 0, std::as_writable_bytes(std::span(row)));
       !status.ok())
@@ -405,16 +412,13 @@ absl::Status Session::allLogits(std::span<const int32_t> tokens, bool steps,
     tokens = tokens.subspan(part.size());
   }
   // Only `decode` leaves the last row in LOGITS, where a sampler looks.
-  logitsReady = steps;
+  logitsReady = logitsStored = steps;
   return absl::OkStatus();
 }
 
 size_t Session::launchesPerToken() const {
-  size_t count = 0;
-  for (const char *name : {"decode", "greedy"})
-    if (auto found = programs.find(name); found != programs.end())
-      count += found->second.launches.size();
-  return count;
+  auto found = programs.find("decode_greedy");
+  return found == programs.end() ? 0 : found->second.launches.size();
 }
 
 } // namespace ingot

@@ -81,7 +81,8 @@ public:
   // Appends one given token by the decode program; its logits are then ready for logits() and next().
   absl::Status decode(int32_t token);
 
-  // f32 [vocabulary]: of the last token that went through the model.
+  // f32 [vocabulary]: of the last token that went through the model. FailedPrecondition after a greedy next(), which
+  // stores none.
   absl::StatusOr<std::vector<float>> logits();
   // The logits of each of `tokens` in a new sequence, a row at a time in order. By chunks of program `logits`, or with
   // `steps` one decode a token. `row` is f32 [vocabulary] and valid during the call.
@@ -95,7 +96,7 @@ public:
   uint32_t context() const { return needs.context; }
   uint32_t position() const { return length; }
   bool weightsMapped() const { return mapped; }
-  // Launches of one decode step, the sampler's included.
+  // Launches of one greedy decode step.
   size_t launchesPerToken() const;
 
 private:
@@ -117,6 +118,7 @@ private:
   absl::Status observe(const Launch &launch);
   absl::Status uploadChunk(std::span<const int32_t> tokens);
   absl::Status checkTokens(std::span<const int32_t> tokens) const;
+  absl::Status runStep();
   absl::Status captureStep();
   absl::StatusOr<int32_t> readNewest();
   const char *sampler() const { return sampling.temperature > 0 ? "sample" : "greedy"; }
@@ -138,10 +140,11 @@ private:
   Stream stream;
   std::map<std::string, Graph> steps; // by sampler
   Sampling sampling;
-  uint32_t length = 0;    // positions that went through the model
-  uint32_t generated = 0; // tokens that the sampler chose
-  uint32_t capacity = 0;  // elements of OUTPUT
-  bool logitsReady = false;
+  uint32_t length = 0;       // positions that went through the model
+  uint32_t generated = 0;    // tokens that the sampler chose
+  uint32_t capacity = 0;     // elements of OUTPUT
+  bool logitsReady = false;  // a sampler may choose from LOGITS
+  bool logitsStored = false; // LOGITS holds those of the last token
 };
 
 } // namespace ingot

@@ -119,6 +119,7 @@ Manifest toyManifest(std::span<const ToyCode> code) {
       target.add_kernels()->set_name(plan->kernel);
     addProgram(target, "prefill", {kEmbed, kScan, kLast});
     addProgram(target, "decode", {kEmbed, kScan, kLast});
+    addProgram(target, "decode_greedy", {kEmbed, kScan, kLast, kGreedy});
     addProgram(target, "logits", {kEmbed, kScan, kAll});
     addProgram(target, "greedy", {kGreedy});
     addProgram(target, "sample", {kSample});
