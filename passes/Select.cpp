@@ -78,6 +78,21 @@ bool groupsRows(llm::RouteOp op) {
   return dim(op.getLogits(), 0) != 1 && llvm::any_of(op.getIndices().getUsers(), llvm::IsaPred<llm::LinearOp>);
 }
 
+DeltaConfig deltaConfig(llm::DeltaRuleOp op) {
+  return {.keyHeads = static_cast<uint64_t>(op.getKeyHeads()),
+          .valueHeads = static_cast<uint64_t>(op.getValueHeads()),
+          .keyDim = static_cast<uint64_t>(op.getKeyDim()),
+          .valueDim = static_cast<uint64_t>(op.getValueDim())};
+}
+
+// Whether the rule is computed in chunks, and not token by token: that wins where a chunk is not nearly empty, and so
+// where the number of tokens is not known to be small.
+bool ruleInChunks(llm::DeltaRuleOp op) {
+  constexpr int64_t kFewTokens = 8;
+  const int64_t tokens = dim(op.getQkv(), 0);
+  return (ShapedType::isDynamic(tokens) || tokens > kFewTokens) && deltaInChunks(deltaConfig(op));
+}
+
 class Selection {
 public:
   Selection(ModuleOp module, MutableArrayRef<const TargetInfo *> targets)
@@ -698,16 +713,28 @@ private:
   }
 
   LogicalResult select(llm::DeltaRuleOp op) {
-    DeltaConfig config{.keyHeads = static_cast<uint64_t>(op.getKeyHeads()),
-                       .valueHeads = static_cast<uint64_t>(op.getValueHeads()),
-                       .keyDim = static_cast<uint64_t>(op.getKeyDim()),
-                       .valueDim = static_cast<uint64_t>(op.getValueDim())};
+    DeltaConfig config = deltaConfig(op);
     std::string shape =
         llvm::formatv("_{0}x{1}_{2}x{3}", config.keyHeads, config.keyDim, config.valueHeads, config.valueDim).str();
-    launch(op, "delta_rule" + shape, dim(op.getQkv(), 0) == 1,
-           {fixed("step"), define(op.getQkv()), define(op.getB()), define(op.getA()), weight(op.getDecayAttr()),
-            weight(op.getDtBiasAttr()), state(op.getStateAttr()), define(op.getResult())},
-           [&](llvm::StringRef n) { return emitDeltaRecurrent(kernels, *target, n, config); });
+    Place qkv = define(op.getQkv()), memory = state(op.getStateAttr()), out = define(op.getResult());
+    SmallVector<Place> arguments{fixed("step"),
+                                 qkv,
+                                 define(op.getB()),
+                                 define(op.getA()),
+                                 weight(op.getDecayAttr()),
+                                 weight(op.getDtBiasAttr())};
+    if (!ruleInChunks(op)) {
+      arguments.append({memory, out});
+      launch(op, "delta_rule" + shape, true, arguments,
+             [&](llvm::StringRef n) { return emitDeltaRecurrent(kernels, *target, n, config); });
+      return success();
+    }
+    Place prepared = newScratch(rows / kTokenTile * static_cast<int64_t>(deltaPreparedBytes(config)));
+    arguments.push_back(prepared);
+    launch(op, "delta_prepare" + shape, false, arguments,
+           [&](llvm::StringRef n) { return emitDeltaPrepare(kernels, *target, n, config); });
+    launch(op, "delta_chunks" + shape, false, {fixed("step"), qkv, prepared, memory, out},
+           [&](llvm::StringRef n) { return emitDeltaChunks(kernels, *target, n, config); });
     return success();
   }
 
@@ -844,6 +871,8 @@ unsigned launchesOf(Operation *op) {
     return dim(attention.getQ(), 0) == 1 ? 2 : 1; // of one token: partial softmaxes, then their combination
   if (auto route = dyn_cast<llm::RouteOp>(op))
     return groupsRows(route) ? 2 : 1;
+  if (auto rule = dyn_cast<llm::DeltaRuleOp>(op))
+    return ruleInChunks(rule) ? 2 : 1; // what each chunk needs, then one chunk after the other
   return isa<llm::ArgmaxOp>(op) ? 2 : 1;
 }
 

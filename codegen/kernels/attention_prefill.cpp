@@ -4,6 +4,7 @@
 // registers and the softmax needs one exchange between the halves of a wave. Cache positions not yet written hold
 // finite values (`llm.state`).
 #include "codegen/kernels/kernels.h"
+#include "codegen/kernels/split.h"
 
 #include <limits>
 #include <numbers>
@@ -15,20 +16,11 @@ namespace {
 constexpr unsigned kWaves = 4;    // of a workgroup
 constexpr unsigned kQueries = 16; // of a wave
 
-// Probabilities as the sum of two bf16, in the operand order of the value product: `high` is p rounded to bf16 and
-// `low` is p - high rounded to bf16. p - high is exact in fp32 and at most 2^-8 p, so high + low is within 2^-17 p: the
-// value product keeps fp32-like probabilities at the price of a second matrix instruction. Adding half a unit before
-// the cut rounds; p is never negative and never overflows.
-struct SplitProbabilities {
-  Val high, low;
-};
-
-SplitProbabilities split(KernelBuilder &kb, Val p) {
-  mlir::Type words = kb.vec(8, kb.i32()), shorts = kb.vec(8, kb.i16());
-  constexpr int64_t kHalf = 0x8000, kUpper = 0xffff0000;
-  Val high = (kb.bitcast(p, words) + kHalf) & kUpper;
-  Val low = kb.bitcast(p - kb.bitcast(high, p.type()), words) + kHalf;
-  return {kb.fragmentOfResult(kb.trunc(high >> 16, shorts)), kb.fragmentOfResult(kb.trunc(low >> 16, shorts))};
+// Probabilities as two bf16 (split.h), in the operand order of the value product, which so keeps fp32-like
+// probabilities at the price of a second matrix instruction.
+SplitBf16 split(KernelBuilder &kb, Val p) {
+  SplitBf16 parts = splitBf16(kb, p);
+  return {kb.fragmentOfResult(parts.high), kb.fragmentOfResult(parts.low)};
 }
 
 } // namespace

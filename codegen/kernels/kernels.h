@@ -163,9 +163,10 @@ struct DeltaConfig {
 // (step, qkv f32, b f32, a f32, decay f32, dt_bias f32, state f32, out f32): token by token, for one or a few.
 LaunchShape emitDeltaRecurrent(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
                                const DeltaConfig &c);
-// Many tokens, in chunks of 64 (docs/design/kernels.md). First, for each chunk and head, what does not depend on the
-// state: (step, qkv f32, b f32, a f32, decay f32, dt_bias f32, prepared). `prepared` has `deltaPreparedBytes` for each
-// 64 tokens that there is room for.
+// Many tokens, in chunks of 64 (docs/design/kernels.md), for heads that registers can hold: key_dim up to 128. First,
+// for each chunk and head, what does not depend on the state: (step, qkv f32, b f32, a f32, decay f32, dt_bias f32,
+// prepared). `prepared` has `deltaPreparedBytes` for each 64 tokens that there is room for.
+bool deltaInChunks(const DeltaConfig &c);
 uint64_t deltaPreparedBytes(const DeltaConfig &c);
 LaunchShape emitDeltaPrepare(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
                              const DeltaConfig &c);

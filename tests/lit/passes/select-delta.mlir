@@ -12,6 +12,7 @@ module attributes {llm.facts = {architecture = "qwen", context_length = 64 : i64
   llm.weight @gates from "gates" : tensor<97x3xf32> {scheme = #llm.scheme<bf16>}
   llm.state @layers.0.conv conv : tensor<3x80xf32>
   llm.state @layers.0.s recurrent : tensor<3x16x16xf32>
+  llm.state @layers.1.s recurrent : tensor<3x144x16xf32>
 
   // CHECK: exec.program @decode
   // CHECK: exec.launch @kernels::@short_conv_80x4 grid(2, 1, 1) block 64 args(@step, @decode.0, @weights, @layers.0.conv.cache, @decode.1)
@@ -26,12 +27,27 @@ module attributes {llm.facts = {architecture = "qwen", context_length = 64 : i64
 
   // CHECK: exec.program @prefill
   // CHECK: exec.launch @kernels::@short_conv_80x4 grid(2, 1, 1) block 64
-  // CHECK: exec.launch @kernels::@delta_rule_1x16_3x16 grid(1, 3, 1) block 32
+  // CHECK: exec.launch @kernels::@delta_prepare_1x16_3x16 grid(1, 1, 1) tokens_per_workgroup 64 block 128 args(@step, @prefill.1, @prefill.2, @prefill.2, @weights + 1280, @weights + 1536, @prefill.4)
+  // CHECK-NEXT: exec.launch @kernels::@delta_chunks_1x16_3x16 grid(1, 3, 1) block 64 args(@step, @prefill.1, @prefill.4, @layers.0.s.cache, @prefill.3)
   func.func @prefill(%tokens: tensor<?xi32>) {
     %x = llm.embed %tokens, @rows : (tensor<?xi32>) -> tensor<?x80xf32>
     %c = llm.short_conv %x, @conv, @layers.0.conv : tensor<?x80xf32>
     %g = llm.embed %tokens, @gates : (tensor<?xi32>) -> tensor<?x3xf32>
     %y = llm.delta_rule %c, %g, %g, @decay, @dt, @layers.0.s key_heads 1 value_heads 3 key_dim 16 value_dim 16 : tensor<?x80xf32>, tensor<?x3xf32>, tensor<?x3xf32> -> tensor<?x48xf32>
+    return
+  }
+
+  // A few tokens are done one by one, and so are heads that are too wide for chunks.
+  // CHECK: exec.program @verify
+  // CHECK: exec.launch @kernels::@delta_rule_1x16_3x16 grid(1, 3, 1) block 32
+  func.func @verify(%x: tensor<5x80xf32>, %g: tensor<5x3xf32>) {
+    %y = llm.delta_rule %x, %g, %g, @decay, @dt, @layers.0.s key_heads 1 value_heads 3 key_dim 16 value_dim 16 : tensor<5x80xf32>, tensor<5x3xf32>, tensor<5x3xf32> -> tensor<5x48xf32>
+    return
+  }
+  // CHECK: exec.program @wide
+  // CHECK: exec.launch @kernels::@delta_rule_1x144_3x16 grid(1, 3, 1) block 128
+  func.func @wide(%x: tensor<?x336xf32>, %g: tensor<?x3xf32>) {
+    %y = llm.delta_rule %x, %g, %g, @decay, @dt, @layers.1.s key_heads 1 value_heads 3 key_dim 144 value_dim 16 : tensor<?x336xf32>, tensor<?x3xf32>, tensor<?x3xf32> -> tensor<?x48xf32>
     return
   }
 }
