@@ -573,6 +573,42 @@ TEST(Pack, JoinsSourcesInOrder) {
         << i;
 }
 
+// Each expert as if it were alone, at the next multiple of 256.
+TEST(Pack, ExpertsAreLinearsOneAfterAnother) {
+  constexpr uint64_t kExperts = 3, kRows = 41, kColumns = 72;
+  MemoryCheckpoint checkpoint;
+  checkpoint.add("all", {kExperts, kRows, kColumns}, randomValues(kExperts * kRows * kColumns, 5));
+  for (uint64_t e = 0; e < kExperts; ++e) {
+    const auto begin = checkpoint.values(0).begin() + static_cast<ptrdiff_t>(e * kRows * kColumns);
+    checkpoint.add("expert " + std::to_string(e), {kRows, kColumns}, {begin, begin + kRows * kColumns});
+  }
+  for (const Scheme &scheme : {Scheme(Scheme::Bf16), Scheme(Scheme::Int8PerChannel), kInt4, kInt4Zeros, kFp8}) {
+    SCOPED_TRACE(describe(scheme));
+    PackedWeight all{.scheme = scheme, .sources = {"all"}, .rows = kRows, .columns = kColumns, .experts = kExperts};
+    const std::vector<std::byte> packed = mustPack(all, checkpoint, 2);
+    const uint64_t stride = packed.size() / kExperts;
+    EXPECT_EQ(packed.size() % kExperts, 0U);
+    EXPECT_EQ(stride % 256, 0U);
+    std::vector<float> rows(kExperts * kRows * kColumns), alone(kRows * kColumns);
+    ASSERT_TRUE(dequantizeRows(all, packed, 0, kExperts * kRows, rows).ok());
+    for (uint64_t e = 0; e < kExperts; ++e) {
+      PackedWeight one{
+          .scheme = scheme, .sources = {"expert " + std::to_string(e)}, .rows = kRows, .columns = kColumns};
+      const std::vector<std::byte> wanted = mustPack(one, checkpoint);
+      ASSERT_LE(wanted.size(), stride);
+      EXPECT_EQ(std::memcmp(packed.data() + e * stride, wanted.data(), wanted.size()), 0) << e;
+      ASSERT_TRUE(dequantizeRows(one, wanted, 0, kRows, alone).ok());
+      EXPECT_EQ(std::memcmp(rows.data() + e * kRows * kColumns, alone.data(), alone.size() * 4), 0) << e;
+    }
+  }
+  MemorySink sink;
+  const auto message = [&](const PackedWeight &weight) { return packWeight(weight, checkpoint, sink).ToString(); };
+  EXPECT_THAT(message({.sources = {"all"}, .rows = kRows, .columns = kColumns, .experts = 4}),
+              HasSubstr("tensor 'all' has 123 rows, expected those of 4 experts"));
+  EXPECT_THAT(message({.sources = {"all", "all"}, .rows = kRows, .columns = kColumns, .experts = kExperts}),
+              HasSubstr("experts are packed from one tensor"));
+}
+
 TEST(Pack, RowMajorTablesAndVectors) {
   MemoryCheckpoint checkpoint;
   checkpoint.add("table", {3, 65}, randomValues(195, 6));

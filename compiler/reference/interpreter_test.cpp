@@ -325,6 +325,101 @@ TEST_F(OpTest, LinearInInt8) {
   EXPECT_FLOAT_EQ(floatsOf(load(text, fp32).run("f", x))[0], 2.54F + 0.333F);
 }
 
+// e^-1 = 0.36787944, e^-2 = 0.13533528, e^-3 = 0.04978707: of [0, -1, -3, -2, -1] the shares are over
+// 1 + 2 e^-1 + e^-2 + e^-3 = 1.92088123.
+TEST_F(OpTest, RouteTakesTheLowestOfEqual) {
+  const char *text = R"(
+    func.func @shares(%l: tensor<?x5xf32>) -> tensor<?x3xf32> {
+      %w, %i = llm.route %l top 3 : tensor<?x5xf32> -> tensor<?x3xf32>, tensor<?x3xi32>
+      return %w : tensor<?x3xf32>
+    }
+    func.func @normalised(%l: tensor<?x5xf32>) -> tensor<?x3xf32> {
+      %w, %i = llm.route %l top 3 normalize : tensor<?x5xf32> -> tensor<?x3xf32>, tensor<?x3xi32>
+      return %w : tensor<?x3xf32>
+    }
+    func.func @indices(%l: tensor<?x5xf32>) -> tensor<?x3xi32> {
+      %w, %i = llm.route %l top 3 : tensor<?x5xf32> -> tensor<?x3xf32>, tensor<?x3xi32>
+      return %i : tensor<?x3xi32>
+    })";
+  load(text, fp32);
+  const float nan = std::nanf(""), infinity = INFINITY;
+  HostTensor x = tensor(3, {0, -1, -3, -2, -1, 7, 7, 7, 7, 7, nan, -infinity, 2, infinity, infinity});
+  auto indices = interpreter_->run("indices", x);
+  ASSERT_TRUE(indices.ok()) << indices.status();
+  EXPECT_THAT(indices->ids, ElementsAre(0, 1, 4, 0, 1, 2, 3, 4, 2));
+  auto near = [](float value) { return FloatNear(value, 1e-6F); };
+  const float all = 1.92088123F, chosen = 1.73575888F; // 1 + 2 e^-1
+  EXPECT_THAT(floatsOf(interpreter_->run("shares", x)),
+              ElementsAre(near(1 / all), near(0.36787944F / all), near(0.36787944F / all), near(0.2F), near(0.2F),
+                          near(0.2F), 0.5F, 0.5F, 0.0F));
+  EXPECT_THAT(floatsOf(interpreter_->run("normalised", x)),
+              ElementsAre(near(1 / chosen), near(0.36787944F / chosen), near(0.36787944F / chosen), near(1.0F / 3),
+                          near(1.0F / 3), near(1.0F / 3), 0.5F, 0.5F, 0.0F));
+}
+
+// Logits are the operand itself, so rows choose experts 2, 0 and 1, 2. Experts are [[1, 0], [0, 1]], [[2, 0], [0, 2]]
+// and
+// [[0, 1], [1, 0]]: the row, the row twice, the row the other way round.
+TEST_F(OpTest, ExpertsMultiplyWhatIsRoutedToThem) {
+  const char *text = R"(
+    llm.weight @three : tensor<3x2xf32> value dense<[[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]]> : tensor<3x2xf32>
+    llm.weight @w : tensor<3x2x2xf32> value dense<[[[1.0, 0.0], [0.0, 1.0]], [[2.0, 0.0], [0.0, 2.0]],
+                                                   [[0.0, 1.0], [1.0, 0.0]]]> : tensor<3x2x2xf32>
+    func.func @f(%x: tensor<?x2xbf16>) -> tensor<?x2xf32> {
+      %l = llm.linear %x, @three : (tensor<?x2xbf16>) -> tensor<?x3xf32>
+      %w, %i = llm.route %l top 2 normalize : tensor<?x3xf32> -> tensor<?x2xf32>, tensor<?x2xi32>
+      %h = llm.linear %x experts %i, @w : (tensor<?x2xbf16>, tensor<?x2xi32>) -> tensor<?x2x2xbf16>
+      %d = llm.linear %h experts %i, @w : (tensor<?x2x2xbf16>, tensor<?x2xi32>) -> tensor<?x2x2xf32>
+      %y = llm.combine %d, %w : tensor<?x2x2xf32>, tensor<?x2xf32> -> tensor<?x2xf32>
+      return %y : tensor<?x2xf32>
+    }
+    func.func @fused(%x: tensor<?x2xbf16>) -> tensor<?x2xf32> {
+      %l = llm.linear %x, @three : (tensor<?x2xbf16>) -> tensor<?x3xf32>
+      %w, %i = llm.route %l top 2 normalize : tensor<?x3xf32> -> tensor<?x2xf32>, tensor<?x2xi32>
+      %h = llm.linear %x experts %i, @w : (tensor<?x2xbf16>, tensor<?x2xi32>) -> tensor<?x2x2xbf16>
+      %y = llm.linear %h experts %i, @w : (tensor<?x2x2xbf16>, tensor<?x2xi32>) -> tensor<?x2xf32>
+          epilogue(%p: tensor<?x2x2xf32>) {
+        %c = llm.combine %p, %w : tensor<?x2x2xf32>, tensor<?x2xf32> -> tensor<?x2xf32>
+        llm.yield %c : tensor<?x2xf32>
+      }
+      return %y : tensor<?x2xf32>
+    })";
+  // Logits of [4, 4 - 2 ln 3]: 4, 4 - 2 ln 3, 4 - ln 3, so experts 0 and 2 with the shares 3/4 and 1/4; both applied
+  // twice give the row back. Of [-8, 8]: experts 1 (8) and 2 (0), shares 1 / (1 + e^-8) and the rest; expert 1 twice is
+  // 4 times.
+  const float low = 4 - 2 * std::log(3.0F), much = 0.99966465F;
+  HostTensor x = tensor(2, {4, low, -8, 8});
+  load(text, fp32);
+  for (const char *function : {"f", "fused"})
+    EXPECT_THAT(floatsOf(interpreter_->run(function, x)),
+                Pointwise(FloatNear(1e-4F), {4.0F, low, -8 * (1 + 3 * much), 8 * (1 + 3 * much)}))
+        << function;
+}
+
+// A row for each expert has a scale of its own: 2/127 and 4/127.
+TEST_F(OpTest, QuantisesARowForEachExpert) {
+  const char *text = R"(
+    llm.weight @two : tensor<2x2xf32> value dense<[[1.0, 0.0], [0.0, 1.0]]> : tensor<2x2xf32>
+    llm.weight @w : tensor<2x1x2xf32> value dense<[[[1.27, 0.333]], [[1.27, 0.0]]]> : tensor<2x1x2xf32>
+        {scheme = #llm.scheme<int8, activation = int8_per_token>}
+    llm.weight @both : tensor<2x2x2xf32> value dense<[[[1.0, 0.0], [0.0, 1.0]], [[2.0, 0.0], [0.0, 2.0]]]> : tensor<2x2x2xf32>
+    func.func @f(%x: tensor<?x2xbf16>) -> tensor<?x1xf32> {
+      %l = llm.linear %x, @two : (tensor<?x2xbf16>) -> tensor<?x2xf32>
+      %w, %i = llm.route %l top 2 : tensor<?x2xf32> -> tensor<?x2xf32>, tensor<?x2xi32>
+      %h = llm.linear %x experts %i, @both : (tensor<?x2xbf16>, tensor<?x2xi32>) -> tensor<?x2x2xbf16>
+      %q, %s = llm.quantize %h : tensor<?x2x2xbf16> -> tensor<?x2x2xi8>, tensor<?x2xf32>
+      %d = llm.linear %q scales %s experts %i, @w : (tensor<?x2x2xi8>, tensor<?x2xf32>, tensor<?x2xi32>) -> tensor<?x2x1xf32>
+      %y = llm.combine %d, %w : tensor<?x2x1xf32>, tensor<?x2xf32> -> tensor<?x1xf32>
+      return %y : tensor<?x1xf32>
+    })";
+  // Row [2, 1]: experts 0 and 1, shares e / (1 + e) and 1 / (1 + e). Values 127 and 64 for both (63.5 to even).
+  const float share = 0.73105858F;
+  const float first = (127 * 127 + 64 * 33) * 0.01F * (2.0F / 127), second = 127 * 127 * 0.01F * (4.0F / 127);
+  auto result = floatsOf(load(text, device).run("f", tensor(1, {2, 1})));
+  ASSERT_EQ(result.size(), 1U);
+  EXPECT_NEAR(result[0], share * first + (1 - share) * second, 1e-5F);
+}
+
 TEST_F(OpTest, GroupsHaveF16Scales) {
   // One group of 32 whose largest magnitude is 1: scale f16(1/127) = 0.00787353515625.
   std::string values = "1.0, 0.5";
