@@ -41,14 +41,30 @@ class MtpHead(nn.Module):
 
 
 @torch.no_grad()
-def drafts(trunk, head, hidden, tokens, position, count):
-    """What the head drafts after position `position`, whose next token is known: (tokens [count], logits [count, V]).
-    hidden [n, H] and tokens [n] are the trunk's over the sequence; rows 0..position use them and nothing after it."""
-    rows, following = hidden[None, :position + 1], tokens[None, 1:position + 2]
-    logits = []
-    for _ in range(count):
-        output = head(trunk, rows, following)[:, -1:]
-        logits.append(trunk.lm_head(output)[0, 0])
-        rows = torch.cat([rows, output], 1)
-        following = torch.cat([following, logits[-1].argmax()[None, None]], 1)
-    return torch.stack([row.argmax() for row in logits]), torch.stack(logits)
+def drafts(trunk, head, hidden, tokens, count):
+    """What the head drafts greedily after every position p, whose next token is known: tokens i64 [n - 1, count] and logits
+    [n - 1, count, V]. hidden [n, H] is the trunk's over tokens [n]; the drafts of p use rows 0..p of it and none after."""
+    known, width = len(tokens) - 1, hidden.shape[1]
+    rows = torch.cat([hidden, hidden.new_zeros(count, width)]).repeat(known, 1, 1)
+    following = torch.cat([tokens[1:], tokens.new_zeros(count + 1)]).repeat(known, 1)
+    at, logits = torch.arange(known, device=tokens.device), []
+    for step in range(count):
+        output = head(trunk, rows, following)[at, at + step]
+        logits.append(trunk.lm_head(output))
+        rows[at, at + step + 1] = output
+        following[at, at + step + 1] = logits[-1].argmax(-1)
+    logits = torch.stack(logits, 1)
+    return logits.argmax(-1), logits
+
+
+def acceptance(drafted, tokens, first, count):
+    """Greedy speculative decoding of tokens [n] from position `first` with up to `count` drafts a step, by what `drafts` says:
+    (steps, drafts made, drafts accepted). A step commits the token already known, the accepted drafts, and knows one more."""
+    steps = made = accepted = 0
+    position = first
+    while position + 1 + count < len(tokens):
+        agree = drafted[position, :count] == tokens[position + 2:position + 2 + count]
+        good = int(agree.long().cumprod(0).sum())
+        steps, made, accepted = steps + 1, made + count, accepted + good
+        position += good + 1
+    return steps, made, accepted

@@ -116,7 +116,8 @@ CASES = {
         covers="norm_topk_prob false, 3 of 8 experts, intermediate size 24",
         config=QWEN3_MOE | dict(norm_topk_prob=False, num_experts_per_tok=3, moe_intermediate_size=24)),
     "qwen3moe-dense-first": dict(
-        family="qwen3_moe", tokens=31, rope_keys=5, storage="bf16", experts="single", covers="mlp_only_layers, one of 5 experts",
+        family="qwen3_moe", tokens=300, rope_keys=5, storage="bf16", experts="single",
+        covers="mlp_only_layers, one of 5 experts, 300 tokens",
         config=QWEN3_MOE | dict(norm_topk_prob=True, num_experts=5, num_experts_per_tok=1, num_hidden_layers=3,
                                 mlp_only_layers=[0], moe_intermediate_size=32)),
     "qwen3moe-sparse-step": dict(
@@ -124,7 +125,7 @@ CASES = {
         covers="decoder_sparse_step 2, tied head, fused experts",
         config=QWEN3_MOE | dict(norm_topk_prob=True, decoder_sparse_step=2, num_hidden_layers=4, tie_word_embeddings=True)),
     "qwen3moe-many": dict(
-        family="qwen3_moe", tokens=300, rope_keys=4, storage="bf16", experts="single", covers="8 of 32 experts, 300 tokens",
+        family="qwen3_moe", tokens=71, rope_keys=4, storage="bf16", experts="single", covers="8 of 32 experts",
         config=QWEN3_MOE | dict(norm_topk_prob=True, num_experts=32, num_experts_per_tok=8, moe_intermediate_size=16,
                                 hidden_size=40)),
     "qwen3moe-all": dict(
@@ -153,8 +154,8 @@ CASES = {
         config=QWEN35 | dict(linear_num_key_heads=1, linear_num_value_heads=3, linear_key_head_dim=32,
                              num_hidden_layers=4, interval=2, num_key_value_heads=1)),
     "qwen35-attention-first": dict(
-        family="qwen3_5_text", tokens=3, rope_keys=5, storage="f32", layers="types",
-        covers="3 tokens, layers F L L, partial RoPE 8 of 16, hidden size 72, F32 storage",
+        family="qwen3_5_text", tokens=3, rope_keys=5, storage="f16", layers="types",
+        covers="3 tokens, layers F L L, partial RoPE 8 of 16, hidden size 72, F16 storage",
         config=QWEN35 | dict(num_hidden_layers=3, hidden_size=72, head_dim=16, linear_num_key_heads=3,
                              linear_num_value_heads=6, rope_parameters=MROPE | {"partial_rotary_factor": 0.5},
                              layer_types=["full_attention", "linear_attention", "linear_attention"])),
@@ -172,7 +173,7 @@ CASES = {
         mtp="ignored", exact=False, covers="published names with vision and MTP tensors, 3 value heads a key head, F32 decays",
         config=QWEN35_MOE | dict(linear_num_key_heads=1, linear_num_value_heads=3, num_experts_per_tok=2)),
     "qwen35moe-many": dict(
-        family="qwen3_5_moe_text", tokens=131, rope_keys=5, storage="bf16", layers="interval", experts="fused",
+        family="qwen3_5_moe_text", tokens=70, rope_keys=5, storage="bf16", layers="interval", experts="fused",
         covers="8 of 32 experts, interval 2, one value head a key head, Dk 16 and Dv 32",
         config=QWEN35_MOE | dict(linear_num_key_heads=2, linear_num_value_heads=2, linear_value_head_dim=32, num_experts=32,
                                  num_experts_per_tok=8, moe_intermediate_size=16, num_hidden_layers=2, interval=2)),
@@ -202,8 +203,8 @@ CASES = {
         covers="transformers 4's keys, norm_topk_prob false, 3 value heads a key head",
         config=QWEN3_NEXT | dict(norm_topk_prob=False, linear_num_value_heads=6)),
     "qwen3next-sparse-step": dict(
-        family="qwen3_next", tokens=63, rope_keys=4, storage="bf16", layers="interval", experts="single",
-        covers="decoder_sparse_step 2, one value head a key head, tied head, interval 2",
+        family="qwen3_next", tokens=63, rope_keys=4, storage="bf16", layers="interval", experts="single", mtp="ignored",
+        covers="decoder_sparse_step 2, one value head a key head, tied head, interval 2; MTP tensors that no key names",
         config=QWEN3_NEXT | dict(norm_topk_prob=True, decoder_sparse_step=2, linear_num_value_heads=2, interval=2,
                                  tie_word_embeddings=True)),
     "qwen3next-long": dict(
@@ -218,8 +219,8 @@ CASES = {
         config=QWEN3_NEXT | dict(norm_topk_prob=False, num_experts=16, num_experts_per_tok=6, num_hidden_layers=2, interval=2,
                                  moe_intermediate_size=8, shared_expert_intermediate_size=24)),
     "qwen3next-real-heads": dict(
-        family="qwen3_next", tokens=150, rope_keys=4, storage="bf16", layers="interval", experts="single", mtp="ignored",
-        covers="the released head dimensions: 256 with RoPE 64, Dk and Dv 128; MTP tensors without a key that names them",
+        family="qwen3_next", tokens=150, rope_keys=4, storage="bf16", layers="interval", experts="single",
+        covers="the released head dimensions: 256 with RoPE 64, Dk and Dv 128",
         config=QWEN3_NEXT | REAL_HEADS | dict(norm_topk_prob=True, linear_num_value_heads=2, num_experts=4,
                                               num_experts_per_tok=2,
                                               rope_parameters=PLAIN | {"rope_theta": 1e7, "partial_rotary_factor": 0.25})),

@@ -231,11 +231,10 @@ def make(name, case, out):
     golden = {"tokens": tokens, "logits": model.lm_head(result)}
     if used:
         golden["mtp_logits"] = model.lm_head(head(model, result[None, :-1], tokens[None, 1:])[0])
-        positions = [0, 1, 15, 62, 63, 64, len(tokens) - 2]
-        chains = [drafts(model, head, result, tokens, position, 3) for position in positions]
-        golden |= {"mtp_chain_positions": torch.tensor(positions),
-                   "mtp_chain_tokens": torch.stack([chain[0] for chain in chains]),
-                   "mtp_chain_logits": torch.stack([chain[1] for chain in chains])}
+        positions = torch.tensor([0, 1, 15, 62, 63, 64, len(tokens) - 2])
+        chain_tokens, chain_logits = drafts(model, head, result, tokens, 3)
+        golden |= {"mtp_chain_positions": positions, "mtp_chain_tokens": chain_tokens[positions],
+                   "mtp_chain_logits": chain_logits[positions]}
 
     state = {key: value.float() for key, value in model.state_dict().items()}
     if config.tie_word_embeddings:
