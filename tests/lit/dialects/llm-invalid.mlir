@@ -586,7 +586,8 @@ func.func @f(%x: tensor<2x32xf32>) {
 
 // llm.tile_argmax R2
 func.func @f(%x: tensor<1x33xf32>) {
-  // expected-error @+1 {{inferred type(s) 'tensor<1x3xf32>', 'tensor<1x3xi32>' are incompatible}}
+  // expected-error @+2 {{inferred type(s) 'tensor<1x3xf32>', 'tensor<1x3xi32>' are incompatible}}
+  // expected-error @+1 {{failed to infer returned types}}
   %v, %c = llm.tile_argmax %x : tensor<1x33xf32> -> tensor<1x2xf32>, tensor<1x2xi32>
   return
 }
