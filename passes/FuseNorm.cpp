@@ -20,26 +20,21 @@ namespace {
 
 constexpr llvm::StringLiteral kName = "fuse-norm";
 
-// What all workgroups may read again for a launch less: about what a cache delivers in the time of a launch.
-constexpr uint64_t kBytesOfLaunch = 4 << 20;
-// Rows of weights from which on a workgroup has 64 of them on every chip, since the grid is wide enough; else
-// perhaps 16.
-constexpr uint64_t kWideLinear = 16384;
+// Rows of weights from which on the grid is wide enough on every chip for workgroups of 64 of them.
+constexpr uint64_t kWideLinear = 16384, kRowsOfWide = 64;
 
 RankedTensorType typeOf(Value value) { return cast<RankedTensorType>(value.getType()); }
 
-// Whether reading the row again in every workgroup costs less than the launch: docs/design/fusion.md, "Norms as a
-// prologue".
-bool pays(llm::LinearOp linear, uint64_t columns, uint64_t elementBytes, unsigned bitsOfWeight) {
+// Whether what every workgroup reads again, the row and the norm's weight, is at most an eighth of its weights:
+// docs/design/fusion.md, "Norms as a prologue".
+bool pays(llm::LinearOp linear, unsigned elementBytes, unsigned bitsOfWeight) {
   uint64_t rows = 0;
   for (Value product : linear.getProducts())
-    rows += paddedRow(static_cast<uint64_t>(typeOf(product).getDimSize(1)));
-  const uint64_t rowsOfGroup = rows >= kWideLinear ? 64 : 16;
-  const uint64_t read = (elementBytes + 4) * columns; // the row and the norm's weight
-  return rows / rowsOfGroup * read <= kBytesOfLaunch || 8 * read <= rowsOfGroup * columns * bitsOfWeight / 8;
+    rows += paddedRow(static_cast<uint64_t>(typeOf(product).getShape().back()));
+  return rows >= kWideLinear && 8 * (elementBytes + 4) <= kRowsOfWide * bitsOfWeight / 8;
 }
 
-// `quantized`: the values and scales that the norm makes, or its one result.
+// `made`: the row that the norm makes, or the values and scales.
 std::string whyNot(Operation *norm, Value x, ValueRange made) {
   RankedTensorType type = typeOf(x);
   if (type.getDimSize(0) != 1)
@@ -53,13 +48,15 @@ std::string whyNot(Operation *norm, Value x, ValueRange made) {
     return "what reads the normalised row is not one linear";
   if (linear.getGathered())
     return "the linear reads the row in another order";
-  auto columns = static_cast<uint64_t>(type.getDimSize(1));
+  if (linear.getExperts())
+    return "the linear multiplies by experts";
+  auto columns = static_cast<uint64_t>(type.getShape().back());
   bool quantized = made.size() == 2 || linear.getQuantized();
   if (paddedRow(columns) * (quantized ? 1 : 2) > kPrologueBytes)
     return "the row is wider than a workgroup has room for";
   auto scheme = llm::lookupWeight(linear, linear.getPartWeight(0)).getScheme();
-  if (!pays(linear, columns, type.getElementTypeBitWidth() / 8, scheme ? scheme->bits() : 16))
-    return "the row would be read again more often than a launch is worth";
+  if (!pays(linear, type.getElementTypeBitWidth() / 8, scheme ? scheme->bits() : 16))
+    return "each workgroup has too few weights beside the row";
   return "";
 }
 

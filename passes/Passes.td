@@ -119,18 +119,18 @@ def FuseNorm : Pass<"fuse-norm", "::mlir::ModuleOp"> {
     Before:
     ```mlir
     %n = llm.rms_norm %x, @norm eps 1.0e-5 : tensor<1x64xf32> -> tensor<1x64xbf16>
-    %y = llm.linear %n, @w : (tensor<1x64xbf16>) -> tensor<1x320xf32>
+    %y = llm.linear %n, @w : (tensor<1x64xbf16>) -> tensor<1x49152xf32>
     ```
     After:
     ```mlir
-    %y = llm.linear %x norm @norm eps 1.0e-5, @w : (tensor<1x64xf32>) -> tensor<1x320xf32>
+    %y = llm.linear %x norm @norm eps 1.0e-5, @w : (tensor<1x64xf32>) -> tensor<1x49152xf32>
     ```
 
     An `llm.rms_norm_quantize` becomes a norm of a linear that is also `quantized`. The result is the same bit for bit: the
     sum of squares has the order of the kernel that stands alone, whatever the shape of the linear's workgroups. It runs last.
     Every workgroup of the linear normalises the row again, so it declines, with a remark: many rows; rows that several ops
-    read; norms of heads; a row that LDS has no room for; and one that would be read again more often than a launch is worth
-    (docs/design/fusion.md).
+    read; norms of heads; a row that LDS has no room for; and a linear whose workgroups have too few weights beside the row
+    (docs/design/fusion.md). So it is for the head, and for gate and up of a large model.
   }];
   let dependentDialects = ["::ingot::llm::LlmDialect"];
 }

@@ -135,7 +135,7 @@ private:
                         .parts = {},
                         .results = {},
                         .epilogue = op.hasEpilogue() ? &op.getEpilogue() : nullptr,
-                         .quantize = op.getQuantized(),
+                        .quantize = op.getQuantized(),
                         .norm = op.getNormAttr(),
                         .epsilon = op.getEps() ? op.getEps()->convertToFloat() : 0,
                         .x = elementOf(op.getX())};
@@ -422,8 +422,9 @@ private:
     return llvm::TypeSwitch<Operation *, LogicalResult>(op)
         .Case<llm::EmbedOp, llm::RmsNormOp, llm::RmsNormQuantizeOp, llm::QuantizeOp, llm::LinearOp, llm::RopeOp,
               llm::AppendOp, llm::HeadsOp, llm::AttentionOp, llm::GatedMulOp, llm::AddOp, llm::SoftcapOp,
-              llm::LastTokenOp, llm::ArgmaxOp, llm::SampleOp, llm::AdvanceOp, llm::AdvanceBestOp, llm::GatherColumnsOp, llm::RouteOp,
-              llm::CombineOp, llm::ShortConvOp, llm::DeltaRuleOp>([&](auto typed) { return select(typed); })
+              llm::LastTokenOp, llm::ArgmaxOp, llm::SampleOp, llm::AdvanceOp, llm::AdvanceBestOp, llm::GatherColumnsOp,
+              llm::RouteOp, llm::CombineOp, llm::ShortConvOp, llm::DeltaRuleOp>(
+            [&](auto typed) { return select(typed); })
         .Default([](Operation *other) { return other->emitOpError("has no kernel"); });
   }
 

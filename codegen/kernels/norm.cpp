@@ -40,7 +40,7 @@ LaunchShape emitNorm(mlir::gpu::GPUModuleOp module, const TargetInfo &target, ll
         y = k.select(mine, k.extend(k.round(y, k.bf16())), k.zero(y.type()));
   } else {
     for (Val x : loaded)
-      values.push_back(k.extend(x));
+      values.push_back(widen(k, x));
   }
   if (!c.quantize) {
     Val destination =

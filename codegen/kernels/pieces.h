@@ -3,10 +3,16 @@
 #pragma once
 
 #include "codegen/kernels/kernels.h"
+#include "mlir/IR/TypeUtilities.h"
 
 namespace ingot {
 
 constexpr unsigned bytesOf(Element element) { return element == Element::Bf16 ? 2 : 4; }
+
+// Values of either kind as f32.
+inline Val widen(KernelBuilder &k, Val values) {
+  return mlir::getElementTypeOrSelf(values.type()).isF32() ? values : k.extend(values);
+}
 
 inline Val loadPiece(KernelBuilder &k, Element element, Val row, Val piece) {
   if (element == Element::Bf16)

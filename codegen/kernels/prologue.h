@@ -17,9 +17,9 @@ struct Operand {
   Val scale; // of int8 rows, in every lane
 };
 
-/// Normalises and quantises the row `x`, of which `c` says which it needs, one at least, bit for bit as `llm.rms_norm` and
-/// `llm.quantize` do, with all `waves` of the workgroup; padding becomes 0 as in memory. Ends with a barrier: every lane may
-/// read the whole row.
+/// Normalises and quantises the row `x`, of which `c` says which it needs, one at least, bit for bit as `llm.rms_norm`
+/// and `llm.quantize` do, with all `waves` of the workgroup; padding becomes 0 as in memory. Ends with a barrier: every
+/// lane may read the whole row.
 Operand prepareOperand(KernelBuilder &k, const LinearConfig &c, const Epilogue &arguments, Val x, unsigned waves);
 
 } // namespace ingot

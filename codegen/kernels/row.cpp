@@ -41,7 +41,7 @@ std::vector<Val> normalizeRow(KernelBuilder &k, const RowPieces &row, Val weight
   const unsigned shares = wavesOfRow(k.target(), columns), each = piecesOfLane(k.target(), columns);
   std::vector<Val> x;
   for (Val values : row.values)
-    x.push_back(k.extend(values));
+    x.push_back(widen(k, values));
   // Of each share a wave's sum, then the shares in order.
   Val sum, block;
   if (shares > 1 || waves > 1)

@@ -83,6 +83,8 @@ protected:
         return token.status();
       reply.push_back(*token);
     }
+    if (absl::Status status = (*session)->decode(reply.back()); !status.ok())
+      return status;
     if (auto row = (*session)->logits(); !row.ok())
       return row.status();
     return reply;

@@ -74,8 +74,31 @@ TEST_F(SessionTest, ReplayGivesWhatPlainLaunchesGive) {
   plain.graph = false;
   auto graph = load(), launches = load(plain);
   ASSERT_TRUE(graph.ok() && launches.ok());
-  EXPECT_EQ(generate(**graph, somePrompt(), 20), generate(**launches, somePrompt(), 20));
-  EXPECT_EQ(*(*graph)->logits(), *(*launches)->logits());
+  for (float temperature : {0.0F, 1.0F}) {
+    for (Session *session : {graph->get(), launches->get()})
+      ASSERT_TRUE(session->setSampling({.temperature = temperature}).ok());
+    EXPECT_EQ(generate(**graph, somePrompt(), 20), generate(**launches, somePrompt(), 20));
+    if (temperature > 0)
+      EXPECT_EQ(*(*graph)->logits(), *(*launches)->logits());
+  }
+}
+
+TEST_F(SessionTest, GreedyStepsLeaveNoLogits) {
+  auto session = load();
+  ASSERT_TRUE(session.ok()) << session.status();
+  ASSERT_TRUE((*session)->prefill(somePrompt()).ok());
+  std::vector<int32_t> tokens = somePrompt();
+  tokens.push_back(*(*session)->next()); // from the prefill's logits, which stay
+  EXPECT_EQ(*(*session)->logits(), toyLogitsOf(somePrompt()).back());
+  int32_t second = *(*session)->next();
+  EXPECT_THAT(std::string((*session)->logits().status().message()), HasSubstr("greedy steps"));
+  EXPECT_EQ(second, toyReply(somePrompt(), 2)[1]);
+  // A step that is asked for its logits leaves them again, and the greedy ones go on from there.
+  tokens.push_back(second);
+  ASSERT_TRUE((*session)->decode(second).ok());
+  EXPECT_EQ(*(*session)->logits(), toyLogitsOf(tokens).back());
+  EXPECT_EQ(*(*session)->next(), toyReply(somePrompt(), 3)[2]);
+  EXPECT_EQ(*(*session)->next(), toyReply(somePrompt(), 4)[3]);
 }
 
 TEST_F(SessionTest, SamplingDependsOnTheSeedAlone) {

@@ -2,6 +2,7 @@
 // chunk and by steps. The bits must be the same, the launches fewer, and the numbers the interpreter's.
 #include "tests/numerics/program.h"
 
+#include <algorithm>
 #include <cctype>
 
 using namespace ingot;
@@ -95,6 +96,77 @@ TEST(FusionOfQuantisation, Prologue) {
       %logits = llm.linear %e, @head : (tensor<?x48xbf16>) -> tensor<?x101xf32>)",
                               "int8, activation = int8_per_token");
   check(text, "insert-quantize,fuse-gated-mul,fuse-residual-add,fuse-norm-quantize", "fuse-quantize", 5, kTolerance);
+}
+
+// A norm in the prologue of the wide linear that reads it: of f32 and of bf16 rows, of gate and up, before a
+// quantisation of the same prologue, and where the row is laid over more waves than the linear has (48 columns are one
+// wave, 1100 five). Steps alone: a chunk keeps its norm.
+TEST(FusionOfNorms, Prologue) {
+  for (const char *scheme : {"bf16", "int8, activation = int8_per_token", "int8, group = 32"}) {
+    SCOPED_TRACE(scheme);
+    std::string text = moduleOf(R"(
+  llm.weight @head from "head" : tensor<101x48xf32> {scheme = #llm.scheme<bf16>}
+  llm.weight @norm1100 from "norm1100" plus 1.0 : tensor<1100xf32> VECTOR
+  llm.weight @wide from "wide" : tensor<16384x48xf32> SCHEME
+  llm.weight @wide.bias from "wide.bias" : tensor<16384xf32> VECTOR
+  llm.weight @back from "back" : tensor<48x16384xf32> {scheme = #llm.scheme<bf16>}
+  llm.weight @broad from "broad" : tensor<1100x48xf32> {scheme = #llm.scheme<bf16>}
+  llm.weight @gate from "gate" : tensor<8200x1100xf32> SCHEME
+  llm.weight @up from "up" : tensor<8200x1100xf32> SCHEME
+  llm.weight @down from "down" : tensor<48x8200xf32> {scheme = #llm.scheme<bf16>}
+)",
+                                R"(
+      %x = llm.embed %tokens, @embed : (tensor<?xi32>) -> tensor<?x48xf32>
+      %n = llm.rms_norm %x, @norm eps 1.0e-5 : tensor<?x48xf32> -> tensor<?x48xbf16>
+      %w = llm.linear %n, @wide bias @wide.bias : (tensor<?x48xbf16>) -> tensor<?x16384xbf16>
+      %a = llm.linear %w, @back : (tensor<?x16384xbf16>) -> tensor<?x48xbf16>
+      %b = llm.linear %a, @broad : (tensor<?x48xbf16>) -> tensor<?x1100xbf16>
+      %m = llm.rms_norm %b, @norm1100 eps 1.0e-6 : tensor<?x1100xbf16> -> tensor<?x1100xbf16>
+      %r:2 = llm.linear %m, @gate, @up : (tensor<?x1100xbf16>) -> (tensor<?x8200xf32>, tensor<?x8200xf32>)
+      %h = llm.gated_mul silu %r#0, %r#1 : tensor<?x8200xf32>, tensor<?x8200xf32> -> tensor<?x8200xbf16>
+      %d = llm.linear %h, @down : (tensor<?x8200xbf16>) -> tensor<?x48xbf16>
+      %logits = llm.linear %d, @head : (tensor<?x48xbf16>) -> tensor<?x101xf32>)",
+                                scheme);
+    check(text, "insert-quantize,fuse-gated-mul,fuse-norm-quantize", "fuse-norm", 2, kTolerance);
+  }
+}
+
+// The best token, where the head leaves the best of each 16 logits and where argmax reads them all: vocabularies with
+// and without a last tile that is partly padding, and with caps that make logits equal, so that the lowest index must
+// win.
+TEST(FusionOfArgmax, ChoosesTheSameTokens) {
+  for (const char *cap : {"", "epilogue(%p: tensor<1x101xf32>) { %c = llm.softcap %p cap 1.0e-38 : tensor<1x101xf32> "
+                              "llm.yield %c : tensor<1x101xf32> }"}) {
+    std::string text = moduleOf(R"(llm.weight @head from "head" : tensor<101x48xf32> {scheme = #llm.scheme<bf16>})", R"(
+      %x = llm.embed %tokens, @embed : (tensor<?xi32>) -> tensor<?x48xf32>
+      %n = llm.rms_norm %x, @norm eps 1.0e-5 : tensor<?x48xf32> -> tensor<?x48xbf16>
+      %logits = llm.linear %n, @head : (tensor<?x48xbf16>) -> tensor<?x101xf32>)",
+                                "bf16");
+    text.erase(text.rfind('}'));
+    text += std::string(R"(
+  func.func @decode_greedy(%tokens: tensor<1xi32>) {
+      %x = llm.embed %tokens, @embed : (tensor<1xi32>) -> tensor<1x48xf32>
+      %n = llm.rms_norm %x, @norm eps 1.0e-5 : tensor<1x48xf32> -> tensor<1x48xbf16>
+      %l = llm.linear %n, @head : (tensor<1x48xbf16>) -> tensor<1x101xf32> )") +
+            cap + R"(
+      %t = llm.argmax %l : tensor<1x101xf32> -> tensor<1xi32>
+      llm.advance %t : tensor<1xi32>
+      return
+  }
+}
+)";
+    Program apart(text, ""), fused(text, "fuse-argmax");
+    EXPECT_EQ(fused.launches("decode_greedy") + 2, apart.launches("decode_greedy"));
+    std::vector<int32_t> wanted;
+    for (int32_t token : someTokens()) {
+      std::vector<float> row = apart.steps({token});
+      // Capped, every positive logit is the cap.
+      auto best = *cap ? std::ranges::find_if(row, [](float y) { return y > 0; }) : std::ranges::max_element(row);
+      wanted.push_back(static_cast<int32_t>(best - row.begin()));
+    }
+    EXPECT_EQ(apart.chosen(someTokens()), wanted);
+    EXPECT_EQ(fused.chosen(someTokens()), wanted);
+  }
 }
 
 std::string nameOf(const testing::TestParamInfo<const char *> &info) {

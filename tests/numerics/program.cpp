@@ -137,6 +137,17 @@ std::vector<float> Program::steps(const std::vector<int32_t> &tokens) {
   return all;
 }
 
+std::vector<int32_t> Program::chosen(const std::vector<int32_t> &tokens) {
+  clear();
+  std::vector<int32_t> all;
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    buffers.at("tokens")->write(&tokens[i], 4);
+    run("decode_greedy", {.tokens = 1, .position = static_cast<int32_t>(i)});
+    all.push_back(buffers.at("tokens")->read<int32_t>().front());
+  }
+  return all;
+}
+
 std::vector<float> Program::reference(const std::vector<int32_t> &tokens, bool steps) {
   Interpreter interpreter(*model, checkpoint, {.numerics = Interpreter::Numerics::Device, .threads = 2});
   auto take = [](const absl::StatusOr<HostTensor> &rows) {

@@ -20,7 +20,9 @@ public:
   // Logits of all `tokens`, [tokens][vocabulary]: by one run of @logits, or by @decode for each.
   std::vector<float> logits(const std::vector<int32_t> &tokens);
   std::vector<float> steps(const std::vector<int32_t> &tokens);
-  // The same as the interpreter has them, with a device's numbers, after the same passes.
+  // The tokens that @decode_greedy chooses after each of `tokens`.
+  std::vector<int32_t> chosen(const std::vector<int32_t> &tokens);
+  // Logits as the interpreter has them, with a device's numbers, after the same passes.
   std::vector<float> reference(const std::vector<int32_t> &tokens, bool steps);
 
   // Launches of a program.

@@ -230,4 +230,38 @@ TEST(Advance, MovesTheStep) {
   EXPECT_EQ(output.read<int32_t>(), (std::vector{7, 321}));
 }
 
+TEST(AdvanceBest, TakesTheLowestColumnOfTheLargest) {
+  for (size_t candidates : {1U, 31U, 63U, 3072U}) {
+    Kernel kernel(
+        [&](auto module, auto &target, auto name) { return emitAdvanceBest(module, target, name, candidates); });
+    auto run = [&](const std::vector<float> &values, const std::vector<int32_t> &columns) {
+      Buffer value(values), column(columns), tokens(std::vector<int32_t>{1, 2}), output(std::vector<int32_t>{7, 7});
+      StepBuffer step({.tokens = 3, .position = 10, .generated = 1, .capacity = 2});
+      kernel.run(1, {&step, &value, &column, &tokens, &output});
+      Step now = step.read<Step>()[0];
+      EXPECT_EQ((std::array{now.tokens, now.position, now.generated, now.capacity}), (std::array{1, 13, 2, 2}));
+      int32_t token = tokens.read<int32_t>()[0];
+      EXPECT_EQ(tokens.read<int32_t>()[1], 2);
+      EXPECT_EQ(output.read<int32_t>(), (std::vector{7, token}));
+      return token;
+    };
+    std::vector<float> values = normalFloat(candidates, 4);
+    std::vector<int32_t> columns(candidates);
+    for (size_t i = 0; i < candidates; ++i)
+      columns[i] = static_cast<int32_t>(16 * i + 5);
+    auto best = std::max_element(values.begin(), values.end()) - values.begin();
+    EXPECT_EQ(run(values, columns), 16 * best + 5) << candidates;
+    EXPECT_EQ(run(std::vector<float>(candidates, -kInfinity), columns), 5) << candidates;
+    // What tiles of NaN leave.
+    EXPECT_EQ(run(std::vector<float>(candidates, -kInfinity), std::vector<int32_t>(candidates, INT32_MAX)), 0);
+    if (candidates > 20) {
+      values[candidates - 1] = values[17] = values[candidates / 2 + 3] = 100;
+      EXPECT_EQ(run(values, columns), 16 * 17 + 5) << candidates;
+      std::swap(columns[17], columns[candidates - 1]);
+      std::swap(columns[17], columns[candidates / 2 + 3]);
+      EXPECT_EQ(run(values, columns), 16 * 17 + 5) << candidates;
+    }
+  }
+}
+
 } // namespace

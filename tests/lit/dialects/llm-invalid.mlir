@@ -341,7 +341,7 @@ func.func @f(%x: tensor<?x32xi8>) {
 // llm.linear R3
 llm.weight @w from "w" : tensor<8x32xf32>
 func.func @f(%x: tensor<?x32xbf16>, %s: tensor<?xf32>) {
-  // expected-error @+1 {{expected no 'scales' for bf16 rows}}
+  // expected-error @+1 {{expected no 'scales' for rows that are not int8}}
   %y = llm.linear %x scales %s, @w : (tensor<?x32xbf16>, tensor<?xf32>) -> tensor<?x8xbf16>
   return
 }
@@ -575,6 +575,43 @@ func.func @f(%x: tensor<1x32xf32>) {
 
 // -----
 
+// llm.tile_argmax R1
+func.func @f(%x: tensor<2x32xf32>) {
+  // expected-error @+1 {{expected one row, got 'tensor<2x32xf32>'}}
+  %v, %c = llm.tile_argmax %x : tensor<2x32xf32> -> tensor<1x2xf32>, tensor<1x2xi32>
+  return
+}
+
+// -----
+
+// llm.tile_argmax R2
+func.func @f(%x: tensor<1x33xf32>) {
+  // expected-error @+2 {{inferred type(s) 'tensor<1x3xf32>', 'tensor<1x3xi32>' are incompatible}}
+  // expected-error @+1 {{failed to infer returned types}}
+  %v, %c = llm.tile_argmax %x : tensor<1x33xf32> -> tensor<1x2xf32>, tensor<1x2xi32>
+  return
+}
+
+// -----
+
+// llm.advance_best R1
+func.func @f(%v: tensor<2x3xf32>, %c: tensor<2x3xi32>) {
+  // expected-error @+1 {{expected one row, got 'tensor<2x3xf32>'}}
+  llm.advance_best %v at %c : tensor<2x3xf32>, tensor<2x3xi32>
+  return
+}
+
+// -----
+
+// llm.advance_best R2
+func.func @f(%v: tensor<1x3xf32>, %c: tensor<1x2xi32>) {
+  // expected-error @+1 {{to have the same shape}}
+  llm.advance_best %v at %c : tensor<1x3xf32>, tensor<1x2xi32>
+  return
+}
+
+// -----
+
 // llm.advance R1
 func.func @f(%x: tensor<?xi32>) {
   // expected-error @+1 {{expected exactly one token, got 'tensor<?xi32>'}}
@@ -658,6 +695,50 @@ func.func @f(%x: tensor<?x32xi8>, %s: tensor<?xf32>) {
   // expected-error @+1 {{expected bf16 rows to be quantized, got 'tensor<?x32xi8>'}}
   %y = llm.linear %x scales %s quantized, @w : (tensor<?x32xi8>, tensor<?xf32>) -> tensor<?x32xf32>
   return
+}
+
+// -----
+
+// llm.linear R12
+llm.weight @w from "w" : tensor<32x32xf32>
+// expected-note @+1 {{declared here}}
+llm.weight @n from "n" : tensor<16xf32>
+func.func @f(%x: tensor<1x32xf32>) -> tensor<1x32xf32> {
+  // expected-error @+1 {{@n}}
+  %y = llm.linear %x norm @n eps 1.0e-5, @w : (tensor<1x32xf32>) -> tensor<1x32xf32>
+  return %y : tensor<1x32xf32>
+}
+
+// -----
+
+// llm.linear R12
+llm.weight @w from "w" : tensor<32x32xf32> {scheme = #llm.scheme<int8, activation = int8_per_token>}
+llm.weight @n from "n" : tensor<32xf32>
+func.func @f(%x: tensor<1x32xi8>, %s: tensor<1xf32>) -> tensor<1x32xf32> {
+  // expected-error @+1 {{expected rows of bf16 or f32, and no experts, for a norm, got 'tensor<1x32xi8>'}}
+  %y = llm.linear %x scales %s norm @n eps 1.0e-5, @w : (tensor<1x32xi8>, tensor<1xf32>) -> tensor<1x32xf32>
+  return %y : tensor<1x32xf32>
+}
+
+// -----
+
+// llm.linear R12
+llm.weight @w from "w" : tensor<32x32xf32>
+llm.weight @n from "n" : tensor<32xf32>
+func.func @f(%x: tensor<1x32xf32>) -> tensor<1x32xf32> {
+  // expected-error @+1 {{expected a finite eps that is not negative, got -1}}
+  %y = llm.linear %x norm @n eps -1.0, @w : (tensor<1x32xf32>) -> tensor<1x32xf32>
+  return %y : tensor<1x32xf32>
+}
+
+// -----
+
+// llm.linear R13
+llm.weight @w from "w" : tensor<32x32xf32>
+func.func @f(%x: tensor<1x32xf32>) -> tensor<1x32xf32> {
+  // expected-error @+1 {{expected a norm for rows of f32, got 'tensor<1x32xf32>'}}
+  %y = llm.linear %x, @w : (tensor<1x32xf32>) -> tensor<1x32xf32>
+  return %y : tensor<1x32xf32>
 }
 
 // -----

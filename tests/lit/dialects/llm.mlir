@@ -127,6 +127,21 @@ module attributes {llm.facts = {architecture = "llama", context_length = 2048 : 
     return
   }
 
+  // CHECK-LABEL: func.func @decode_greedy
+  func.func @decode_greedy(%x: tensor<1x32xf32>) {
+    // CHECK: %[[BEST:.*]]:2 = llm.linear %{{.*}} norm @norm eps 9.99999974E-6, @head : (tensor<1x32xf32>) -> (tensor<1x3xf32>, tensor<1x3xi32>) epilogue(%[[L:.*]]: tensor<1x48xf32>) {
+    // CHECK-NEXT: llm.tile_argmax %[[L]] : tensor<1x48xf32> -> tensor<1x3xf32>, tensor<1x3xi32>
+    %b:2 = llm.linear %x norm @norm eps 1.0e-5, @head : (tensor<1x32xf32>) -> (tensor<1x3xf32>, tensor<1x3xi32>) epilogue(%l: tensor<1x48xf32>) {
+      %v, %c = llm.tile_argmax %l : tensor<1x48xf32> -> tensor<1x3xf32>, tensor<1x3xi32>
+      llm.yield %v, %c : tensor<1x3xf32>, tensor<1x3xi32>
+    }
+    // CHECK: llm.advance_best %[[BEST]]#0 at %[[BEST]]#1 : tensor<1x3xf32>, tensor<1x3xi32>
+    llm.advance_best %b#0 at %b#1 : tensor<1x3xf32>, tensor<1x3xi32>
+    // CHECK: llm.linear %{{.*}} norm @norm eps 9.99999974E-6 quantized, @q : (tensor<1x32xf32>) -> tensor<1x32xf32>
+    %y = llm.linear %x norm @norm eps 1.0e-5 quantized, @q : (tensor<1x32xf32>) -> tensor<1x32xf32>
+    return
+  }
+
   // CHECK-LABEL: func.func @sample
   func.func @sample(%logits: tensor<1x48xf32>) {
     // CHECK: llm.sample %{{.*}} : tensor<1x48xf32> -> tensor<1xi32>

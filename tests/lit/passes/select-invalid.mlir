@@ -3,7 +3,7 @@
 
 llm.weight @w from "w" : tensor<32x64xf32> {scheme = #llm.scheme<int8, activation = int8_per_token>}
 func.func @prefill(%x: tensor<?x64xbf16>) {
-  // expected-error @+1 {{quantises 'tensor<?x64xbf16>', and kernels do that only to one row of at most 24576 elements: an llm.quantize of its own takes any}}
+  // expected-error @+1 {{quantises 'tensor<?x64xbf16>', and kernels do that only to one row of at most 24576 bytes: an op of its own takes any}}
   %y = llm.linear %x quantized, @w : (tensor<?x64xbf16>) -> tensor<?x32xf32>
   return
 }
@@ -12,7 +12,7 @@ func.func @prefill(%x: tensor<?x64xbf16>) {
 
 llm.weight @w from "w" : tensor<32x24640xf32> {scheme = #llm.scheme<int8, activation = int8_per_token>}
 func.func @decode(%x: tensor<1x24640xbf16>) {
-  // expected-error @+1 {{kernels do that only to one row of at most 24576 elements}}
+  // expected-error @+1 {{kernels do that only to one row of at most 24576 bytes}}
   %y = llm.linear %x quantized, @w : (tensor<1x24640xbf16>) -> tensor<1x32xf32>
   return
 }
