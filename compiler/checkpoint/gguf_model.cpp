@@ -95,6 +95,14 @@ constexpr Names kWholeLayerNames[] = {
     {"ffn_gate_up_exps.weight", "mlp.experts.gate_up_proj"},
 };
 
+// Of the block after the last layer, which drafts tokens.
+constexpr Names kDraftingNames[] = {
+    {"nextn.eh_proj", "mtp.fc"},
+    {"nextn.enorm", "mtp.pre_fc_norm_embedding"},
+    {"nextn.hnorm", "mtp.pre_fc_norm_hidden"},
+    {"nextn.shared_head_norm", "mtp.norm"},
+};
+
 // The layer of "blk.N.rest" and the rest; nothing for another name.
 std::optional<std::pair<std::string_view, std::string_view>> splitLayer(std::string_view name) {
   if (!name.starts_with("blk."))
@@ -107,12 +115,13 @@ std::optional<std::pair<std::string_view, std::string_view>> splitLayer(std::str
   return std::pair(name.substr(0, dot), name.substr(dot + 1));
 }
 
-// A GGUF name in Hugging Face's words; a name outside the tables stays as it is, so that the compiler refuses it by the
-// name that the user can find in the file.
-std::string huggingFaceName(std::string_view name) {
+// A GGUF name in Hugging Face's words, for a model of so many layers; a name outside the tables stays as it is, so that
+// the compiler refuses it by the name that the user can find in the file.
+std::string huggingFaceName(std::string_view name, uint64_t layers) {
   const auto layer = splitLayer(name);
   std::string_view stem = layer ? layer->second : name, suffix;
-  const std::string prefix = layer ? cat("model.layers.", layer->first, ".") : "";
+  const bool drafting = layer && std::stoull(std::string(layer->first)) == layers;
+  const std::string prefix = drafting ? "mtp.layers.0." : layer ? cat("model.layers.", layer->first, ".") : "";
   if (layer)
     for (const auto &[from, to] : kWholeLayerNames)
       if (stem == from)
@@ -123,6 +132,10 @@ std::string huggingFaceName(std::string_view name) {
   if (suffix.empty())
     return std::string(name);
   stem.remove_suffix(suffix.size());
+  if (drafting)
+    for (const auto &[from, to] : kDraftingNames)
+      if (stem == from)
+        return cat(to, suffix);
   for (const auto &[from, to] : layer ? std::span<const Names>(kLayerNames) : std::span<const Names>(kGlobalNames))
     if (stem == from)
       return cat(prefix, to, suffix);
@@ -424,7 +437,7 @@ absl::StatusOr<nlohmann::json> readGgufConfig(const GgufFile &file, const GgufAr
 absl::StatusOr<GgufPlace> placeGgufTensor(const GgufFile &file, const GgufTensor &tensor,
                                           const GgufArchitecture &architecture, const nlohmann::json &config) {
   GgufPlace place;
-  place.name = huggingFaceName(tensor.name);
+  place.name = huggingFaceName(tensor.name, config.at("num_hidden_layers").get<uint64_t>());
   const auto number = [&](const char *key) { return config.at(key).get<uint64_t>(); };
   const auto is = [&](std::string_view part) { return place.name.find(part) != std::string::npos; };
   const auto refuse = [&](uint64_t found, const char *what, uint64_t expected) {

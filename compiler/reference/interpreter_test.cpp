@@ -836,30 +836,44 @@ Golden readGolden(const std::filesystem::path &path) {
   return golden;
 }
 
-// Every case folder of tests/goldens: logits of the same checkpoint by another framework in fp32.
+// Logits of the checkpoint at `model` by another framework in fp32.
+void expectGolden(const std::filesystem::path &model, const std::filesystem::path &golden) {
+  SCOPED_TRACE(model.filename().string());
+  auto checkpoint = openModel(model.string());
+  ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+  mlir::MLIRContext context;
+  auto module = declareModel(context, **checkpoint);
+  ASSERT_TRUE(module.ok()) << module.status();
+  const Golden expected = readGolden(golden);
+  Interpreter interpreter(**module, **checkpoint, {.numerics = fp32});
+  auto logits = interpreter.logits(expected.tokens);
+  ASSERT_TRUE(logits.ok()) << logits.status();
+  ASSERT_EQ(logits->floats.size(), expected.logits.size());
+  EXPECT_LT(relativeError(logits->floats, expected.logits), 1e-4);
+}
+
+const std::filesystem::path goldens =
+    INGOT_SOURCE_DIR "/tests/goldens"; // NOLINT(bugprone-throwing-static-initialization)
+
 TEST(Model, GoldenLogits) {
-  namespace fs = std::filesystem;
-  const fs::path folder = INGOT_SOURCE_DIR "/tests/goldens";
   int cases = 0;
-  for (const auto &entry : fs::directory_iterator(folder)) {
-    const fs::path golden = entry.path() / "golden.safetensors";
-    if (!fs::exists(golden) || !fs::exists(entry.path() / "config.json"))
+  for (const auto &entry : std::filesystem::directory_iterator(goldens)) {
+    const std::filesystem::path golden = entry.path() / "golden.safetensors";
+    if (!exists(golden) || !exists(entry.path() / "config.json"))
       continue;
-    SCOPED_TRACE(entry.path().filename().string());
     ++cases;
-    auto checkpoint = openModel(entry.path().string());
-    ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
-    mlir::MLIRContext context;
-    auto module = declareModel(context, **checkpoint);
-    ASSERT_TRUE(module.ok()) << module.status();
-    const Golden expected = readGolden(golden);
-    Interpreter interpreter(**module, **checkpoint, {.numerics = fp32});
-    auto logits = interpreter.logits(expected.tokens);
-    ASSERT_TRUE(logits.ok()) << logits.status();
-    ASSERT_EQ(logits->floats.size(), expected.logits.size());
-    EXPECT_LT(relativeError(logits->floats, expected.logits), 1e-4);
+    expectGolden(entry.path(), golden);
   }
-  EXPECT_GE(cases, 6) << "golden cases are missing from " << folder;
+  EXPECT_GE(cases, 36) << "golden cases are missing from " << goldens;
+}
+
+// The same weights as some of the folders, as llama.cpp's converter would store them.
+TEST(Model, GoldenLogitsOfGgufFiles) {
+  for (const auto &[file, folder] : {std::pair("qwen3", "qwen3-narrow"), std::pair("qwen3moe", "qwen3moe-renormalised"),
+                                     std::pair("qwen3next", "qwen3next-packed"), std::pair("qwen35", "qwen35-grouped"),
+                                     std::pair("qwen35moe", "qwen35moe-shared")})
+    expectGolden(goldens / "gguf" / (std::string(file) + ".gguf"), goldens / folder / "golden.safetensors");
+  expectGolden(goldens / "gguf" / "qwen35moe-q8_0.gguf", goldens / "gguf" / "qwen35moe-q8_0.safetensors");
 }
 
 } // namespace
