@@ -15,6 +15,47 @@ namespace ingot {
 
 namespace {
 
+// Names of weights by where they stand to recurrent states.
+struct Recurrence {
+  explicit Recurrence(ModuleOp module) {
+    module.walk([&](Operation *op) {
+      if (!isa<llm::ShortConvOp, llm::DeltaRuleOp>(op))
+        return;
+      for (Value operand : op->getOperands())
+        walkBack(operand);
+      if (isa<llm::DeltaRuleOp>(op))
+        walkOn(op->getResult(0));
+    });
+  }
+
+  llvm::StringSet<> before; // of linears whose products become a state
+  llvm::StringSet<> after;  // of linears that read what a delta rule made, normed and gated or not
+
+private:
+  static void add(llvm::StringSet<> &names, llm::LinearOp linear) {
+    for (auto name : linear.getWeights().getAsRange<FlatSymbolRefAttr>())
+      names.insert(name.getValue());
+  }
+  void walkBack(Value value) {
+    Operation *maker = value.getDefiningOp();
+    if (!maker || !seen.insert(maker).second)
+      return;
+    if (auto linear = dyn_cast<llm::LinearOp>(maker))
+      return add(before, linear);
+    for (Value operand : maker->getOperands())
+      walkBack(operand);
+  }
+  void walkOn(Value value) {
+    for (Operation *user : value.getUsers()) {
+      if (auto linear = dyn_cast<llm::LinearOp>(user))
+        add(after, linear);
+      else if (isa<llm::RmsNormOp, llm::GatedMulOp>(user))
+        walkOn(user->getResult(0));
+    }
+  }
+  llvm::DenseSet<Operation *> seen; // walking back
+};
+
 struct AnnotatePass : impl::AnnotateBase<AnnotatePass> {
   using AnnotateBase::AnnotateBase;
 
@@ -30,6 +71,7 @@ struct AnnotatePass : impl::AnnotateBase<AnnotatePass> {
     std::vector<bool> decided(loaded->rules.size());
     bool failed = false;
     const llvm::StringSet<> taps = weightsOfConvolutions(module);
+    const Recurrence recurrence(module);
     for (auto weight : module.getOps<llm::WeightOp>()) {
       bool matrix = weight.getTensorType().getRank() >= 2 && !taps.contains(weight.getSymName());
       int index = matrix ? loaded->ruleFor(weight.getSymName().str()) : -1;
@@ -70,6 +112,9 @@ struct AnnotatePass : impl::AnnotateBase<AnnotatePass> {
         failed = true;
         continue;
       }
+      if (std::string why = whyUnwise(scheme, weight.getSymName(), recurrence); !why.empty())
+        weight.emitWarning() << loaded->origin << ":" << rule.line << ": scheme " << rule.scheme << " of weight @"
+                             << weight.getSymName() << ": " << why;
       weight.setSchemeAttr(scheme);
       remarkRewritten("annotate", weight, "scheme " + scheme.spelled());
     }
@@ -84,6 +129,17 @@ struct AnnotatePass : impl::AnnotateBase<AnnotatePass> {
     }
     if (failed)
       signalPassFailure();
+  }
+
+  /// What of a scheme is known to cost quality; empty if nothing is.
+  static std::string whyUnwise(llm::SchemeAttr scheme, StringRef weight, const Recurrence &recurrence) {
+    if (scheme.scaled() && recurrence.before.contains(weight))
+      return "its product becomes a recurrent state, which remembers an error for as long as it remembers anything; "
+             "bf16 is safe, and what codes cost has to be measured";
+    if (scheme.quantizesActivations() && recurrence.after.contains(weight))
+      return "it reads what a delta rule made, whose rows span orders of magnitude, too many for one int8 scale a "
+             "token; a scheme for weights only (int8) keeps them";
+    return "";
   }
 
   /// Names of weights of short convolutions: a few elements a channel, kept in fp32 as vectors are.

@@ -8,7 +8,7 @@ def Annotate : Pass<"annotate", "::mlir::ModuleOp"> {
   let summary = "Give every weight its quantisation scheme, from a recipe";
   let description = [{
     Each matrix takes the scheme of the first rule of the recipe whose pattern matches its name; vectors (norms, biases,
-    inverse frequencies) take `f32`. Nothing else changes: a scheme is an annotation.
+    inverse frequencies) and taps of short convolutions take `f32`. Nothing else changes: a scheme is an annotation.
 
     Before:
     ```mlir
@@ -18,6 +18,9 @@ def Annotate : Pass<"annotate", "::mlir::ModuleOp"> {
     ```mlir
     llm.weight @lm_head.weight from "lm_head.weight" : tensor<64x32xf32> {scheme = #llm.scheme<bf16>}
     ```
+
+    It warns of a scheme of codes for a linear whose product becomes a recurrent state, and of int8 activations for a linear
+    that reads what a delta rule made: both lose more than they save, in public reports.
 
     A weight that already has a scheme keeps it (and counts as `declined`). Errors, each naming the recipe's line where
     there is one: a rule that decides nothing, unless it may; a matrix that no rule matches; an unknown scheme; int8
