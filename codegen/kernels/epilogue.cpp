@@ -129,8 +129,8 @@ std::string whyNoLinear(const LinearConfig &c) {
   if (!c.epilogue)
     return "";
   bool combines = combinesExperts(c);
-  if (combines && (c.parts.size() != 1 || c.quantize))
-    return "it combines the experts of more than one weight, or quantises a row for each";
+  if (combines && (c.parts.size() != 1 || c.quantize || c.norm))
+    return "it combines the experts of more than one weight, or prepares a row for each";
   for (Operation &op : c.epilogue->front()) {
     if (auto combine = dyn_cast<llm::CombineOp>(op);
         combines && (combine ? !isa<BlockArgument>(combine.getX()) || partsOf(c, combine.getWeights()) != 0
