@@ -135,7 +135,12 @@ private:
     return absl::OkStatus();
   }
 
-  absl::Status awq() {
+  // What AutoAWQ and the GPTQ packers store of a linear: codes and zero points in words of 32 bits.
+  struct WordTensors {
+    FileTensor weight, zeros, scales;
+  };
+
+  absl::StatusOr<WordTensors> wordTensors() {
     absl::StatusOr<FileTensor> weight = need("qweight", "I32", 2);
     if (!weight.ok())
       return weight.status();
@@ -145,52 +150,57 @@ private:
     absl::StatusOr<FileTensor> scales = need("scales", "", 2);
     if (!scales.ok())
       return scales.status();
+    return WordTensors{*weight, *zeros, *scales};
+  }
+
+  absl::Status takeWords(const WordTensors &words) {
+    linear.codes = words.weight.data();
+    linear.zeros = words.zeros.data();
+    return takeScales("scales", words.scales);
+  }
+
+  absl::Status awq() {
+    absl::StatusOr<WordTensors> words = wordTensors();
+    if (!words.ok())
+      return words.status();
+    const auto &[weight, zeros, scales] = *words;
     linear.packing = QuantizedLinear::Codes::AwqWords;
     linear.quantization.storage = Storage::Int4;
-    linear.columns = weight->record->shape[0];
-    linear.rows = weight->record->shape[1] * 8;
-    const uint64_t groups = scales->record->shape[0];
+    linear.columns = weight.record->shape[0];
+    linear.rows = weight.record->shape[1] * 8;
+    const uint64_t groups = scales.record->shape[0];
     if (absl::Status status = expectShape("scales", {groups, linear.rows}); !status.ok())
       return status;
     if (absl::Status status = expectShape("qzeros", {groups, linear.rows / 8}); !status.ok())
       return status;
     if (absl::Status status = resolveGroup("scales", linear.columns, groups); !status.ok())
       return status;
-    linear.codes = weight->data();
-    linear.zeros = zeros->data();
-    return takeScales("scales", *scales);
+    return takeWords(*words);
   }
 
   absl::Status gptq() {
-    absl::StatusOr<FileTensor> weight = need("qweight", "I32", 2);
-    if (!weight.ok())
-      return weight.status();
-    absl::StatusOr<FileTensor> zeros = need("qzeros", "I32", 2);
-    if (!zeros.ok())
-      return zeros.status();
-    absl::StatusOr<FileTensor> scales = need("scales", "", 2);
-    if (!scales.ok())
-      return scales.status();
+    absl::StatusOr<WordTensors> words = wordTensors();
+    if (!words.ok())
+      return words.status();
+    const auto &[weight, zeros, scales] = *words;
     linear.packing = QuantizedLinear::Codes::GptqWords;
-    const uint64_t groups = scales->record->shape[0];
-    linear.rows = scales->record->shape[1];
-    const uint64_t zeroWords = zeros->record->shape[1];
+    const uint64_t groups = scales.record->shape[0];
+    linear.rows = scales.record->shape[1];
+    const uint64_t zeroWords = zeros.record->shape[1];
     if (zeroWords * 8 == linear.rows)
       linear.quantization.storage = Storage::Int4;
     else if (zeroWords * 4 == linear.rows)
       linear.quantization.storage = Storage::Int8;
     else
       return refuse("qzeros", cat("does not fit ", linear.rows, " rows of 4 or 8 bits, the widths that are read"));
-    linear.columns = weight->record->shape[0] * (32 / linear.bits());
-    if (absl::Status status = expectShape("qweight", {weight->record->shape[0], linear.rows}); !status.ok())
+    linear.columns = weight.record->shape[0] * (32 / linear.bits());
+    if (absl::Status status = expectShape("qweight", {weight.record->shape[0], linear.rows}); !status.ok())
       return status;
     if (absl::Status status = expectShape("qzeros", {groups, zeroWords}); !status.ok())
       return status;
     if (absl::Status status = resolveGroup("scales", linear.columns, groups); !status.ok())
       return status;
-    linear.codes = weight->data();
-    linear.zeros = zeros->data();
-    if (absl::Status status = takeScales("scales", *scales); !status.ok())
+    if (absl::Status status = takeWords(*words); !status.ok())
       return status;
     return readOrder("g_idx");
   }
