@@ -29,6 +29,7 @@ from mtp import MtpHead, drafts  # noqa: E402
 STORAGE = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
 CANDIDATES = 16  # tokens tried at once
 CLEAR_GAP = 0.125  # of router logits with a standard deviation of 2
+STEADY = 0.05  # relative L2 of one row of logits
 # Families whose norms multiply by 1 + w.
 OFFSET_NORMS = ("qwen3_5_text", "qwen3_5_moe_text", "qwen3_next")
 # The multimodal release around a text model.
@@ -86,9 +87,37 @@ class RouterGaps:
         return torch.stack(gaps).amin(0).reshape(shape) if gaps else torch.full(shape, math.inf)
 
 
+class RoundedInputs:
+    """While it is entered, every matrix product of `model` reads its operand rounded to bf16, as a device does."""
+
+    def __init__(self, model):
+        self.modules = [m for m in model.modules() if isinstance(m, torch.nn.Linear) or type(m).__name__.endswith("Experts")]
+
+    def __enter__(self):
+        self.hooks = [m.register_forward_pre_hook(self.round) for m in self.modules]
+
+    def __exit__(self, *_):
+        for hook in self.hooks:
+            hook.remove()
+
+    @staticmethod
+    def round(_, inputs):
+        return (inputs[0].bfloat16().float(), *inputs[1:])
+
+
+def sensitivity(model, batch, hidden):
+    """By how much each row's logits move when products read bf16: relative L2, [batch, rows]. `hidden` is without rounding."""
+    with RoundedInputs(model):
+        rounded = model.lm_head(model.model(batch, use_cache=False).last_hidden_state)
+    exact = model.lm_head(hidden)
+    return (rounded - exact).norm(dim=-1) / exact.norm(dim=-1)
+
+
 def choose_tokens(model, head, count, vocabulary, generator):
-    """Random tokens from 3 below `vocabulary` such that no router of the model or the MTP head is close to another choice, since a choice that rounding
-    can turn has no golden: the first token at which one is close is drawn again until none is. Returns the least gap too."""
+    """Random tokens from 3 below `vocabulary` such that no router of the model or the MTP head is close to another choice,
+    and no row's logits hang on bits that bf16 does not have (a key of Gated DeltaNet that is nearly zero before it is
+    normalised, say), since neither has a golden: the first token at which one of these is so is drawn again until none is.
+    Returns the least gap too."""
     tokens = torch.randint(3, vocabulary, (count,), generator=generator)
     gaps, head_gaps = RouterGaps(model), RouterGaps(head) if head is not None else None
     row = 0
@@ -97,6 +126,8 @@ def choose_tokens(model, head, count, vocabulary, generator):
         batch[1:, row] = torch.randint(3, vocabulary, (CANDIDATES - 1,), generator=generator)
         hidden = model.model(batch, use_cache=False).last_hidden_state
         found = gaps.take(batch.shape)
+        found[sensitivity(model, batch, hidden) > STEADY] = -math.inf
+        gaps.seen.clear()
         if head is not None and count > 1:
             head(model, hidden[:, :-1], batch[:, 1:])
             found[:, 1:] = torch.minimum(found[:, 1:], head_gaps.take((CANDIDATES, count - 1)))
