@@ -338,7 +338,7 @@ private:
       if (role == exec::Role::Scratch)
         box.activationBytes += static_cast<uint64_t>(bufferOf(place).getBytes());
       else
-        box.cacheBytes += static_cast<uint64_t>(bufferOf(place).getPerPosition());
+        box.cacheBytes += stateBytes(bufferOf(place));
     }
     for (bool cache : {false, true}) {
       std::vector<unsigned> &list = cache ? cached : from;
@@ -350,12 +350,19 @@ private:
     graph.boxes.push_back(std::move(box));
   }
 
+  // Bytes of a state that one token changes: a position of a cache, or all of a state of one size.
+  static uint64_t stateBytes(exec::BufferOp state) {
+    return static_cast<uint64_t>(state.getPerPosition() ? state.getPerPosition() : state.getBytes());
+  }
+
   // Kernels are named after the op they are for.
   static std::string kindOf(llvm::StringRef kernel) {
     for (const char *kind : {"rms_norm", "quantize", "linear", "rope", "append", "attention", "gated_mul", "add",
-                             "gather_columns", "heads", "softcap"})
+                             "gather_columns", "heads", "softcap", "short_conv"})
       if (kernel.starts_with(kind))
         return kind;
+    if (kernel.starts_with("delta_"))
+      return "delta_rule"; // token by token, or in chunks by two kernels
     return kernel.str();
   }
 

@@ -48,7 +48,7 @@ svg text { font: 11px ui-monospace, "DejaVu Sans Mono", "Liberation Mono", monos
 .linear > rect, .product > rect { fill: var(--linear); stroke: var(--linear-line); }
 .product > rect { fill: var(--card); }
 .rms_norm > rect, .quantize > rect, .rms_norm_quantize > rect { fill: var(--norm); stroke: var(--norm-line); }
-.attention > rect, .append > rect, .heads > rect { fill: var(--attention); stroke: var(--attention-line); }
+.attention > rect, .append > rect, .heads > rect, .short_conv > rect, .delta_rule > rect { fill: var(--attention); stroke: var(--attention-line); }
 .rope > rect, .gather_columns > rect { fill: var(--rope); stroke: var(--rope-line); }
 .add > rect, .gated_mul > rect, .softcap > rect { fill: var(--math); stroke: var(--math-line); }
 .outside > rect { fill: none; stroke: var(--soft); stroke-dasharray: 3 3; }
@@ -63,7 +63,7 @@ struct Colour {
   const char *kind, *words;
 };
 constexpr Colour kLegend[] = {{"linear", "matrix product"},     {"rms_norm", "norm, quantisation"},
-                              {"rope", "rotation, reordering"}, {"attention", "attention, KV cache"},
+                              {"rope", "rotation, reordering"}, {"attention", "attention, caches, states"},
                               {"add", "sums and gates"},        {"outside", "other layers"}};
 
 std::set<std::string> keysOf(const LayerGraph &graph) {
