@@ -36,13 +36,16 @@ absl::Status measure(const PackedWeight &weight, const Checkpoint &checkpoint, W
   for (const std::string &source : weight.sources) {
     const TensorInfo &tensor = *checkpoint.find(source);
     const uint64_t columns = tensor.columns();
-    std::vector<float> rows(kRows * columns), seen(kRows * columns);
-    for (uint64_t first = 0; first < tensor.rows(); first += kRows) {
-      const uint64_t count = std::min(kRows, tensor.rows() - first);
+    // A small f32 matrix is packed as one row of all its elements.
+    const bool flat = weight.layout == PackedWeight::Layout::RowMajorF32;
+    const uint64_t atOnce = flat ? tensor.rows() : kRows;
+    std::vector<float> rows(atOnce * columns), seen(atOnce * columns);
+    for (uint64_t first = 0; first < tensor.rows(); first += atOnce) {
+      const uint64_t count = std::min(atOnce, tensor.rows() - first);
       const auto wanted = std::span(rows).first(count * columns), got = std::span(seen).first(count * columns);
       if (auto status = checkpoint.readRows(tensor, first, count, wanted); !status.ok())
         return status;
-      if (auto status = dequantizeRows(weight, packed.bytes, done + first, count, got); !status.ok())
+      if (auto status = dequantizeRows(weight, packed.bytes, done + first, flat ? 1 : count, got); !status.ok())
         return status;
       for (size_t k = 0; k < wanted.size(); ++k) {
         const double x = wanted[k], y = got[k];

@@ -163,6 +163,7 @@ LaunchShape emitLinearDecode(mlir::gpu::GPUModuleOp module, const TargetInfo &ta
     wave = wave % static_cast<int64_t>(waves);
   auto placesOf = [&](Val slot) { return placeParts(k, c, layout, epilogue, k.workgroupX(), tiles, expertOf(slot)); };
   std::vector<PartPlaces> placesOfSlot; // where products are finished
+  placesOfSlot.reserve(slots);
   for (unsigned slot = 0; slot < slots; ++slot)
     placesOfSlot.push_back(placesOf(combines ? k.constant(slot) : ownSlot));
   const PartPlaces &places = placesOfSlot.front();
