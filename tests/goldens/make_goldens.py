@@ -88,9 +88,11 @@ class RouterGaps:
 
 
 class RoundedInputs:
-    """While it is entered, every matrix product of `model` reads its operand rounded to bf16, as a device does."""
+    """While it is entered, every matrix product of `model` reads its operand rounded to bf16, as a device does. Another
+    `scale` rounds other values up and down."""
 
-    def __init__(self, model):
+    def __init__(self, model, scale):
+        self.scale = scale
         self.modules = [m for m in model.modules() if isinstance(m, torch.nn.Linear) or type(m).__name__.endswith("Experts")]
 
     def __enter__(self):
@@ -100,17 +102,19 @@ class RoundedInputs:
         for hook in self.hooks:
             hook.remove()
 
-    @staticmethod
-    def round(_, inputs):
-        return (inputs[0].bfloat16().float(), *inputs[1:])
+    def round(self, _, inputs):
+        return ((inputs[0] * self.scale).bfloat16().float() / self.scale, *inputs[1:])
 
 
 def sensitivity(model, batch, hidden):
-    """By how much each row's logits move when products read bf16: relative L2, [batch, rows]. `hidden` is without rounding."""
-    with RoundedInputs(model):
-        rounded = model.lm_head(model.model(batch, use_cache=False).last_hidden_state)
-    exact = model.lm_head(hidden)
-    return (rounded - exact).norm(dim=-1) / exact.norm(dim=-1)
+    """By how much each row's logits move when products read bf16, the most of several ways to round: relative L2,
+    [batch, rows]. `hidden` is without rounding."""
+    exact, moved = model.lm_head(hidden), []
+    for scale in (1, 1.2, 1.4, 1.7):
+        with RoundedInputs(model, scale):
+            rounded = model.lm_head(model.model(batch, use_cache=False).last_hidden_state)
+        moved.append((rounded - exact).norm(dim=-1) / exact.norm(dim=-1))
+    return torch.stack(moved).amax(0)
 
 
 def choose_tokens(model, head, count, vocabulary, generator):
