@@ -89,8 +89,8 @@ public:
   virtual const std::vector<TensorInfo> &tensors() const = 0;
   const TensorInfo *find(std::string_view name) const;
 
-  // The tensor that a declaration reads as `name`: what find gives. Where weights are made up (synthetic.h) there is one
-  // for every demand, and it has the `shape`.
+  // The tensor that a declaration reads as `name`: what find gives. Where weights are made up (synthetic.h) there is
+  // one for every demand, and it has the `shape`.
   virtual const TensorInfo *demand(std::string_view name, const std::vector<uint64_t> &shape) const;
 
   // Decodes rows [first, first + count) of `tensor`, seen as TensorInfo::rows of TensorInfo::columns, into `out`

@@ -7,8 +7,8 @@
 
 namespace ingot {
 
-// A sampler (programs `greedy` and `sample`) chooses `next` from LOGITS, and `decode_greedy` from logits of its own that it
-// need not store. Then they do, in this order of meaning:
+// A sampler (programs `greedy` and `sample`) chooses `next` from LOGITS, and `decode_greedy` from logits of its own
+// that it need not store. Then they do, in this order of meaning:
 //   OUTPUT[generated] = next if generated < capacity; TOKENS[0] = next;
 //   position += tokens; tokens = 1; generated += 1.
 // So after a prefill and one sampler, and after every decode and sampler, the step describes the next decode.
