@@ -1,7 +1,7 @@
 #include "compiler/checkpoint/gguf_model.h"
 
 #include <algorithm>
-#include <array>
+#include <numeric>
 #include <set>
 
 #include "compiler/checkpoint/message.h"
@@ -394,6 +394,7 @@ private:
 // Rotate-half row h*(D/2)+i of a head is row 2i+h of the file.
 std::vector<uint32_t> pairedRows(uint64_t heads, uint64_t headSize) {
   std::vector<uint32_t> rows;
+  rows.reserve(heads * headSize);
   for (uint64_t h = 0; h < heads; ++h)
     for (uint64_t i = 0; i < headSize; ++i)
       rows.push_back(static_cast<uint32_t>(h * headSize + 2 * (i % (headSize / 2)) + i / (headSize / 2)));
@@ -402,9 +403,9 @@ std::vector<uint32_t> pairedRows(uint64_t heads, uint64_t headSize) {
 
 // `first` in order, then heads of `size`: value head k * shared + i of key head k is head i * keyHeads + k of the file.
 std::vector<uint32_t> tiledHeads(uint64_t first, uint64_t keyHeads, uint64_t shared, uint64_t size) {
-  std::vector<uint32_t> order;
-  for (uint64_t i = 0; i < first; ++i)
-    order.push_back(static_cast<uint32_t>(i));
+  std::vector<uint32_t> order(first);
+  std::iota(order.begin(), order.end(), 0U);
+  order.reserve(first + keyHeads * shared * size);
   for (uint64_t k = 0; k < keyHeads; ++k)
     for (uint64_t i = 0; i < shared; ++i)
       for (uint64_t d = 0; d < size; ++d)

@@ -570,6 +570,7 @@ std::string deltaText(const std::vector<std::vector<float>> &qkv, const std::vec
   const auto table = [&](const std::string &name, const std::vector<std::vector<float>> &rows) {
     const std::string type = absl::StrCat("tensor<", rows.size(), "x", rows.front().size(), "xf32>");
     std::vector<std::string> lines;
+    lines.reserve(rows.size());
     for (const auto &row : rows)
       lines.push_back(absl::StrCat(
           "[", absl::StrJoin(row, ", ", [](std::string *out, float x) { absl::StrAppendFormat(out, "%.9e", x); }),
@@ -852,8 +853,7 @@ void expectGolden(const std::filesystem::path &model, const std::filesystem::pat
   EXPECT_LT(relativeError(logits->floats, expected.logits), 1e-4);
 }
 
-const std::filesystem::path goldens =
-    INGOT_SOURCE_DIR "/tests/goldens"; // NOLINT(bugprone-throwing-static-initialization)
+constexpr char goldens[] = INGOT_SOURCE_DIR "/tests/goldens";
 
 TEST(Model, GoldenLogits) {
   int cases = 0;
@@ -869,11 +869,12 @@ TEST(Model, GoldenLogits) {
 
 // The same weights as some of the folders, as llama.cpp's converter would store them.
 TEST(Model, GoldenLogitsOfGgufFiles) {
-  for (const auto &[file, folder] : {std::pair("qwen3", "qwen3-narrow"), std::pair("qwen3moe", "qwen3moe-renormalised"),
-                                     std::pair("qwen3next", "qwen3next-packed"), std::pair("qwen35", "qwen35-grouped"),
-                                     std::pair("qwen35moe", "qwen35moe-shared")})
-    expectGolden(goldens / "gguf" / (std::string(file) + ".gguf"), goldens / folder / "golden.safetensors");
-  expectGolden(goldens / "gguf" / "qwen35moe-q8_0.gguf", goldens / "gguf" / "qwen35moe-q8_0.safetensors");
+  const std::filesystem::path folder = goldens;
+  for (const auto &[file, name] : {std::pair("qwen3", "qwen3-narrow"), std::pair("qwen3moe", "qwen3moe-renormalised"),
+                                   std::pair("qwen3next", "qwen3next-packed"), std::pair("qwen35", "qwen35-grouped"),
+                                   std::pair("qwen35moe", "qwen35moe-shared")})
+    expectGolden(folder / "gguf" / (std::string(file) + ".gguf"), folder / name / "golden.safetensors");
+  expectGolden(folder / "gguf" / "qwen35moe-q8_0.gguf", folder / "gguf" / "qwen35moe-q8_0.safetensors");
 }
 
 } // namespace
