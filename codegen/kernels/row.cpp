@@ -18,17 +18,18 @@ unsigned wavesOfRow(const TargetInfo &target, uint64_t columns) {
 
 RowPieces loadRow(KernelBuilder &k, Element element, Val x, uint64_t columns, unsigned waves) {
   const unsigned shares = wavesOfRow(k.target(), columns), lanes = shares * k.target().waveSize;
-  const auto pieces = static_cast<int64_t>(piecesOf(columns));
+  const auto pieces = static_cast<int64_t>(piecesOf(columns)), waveSize = static_cast<int64_t>(k.target().waveSize);
+  const auto bytes = static_cast<int64_t>(bytesOf(element)); // of an element
   RowPieces row;
   for (unsigned first = 0; first < shares; first += waves)
     for (unsigned i = 0; i < piecesOfLane(k.target(), columns); ++i) {
-      Val lane = k.thread() + static_cast<int64_t>(first * k.target().waveSize), piece = lane + i * lanes;
+      Val lane = k.thread() + first * waveSize, piece = lane + i * lanes;
       Val inside = piece < pieces;
       if (first + waves > shares) // some waves have no share
         inside = inside & (lane < static_cast<int64_t>(lanes));
       Val place = k.minI(piece, k.constant(pieces - 1));
       mlir::Type type = k.vec(8, element == Element::Bf16 ? k.bf16() : k.f32());
-      Val values = k.load(type, x, place * static_cast<int64_t>(8 * bytesOf(element)), 16);
+      Val values = k.load(type, x, place * (8 * bytes), 16);
       row.place.push_back(place);
       row.inside.push_back(inside);
       row.values.push_back(k.select(inside, values, k.zero(type)));
@@ -40,6 +41,7 @@ std::vector<Val> normalizeRow(KernelBuilder &k, const RowPieces &row, Val weight
                               unsigned waves) {
   const unsigned shares = wavesOfRow(k.target(), columns), each = piecesOfLane(k.target(), columns);
   std::vector<Val> x;
+  x.reserve(row.values.size());
   for (Val values : row.values)
     x.push_back(widen(k, values));
   // Of each share a wave's sum, then the shares in order.
