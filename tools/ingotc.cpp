@@ -132,8 +132,12 @@ int main(int argc, char **argv) {
   if (quiet || !request.stopAfter.empty())
     return 0;
   double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  for (const std::string &name : report.skippedTensors)
-    std::fprintf(stderr, "skipped tensor %s\n", name.c_str());
+  constexpr size_t listed = 8;
+  for (size_t i = 0; i < std::min(listed, report.skippedTensors.size()); ++i)
+    std::fprintf(stderr, "skipped tensor %s\n", report.skippedTensors[i].c_str());
+  if (report.skippedTensors.size() > listed)
+    std::fprintf(stderr, "and %zu more: `ingot inspect %s --json` lists them\n", report.skippedTensors.size() - listed,
+                 request.output.c_str());
   std::fprintf(stderr,
                "%s: %llu kernels (%.1f s, %.2f MB) for %s, %.1f MB of weights (%.1f s, %.0f MB/s), %.1f s in all\n",
                request.output.c_str(), static_cast<unsigned long long>(report.kernels), report.codegenSeconds,

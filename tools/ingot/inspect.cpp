@@ -139,6 +139,8 @@ void print(const Json &json) {
   absl::PrintF("made by      %s from %s, recipe %s%s\n", text(origin["compiler"]), text(origin["source"]),
                text(origin["recipe"]),
                text(origin["calibration"]).empty() ? "" : ", calibrated with " + text(origin["calibration"]));
+  if (const size_t skipped = origin["skipped_tensors"].size(); skipped > 0)
+    absl::PrintF("left out     %d tensors of the checkpoint (--json names them)\n", skipped);
   absl::PrintF("tokenizer    %s, %d pieces, %s\n", text(json["tokenizer"]["kind"]),
                json["tokenizer"]["pieces"].get<int>(),
                json["tokenizer"]["chat_template"].get<bool>() ? "with a chat template" : "no chat template");
@@ -154,9 +156,9 @@ void print(const Json &json) {
                  scheme["bytes"].get<uint64_t>());
   for (const Json &target : json["targets"]) {
     absl::PrintF("\n%s: code object of %s\n", text(target["target"]), size(target["code_object_bytes"]));
-    absl::PrintF("  %-12s %9s %22s\n", "program", "launches", "weight bytes a token");
+    absl::PrintF("  %-14s %9s %22s\n", "program", "launches", "weight bytes a token");
     for (const Json &program : target["programs"])
-      absl::PrintF("  %-12s %9d %22d\n", text(program["name"]), program["launches"].get<int>(),
+      absl::PrintF("  %-14s %9d %22d\n", text(program["name"]), program["launches"].get<int>(),
                    program["weight_bytes"].get<uint64_t>());
     size_t width = 6;
     for (const Json &kernel : target["kernels"])
