@@ -7,6 +7,7 @@ What the fuzzers find is added by `tools/scripts/fuzz --keep`.
 """
 
 import json
+import math
 import pathlib
 import shutil
 import struct
@@ -38,8 +39,40 @@ def quantized(folder):
     return config.encode() + b"\0" + "\n".join(lines).encode() + b"\0" + fill
 
 
+def hybrid_gguf():
+    """A qwen35moe of two layers: names, metadata and shapes that the reader puts in order, and zeros for weights."""
+    def text(value):
+        return struct.pack("<Q", len(value)) + value.encode()
+
+    hidden, experts = 16, 2
+    facts = {"embedding_length": hidden, "block_count": 3, "nextn_predict_layers": 1, "context_length": 64,
+             "attention.head_count": 1, "attention.head_count_kv": 1, "attention.key_length": 16, "rope.dimension_count": 4,
+             "expert_count": experts, "expert_used_count": 1, "expert_feed_forward_length": 8,
+             "expert_shared_feed_forward_length": 8, "ssm.conv_kernel": 4, "ssm.state_size": 16, "ssm.group_count": 1,
+             "ssm.time_step_rank": 2, "ssm.inner_size": 32}
+    head = text("general.architecture") + struct.pack("<I", 8) + text("qwen35moe")
+    for key, value in facts.items():
+        head += text(f"qwen35moe.{key}") + struct.pack("<II", 4, value)
+    head += text("qwen35moe.attention.layer_norm_rms_epsilon") + struct.pack("<If", 6, 1e-6)
+    shapes = {"token_embd.weight": (8, hidden), "output_norm.weight": (hidden,), "blk.0.attn_qkv.weight": (64, hidden),
+              "blk.0.attn_gate.weight": (32, hidden), "blk.0.ssm_beta.weight": (2, hidden), "blk.0.ssm_alpha.weight": (2, hidden),
+              "blk.0.ssm_a": (2,), "blk.0.ssm_dt.bias": (2,), "blk.0.ssm_conv1d.weight": (64, 4), "blk.0.ssm_norm.weight": (16,),
+              "blk.0.ssm_out.weight": (hidden, 32), "blk.1.attn_q.weight": (32, hidden), "blk.1.attn_k.weight": (16, hidden),
+              "blk.1.attn_q_norm.weight": (16,), "blk.1.ffn_gate_inp.weight": (experts, hidden),
+              "blk.1.ffn_gate_exps.weight": (experts, 8, hidden), "blk.1.ffn_gate_inp_shexp.weight": (hidden,),
+              "blk.2.nextn.eh_proj.weight": (hidden, 2 * hidden), "blk.2.attn_norm.weight": (hidden,)}
+    records, offset = b"", 0
+    for name, shape in shapes.items():
+        records += text(name) + struct.pack("<I", len(shape)) + struct.pack(f"<{len(shape)}Q", *reversed(shape))
+        records += struct.pack("<IQ", 0, offset)
+        offset += -(-4 * math.prod(shape) // 32) * 32
+    start = b"GGUF" + struct.pack("<IQQ", 3, len(shapes), len(facts) + 2) + head + records
+    return start + bytes(-len(start) % 32 + offset)
+
+
 def main(pack_bench=None):
     put("gguf", "tiny", (TESTS / "checkpoint/tiny.gguf").read_bytes())
+    put("gguf", "hybrid", hybrid_gguf())
     for folder in sorted((TESTS / "checkpoint/quantized").iterdir()):
         put("quantized", folder.name, quantized(folder))
         if (folder / "model.safetensors").stat().st_size < 3000:
