@@ -174,8 +174,6 @@ private:
         return absl::StrCat("@", name, " is of experts: too few of a text's rows reach each");
       if (op.getStored() && op.getStored() == op.getScheme())
         return absl::StrCat("@", name, " is stored quantised");
-      if (op.getPlus())
-        return absl::StrCat("@", name, " is more than its tensor: a factor of the one is none of the other");
       if (uses[name] != group.places)
         return absl::StrCat("@", name, " is used in other places too");
     }

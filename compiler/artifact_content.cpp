@@ -164,8 +164,6 @@ PackedWeight packedWeight(exec::WeightOp op) {
   if (op.getSources())
     for (auto source : op.getSources()->getAsRange<StringAttr>())
       weight.sources.push_back(source.str());
-  if (auto plus = op.getPlus())
-    weight.plus = plus->convertToFloat();
   llvm::ArrayRef<int64_t> shape = op.getTensorType().getShape();
   const bool flat = shape.size() == 1 || op.getLayout() == exec::Layout::RowF32;
   weight.rows = flat ? 1 : shape.end()[-2];

@@ -113,9 +113,6 @@ LogicalResult WeightOp::verify() {
     return emitOpError() << "expected an offset that is a multiple of 256, got " << offset;
   if (getSources().has_value() == getValue().has_value())
     return emitOpError() << "expected either 'from' or 'value', got " << (getSources() ? "both" : "neither");
-  if (getPlus() && (getLayout() != Layout::RowF32 || !getSources()))
-    return emitOpError() << "expected 'plus' only of a weight of layout row_f32 that has sources, got layout "
-                         << stringifyLayout(getLayout());
   if (bytes > std::numeric_limits<int64_t>::max() - offset)
     return emitOpError() << "expected offset + bytes to fit 64 bits, got " << offset << " + " << bytes;
   for (Operation *other = (*this)->getPrevNode(); other; other = other->getPrevNode()) {

@@ -50,9 +50,8 @@ def Exec_WeightOp : Op<ExecDialect, "weight", [Symbol]> {
   let description = [{
     Says where the packed form of a weight lies (values, then scales), how, and from which tensors of the checkpoint it
     is made: their rows one after another. `permuted`: columns are stored in the order of their groups, and the order
-    follows the scales. `plus` is added to each element of an f32 row. A weight that the
-    configuration determines has a `value` and no sources. The
-    type is the logical one, `[N, K]` or `[N]`, before padding.
+    follows the scales. A weight that the configuration determines has a `value` and no sources. The type is the logical
+    one, `[N, K]` or `[N]`, before padding.
 
     ```mlir
     exec.weight @layers.0.qkv offset 4096 bytes 1105920 tile16 : tensor<960x576xf32> from ["q", "k", "v"]
@@ -61,15 +60,14 @@ def Exec_WeightOp : Op<ExecDialect, "weight", [Symbol]> {
 
     Rules: R1, offset is not negative and bytes positive; R2, the offset is a multiple of 256; R3, there are sources or a
     value, not both; R4, the weight lies inside the buffer of role `weights`, where there is one; R5, no two weights
-    overlap; R6, `plus` belongs to the layout `row_f32` and to sources.
+    overlap.
   }];
   let arguments = (ins SymbolNameAttr:$sym_name, I64Attr:$offset, I64Attr:$bytes, Exec_Layout:$layout,
                        Llm_SchemeAttr:$scheme, OptionalAttr<StrArrayAttr>:$sources,
-                       OptionalAttr<F32Attr>:$plus, OptionalAttr<ElementsAttr>:$value,
-                       TypeAttrOf<AnyRankedTensor>:$type, UnitAttr:$permuted,
+                       OptionalAttr<ElementsAttr>:$value, TypeAttrOf<AnyRankedTensor>:$type, UnitAttr:$permuted,
                        OptionalAttr<StrAttr>:$sym_visibility);
   let assemblyFormat = [{
-    $sym_name `offset` $offset `bytes` $bytes $layout `:` $type (`from` $sources^)? (`plus` $plus^)? (`value` $value^)?
+    $sym_name `offset` $offset `bytes` $bytes $layout `:` $type (`from` $sources^)? (`value` $value^)?
     `scheme` qualified($scheme) attr-dict
   }];
   let hasVerifier = 1;

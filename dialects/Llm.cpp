@@ -295,9 +295,6 @@ LogicalResult WeightOp::verify() {
            << stored->spelled() << " of " << type;
   if (getPermuted() && (!getStored() || type.getRank() != 2))
     return emitOpError() << "expected 'permuted' of a weight of rank 2 that has 'stored', got " << type;
-  if (auto plus = getPlus(); plus && (!plus->isFinite() || type.getRank() != 1 || !getSource()))
-    return emitOpError() << "expected a finite 'plus' of a weight of rank 1 that has a 'from', got "
-                         << plus->convertToFloat() << " and " << type;
   return success();
 }
 

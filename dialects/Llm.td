@@ -47,15 +47,11 @@ def Llm_WeightOp : Llm_Op<"weight", [Symbol]> {
     weights share a tensor (a tied head). A parameter that the configuration determines (the inverse frequencies of
     RoPE) has a `value` instead.
 
-    `plus` is added to each element of the tensor, in fp32: norms that multiply by `1 + w` are norms whose weight has
-    `plus 1.0`, and no op knows of it.
-
     The type is the logical one: f32 and `[N, K]` for a linear, `[E, N, K]` for one of E experts, `[V, H]` for a table,
     `[N]` for a norm or bias.
 
     ```mlir
     llm.weight @model.norm.weight from "model.norm.weight" : tensor<576xf32> {scheme = #llm.scheme<f32>}
-    llm.weight @q_norm.weight from "q_norm.weight" plus 1.000000e+00 : tensor<64xf32>
     llm.weight @lm_head.weight from "model.embed_tokens.weight" : tensor<49152x576xf32>
     llm.weight @inv_freq : tensor<2xf32> value dense<[1.0, 0.01]> : tensor<2xf32>
     ```
@@ -64,13 +60,13 @@ def Llm_WeightOp : Llm_Op<"weight", [Symbol]> {
     has the weight's type; R4, a scheme of codes belongs to a weight of rank 2 or 3; R5, `stored`, the scheme in which the
     checkpoint's publisher quantised the tensor, is a scheme of codes of a weight of rank 2 or 3 that has a `from`; R6,
     `permuted` belongs to such a weight of rank 2: its groups are not runs of columns, and it is stored column by column in the
-    order of its groups (GPTQ's act-order); R7, `plus` is finite and belongs to a weight of rank 1 that has a `from`.
+    order of its groups (GPTQ's act-order).
   }];
   let arguments = (ins SymbolNameAttr:$sym_name, OptionalAttr<StrAttr>:$source,
-                       OptionalAttr<F32Attr>:$plus, TypeAttrOf<AnyRankedTensor>:$type, OptionalAttr<ElementsAttr>:$value,
+                       TypeAttrOf<AnyRankedTensor>:$type, OptionalAttr<ElementsAttr>:$value,
                        OptionalAttr<Llm_SchemeAttr>:$scheme, OptionalAttr<Llm_SchemeAttr>:$stored,
                        UnitAttr:$permuted, OptionalAttr<StrAttr>:$sym_visibility);
-  let assemblyFormat = "$sym_name (`from` $source^)? (`plus` $plus^)? `:` $type (`value` $value^)? attr-dict";
+  let assemblyFormat = "$sym_name (`from` $source^)? `:` $type (`value` $value^)? attr-dict";
   let extraClassDeclaration = [{
     ::mlir::RankedTensorType getTensorType() { return ::llvm::cast<::mlir::RankedTensorType>(getType()); }
   }];
@@ -136,7 +132,8 @@ def Llm_RmsNormOp : Llm_SymbolUser<"rms_norm", [Pure]> {
   let description = [{
     For each row, or with `heads` for each of so many equal pieces of it: `y = x * r * w` with
     `r = 1 / sqrt(mean(x^2) + eps)`, all in fp32 and in this order, rounded once to the result's type: no rounding happens
-    between the normalisation and the multiplication by `w`. A model that multiplies by `1 + w` declares the weight `plus 1.0`.
+    between the normalisation and the multiplication by `w`. The weight of a model that multiplies by `1 + w` is a view of
+    the checkpoint's tensor, with the 1 in it.
 
     ```mlir
     %y = llm.rms_norm %x, @model.norm.weight eps 9.99999974E-6 : tensor<?x576xf32> -> tensor<?x576xbf16>

@@ -30,8 +30,7 @@ mlir::FlatSymbolRefAttr WeightDeclarer::declare(const std::string &name, const s
   auto type = mlir::RankedTensorType::get(shape, builder_.getF32Type());
   auto loc = mlir::NameLoc::get(builder_.getStringAttr(name));
   llm::WeightOp::create(builder_, loc, builder_.getStringAttr(name), builder_.getStringAttr(source),
-                        /*plus=*/{}, mlir::TypeAttr::get(type), /*value=*/{}, /*scheme=*/{}, /*stored=*/{},
-                        /*permuted=*/{},
+                        mlir::TypeAttr::get(type), /*value=*/{}, /*scheme=*/{}, /*stored=*/{}, /*permuted=*/{},
                         /*sym_visibility=*/{});
   return mlir::FlatSymbolRefAttr::get(builder_.getContext(), name);
 }
@@ -39,8 +38,8 @@ mlir::FlatSymbolRefAttr WeightDeclarer::declare(const std::string &name, const s
 mlir::FlatSymbolRefAttr WeightDeclarer::constant(const std::string &name, const std::vector<float> &values) {
   auto type = mlir::RankedTensorType::get({static_cast<int64_t>(values.size())}, builder_.getF32Type());
   auto loc = mlir::NameLoc::get(builder_.getStringAttr(name));
-  llm::WeightOp::create(builder_, loc, builder_.getStringAttr(name), /*source=*/{}, /*plus=*/{},
-                        mlir::TypeAttr::get(type), mlir::DenseElementsAttr::get(type, llvm::ArrayRef<float>(values)),
+  llm::WeightOp::create(builder_, loc, builder_.getStringAttr(name), /*source=*/{}, mlir::TypeAttr::get(type),
+                        mlir::DenseElementsAttr::get(type, llvm::ArrayRef<float>(values)),
                         /*scheme=*/{}, /*stored=*/{}, /*permuted=*/{}, /*sym_visibility=*/{});
   return mlir::FlatSymbolRefAttr::get(builder_.getContext(), name);
 }

@@ -275,8 +275,8 @@ private:
         if (weight.getSource())
           sources = b.getStrArrayAttr({*weight.getSource()});
         exec::WeightOp::create(b, weight.getLoc(), weight.getSymName(), place.offset, place.bytes, place.layout,
-                               place.scheme, sources, weight.getPlusAttr(), weight.getValueAttr(),
-                               weight.getTensorType(), place.order != 0, StringAttr());
+                               place.scheme, sources, weight.getValueAttr(), weight.getTensorType(), place.order != 0,
+                               StringAttr());
       }
       if (isa<func::FuncOp, llm::WeightOp, llm::StateOp>(op))
         op.erase();

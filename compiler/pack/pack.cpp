@@ -462,9 +462,6 @@ private:
         return status;
       for (uint64_t r = 0; r < real; ++r) {
         const std::span<float> row(scratch.floats.data() + r * weight.columns, weight.columns);
-        if (floats && weight.plus != 0) // + 0 would turn -0 into 0
-          for (float &value : row)
-            value += weight.plus;
         uint8_t *values = (tiled ? scratch.rows.data() : target) + r * size.rowBytes;
         if (absoluteMaximumBits(row) >= kInfinityBits)
           return source.refuse(band + r, "a weight is infinite or not a number; the checkpoint is damaged");

@@ -38,7 +38,6 @@ struct PackedWeight {
   // For Tile16: column k of the packed weight is column order[k] of the checkpoint's, as in QuantizedRows::columnOrder.
   // Only for sources that all have permuted columns, in one order, and whose codes are copied.
   bool permuted = false;
-  float plus = 0; // for RowMajorF32: added to each value, in fp32
 };
 
 // All bytes of the weight: values, padding, scales and zeros, padding, column order.

@@ -156,9 +156,6 @@ absl::StatusOr<LoadedWeight> Interpreter::Implementation::load(llm::WeightOp op)
     weight.values.resize(static_cast<size_t>(weight.rows * weight.columns));
     if (auto status = checkpoint_.readRows(*tensor, 0, static_cast<uint64_t>(weight.rows), weight.values); !status.ok())
       return status;
-    if (auto plus = op.getPlus())
-      for (float &value : weight.values)
-        value += plus->convertToFloat();
   }
   auto scheme = op.getScheme();
   if (!device() || !scheme)

@@ -106,7 +106,7 @@ TEST(FusionOfNorms, Prologue) {
     SCOPED_TRACE(scheme);
     std::string text = moduleOf(R"(
   llm.weight @head from "head" : tensor<101x48xf32> {scheme = #llm.scheme<bf16>}
-  llm.weight @norm1100 from "norm1100" plus 1.0 : tensor<1100xf32> VECTOR
+  llm.weight @norm1100 from "norm1100" : tensor<1100xf32> VECTOR
   llm.weight @wide from "wide" : tensor<16384x48xf32> SCHEME
   llm.weight @wide.bias from "wide.bias" : tensor<16384xf32> VECTOR
   llm.weight @back from "back" : tensor<48x16384xf32> {scheme = #llm.scheme<bf16>}
@@ -298,7 +298,7 @@ TEST_P(Fusion, Heads) {
   llm.weight @k.bias from "k.bias" : tensor<DIMxf32> VECTOR
   llm.weight @v from "v" : tensor<DIMx48xf32> SCHEME
   llm.weight @o from "o" : tensor<48xQUERIESxf32> {scheme = #llm.scheme<bf16>}
-  llm.weight @q.norm from "q.norm" plus 1.0 : tensor<DIMxf32> VECTOR
+  llm.weight @q.norm from "q.norm" : tensor<DIMxf32> VECTOR
   llm.weight @k.norm from "k.norm" : tensor<DIMxf32> VECTOR
   llm.weight @freq from "freq" : tensor<HALFxf32> VECTOR
   llm.state @c.k key : tensor<?x1xDIMxbf16>

@@ -38,12 +38,6 @@ exec.weight @w offset 0 bytes 16 row_f32 : tensor<4xf32> scheme #llm.scheme<f32>
 
 // -----
 
-// exec.weight R6
-// expected-error @+1 {{expected 'plus' only of a weight of layout row_f32 that has sources, got layout row_bf16}}
-exec.weight @w offset 0 bytes 256 row_bf16 : tensor<1x4xf32> from ["w"] plus 1.0 scheme #llm.scheme<bf16>
-
-// -----
-
 // exec.weight R4
 exec.buffer @weights weights bytes 264
 // expected-error @+1 {{expected to lie inside @weights of 264 bytes, got offset 256 bytes 16}}

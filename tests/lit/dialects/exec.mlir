@@ -12,8 +12,6 @@ exec.buffer @layers.0.k state bytes 0 per_position 384
 exec.buffer @step step bytes 64
 // CHECK: exec.weight @norm offset 0 bytes 256 row_f32 : tensor<32xf32> from ["norm"] scheme #llm.scheme<f32>
 exec.weight @norm offset 0 bytes 256 row_f32 : tensor<32xf32> from ["norm"] scheme #llm.scheme<f32>
-// CHECK: exec.weight @plus offset 4352 bytes 256 row_f32 : tensor<32xf32> from ["q_norm"] plus 1.000000e+00 scheme #llm.scheme<f32>
-exec.weight @plus offset 4352 bytes 256 row_f32 : tensor<32xf32> from ["q_norm"] plus 1.0 scheme #llm.scheme<f32>
 // CHECK: exec.weight @qk offset 256 bytes 4096 tile16 : tensor<48x32xf32> from ["q", "k"] scheme #llm.scheme<int8, activation = int8_per_token>
 exec.weight @qk offset 256 bytes 4096 tile16 : tensor<48x32xf32> from ["q", "k"] scheme #llm.scheme<int8, activation = int8_per_token>
 // CHECK: exec.weight @freq offset 8192 bytes 256 row_f32 : tensor<2xf32> value dense<1.000000e+00> : tensor<2xf32> scheme #llm.scheme<f32>

@@ -817,18 +817,6 @@ func.func @f(%x: tensor<?x32xf32>, %y: tensor<1x32xf32>) {
 
 // -----
 
-// llm.weight R7
-// expected-error @+1 {{expected a finite 'plus' of a weight of rank 1 that has a 'from', got 1.0}}
-llm.weight @w from "w" plus 1.0 : tensor<4x4xf32>
-
-// -----
-
-// llm.weight R7, a value
-// expected-error @+1 {{expected a finite 'plus' of a weight of rank 1 that has a 'from'}}
-llm.weight @w plus 1.0 : tensor<1xf32> value dense<1.0> : tensor<1xf32>
-
-// -----
-
 // llm.short_conv R1
 llm.weight @w from "w" : tensor<48x4xf32> // expected-note {{declared here}}
 llm.state @c conv : tensor<3x32xf32>

@@ -24,8 +24,7 @@ module attributes {llm.facts = {architecture = "llama", context_length = 2048 : 
   llm.weight @k from "k" : tensor<16x32xf32>
   llm.weight @kb from "kb" : tensor<16xf32>
   llm.weight @one from "one" : tensor<1x32xf32>
-  // CHECK: llm.weight @headnorm from "headnorm" plus 1.000000e+00 : tensor<16xf32>
-  llm.weight @headnorm from "headnorm" plus 1.0 : tensor<16xf32>
+  llm.weight @headnorm from "headnorm" : tensor<16xf32>
   // CHECK: llm.state @k0 key : tensor<?x1x16xbf16>
   llm.state @k0 key : tensor<?x1x16xbf16>
   // CHECK: llm.state @v0 value : tensor<?x1x16xbf16>

@@ -11,7 +11,7 @@
 // CHECK: exec.weight @w offset 12800 bytes 4352 tile16
 // 128 padded rows of 64 int8, then two f16 scales a row.
 // CHECK: exec.weight @head offset 17152 bytes 8704 tile16
-// CHECK: exec.weight @gain offset 34048 bytes 256 row_f32 : tensor<32xf32> from ["gain"] plus 1.000000e+00 scheme
+// CHECK: exec.weight @gain offset 34048 bytes 256 row_f32 : tensor<32xf32> from ["gain"] scheme
 // CHECK: exec.buffer @weights weights bytes 34304
 // CHECK: exec.buffer @all_logits all_logits bytes 24832
 module attributes {llm.facts = {architecture = "llama", context_length = 64 : i64, end_of_sequence = array<i64>, hidden_size = 64 : i64, layers = 1 : i64, name = "small", prefill_chunk = 64 : i64, skipped_tensors = [], vocabulary = 97 : i64}} {
@@ -20,7 +20,7 @@ module attributes {llm.facts = {architecture = "llama", context_length = 64 : i6
   llm.weight @w from "w" : tensor<64x64xf32> {scheme = #llm.scheme<int8, activation = int8_per_token>}
   llm.weight @head from "head" : tensor<97x64xf32> {scheme = #llm.scheme<int8, group = 32>}
   llm.weight @one from "one" : tensor<1x64xf32> {scheme = #llm.scheme<bf16>}
-  llm.weight @gain from "gain" plus 1.0 : tensor<32xf32> {scheme = #llm.scheme<f32>}
+  llm.weight @gain from "gain" : tensor<32xf32> {scheme = #llm.scheme<f32>}
   llm.state @k key : tensor<?x2x32xbf16>
   llm.state @v value : tensor<?x2x32xbf16>
 
