@@ -717,6 +717,14 @@ LogicalResult RopeOp::verify() {
   if (rotated <= 0 || rotated % 2 != 0 || rotated > static_cast<int64_t>(getHeadDim()))
     return emitOpError() << "expected rotary_dim to be even, positive and at most head_dim " << getHeadDim() << ", got "
                          << rotated;
+  if (auto magnitude = getMagnitude(); magnitude && (!magnitude->isFinite() || !(magnitude->convertToFloat() > 0)))
+    return emitOpError() << "expected a finite, positive magnitude, got " << magnitude->convertToFloat();
+  if (getTemperature().has_value() != getEvery().has_value())
+    return emitOpError() << "expected 'temperature' and 'every' together, got only one of them";
+  if (auto beta = getTemperature();
+      beta && (!beta->isFinite() || beta->convertToFloat() < 0 || static_cast<int64_t>(*getEvery()) < 1))
+    return emitOpError() << "expected a finite temperature of at least 0 every positive number of positions, got "
+                         << beta->convertToFloat() << " every " << static_cast<int64_t>(*getEvery());
   if (failed(checkSameShape(*this, getX(), getResult())))
     return failure();
   return checkHeads(*this, getX(), getHeads(), getHeadDim());

@@ -323,22 +323,27 @@ def Llm_RopeOp : Llm_SymbolUser<"rope", [MemoryEffects<[MemRead<Llm_StepResource
         y[i]       = x[i] * cos(angle) - x[i + R/2] * sin(angle)
         y[i + R/2] = x[i + R/2] * cos(angle) + x[i] * sin(angle)
 
-    The angle is one fp32 product; cosine and sine are fp32 and not rounded to bf16. Every element, those from R on too,
+    The angle is one fp32 product; cosine and sine are fp32 and not rounded to bf16. With a `magnitude` both are multiplied
+    by it (YaRN's attention factor). With `temperature B every L` every element of the result, those from R on too, is
+    multiplied by `1 + B * ln(1 + floor(position / L))` (Llama 4's scaling of queries far from the start). Every element
     is rounded once to the result's type.
 
     ```mlir
     %r = llm.rope %q, @inv_freq heads 9 head_dim 64 : tensor<?x576xf32> -> tensor<?x576xbf16>
+    %s = llm.rope %q, @inv_freq heads 9 head_dim 64 temperature 1.000000e-01 every 16384 : tensor<?x576xf32> -> tensor<?x576xbf16>
     ```
 
     Rules: R1, `heads * head_dim` is the width of the rows; R2, `rotary_dim` is even, positive and at most `head_dim`;
-    R3, the inverse frequencies are a weight `[R/2]`; R4, operand and result have the same shape.
+    R3, the inverse frequencies are a weight `[R/2]`; R4, operand and result have the same shape; R5, the magnitude is
+    finite and positive; R6, the temperature is finite and not negative, and comes with a positive `every`.
   }];
   let arguments = (ins Llm_WideRows:$x, FlatSymbolRefAttr:$inv_freq, I64Attr:$heads, I64Attr:$head_dim,
-                       OptionalAttr<I64Attr>:$rotary_dim);
+                       OptionalAttr<I64Attr>:$rotary_dim, OptionalAttr<F32Attr>:$magnitude,
+                       OptionalAttr<F32Attr>:$temperature, OptionalAttr<I64Attr>:$every);
   let results = (outs Llm_Rows:$result);
   let assemblyFormat = [{
-    $x `,` $inv_freq `heads` $heads `head_dim` $head_dim (`rotary_dim` $rotary_dim^)? attr-dict `:` type($x)
-    `->` type($result)
+    $x `,` $inv_freq `heads` $heads `head_dim` $head_dim (`rotary_dim` $rotary_dim^)? (`magnitude` $magnitude^)?
+    (`temperature` $temperature^)? (`every` $every^)? attr-dict `:` type($x) `->` type($result)
   }];
   let hasVerifier = 1;
   let extraClassDeclaration = [{

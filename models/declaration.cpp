@@ -27,7 +27,10 @@ struct FamilyRow {
 
 constexpr FamilyRow families[] = {
     {.modelType = "llama", .declare = declareMistral, .view = nullptr},
-    {.modelType = "mistral", .declare = declareMistral, .view = nullptr},
+    {.modelType = "mistral", .declare = declareMistral, .view = viewMistral},
+    // What a configuration of text and images means when its `text_config` names no type.
+    {.modelType = "mistral3", .declare = declareMistral, .view = viewMistral},
+    {.modelType = "ministral3", .declare = declareMistral, .view = viewMistral},
     {.modelType = "qwen3", .declare = declareQwen, .view = viewQwen},
     {.modelType = "qwen3_moe", .declare = declareQwen, .view = viewQwen},
     {.modelType = "qwen3_next", .declare = declareQwen, .view = viewQwen},
@@ -56,6 +59,8 @@ absl::StatusOr<std::unique_ptr<Checkpoint>> presented(std::unique_ptr<Checkpoint
     auto views = family.view(*checkpoint, configuration);
     if (!views.ok())
       return views.status();
+    if (views->empty() && configuration == checkpoint->config())
+      return checkpoint;
     return viewed(std::move(checkpoint), std::move(*views), std::move(configuration));
   }
   return checkpoint;

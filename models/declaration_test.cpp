@@ -1,6 +1,8 @@
 // Declarations: the module that a configuration gives, and the errors that a wrong configuration or checkpoint gives.
 #include "models/declaration.h"
 
+#include <cmath>
+
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/Parser/Parser.h"
 #include "models/config.h"
@@ -147,7 +149,7 @@ TEST_F(DeclarationTest, WrongConfigurationsNameTheKey) {
   EXPECT_THAT(errorWith("head_dim", 24), HasSubstr("multiple of 16, got 24"));
   EXPECT_THAT(errorWith("hidden_act", "gelu"), HasSubstr("`hidden_act` silu"));
   EXPECT_THAT(errorWith("eos_token_id", 40), HasSubstr("`eos_token_id`"));
-  EXPECT_THAT(errorWith("rope_scaling", {{"rope_type", "yarn"}}), HasSubstr("llama3, got \"yarn\""));
+  EXPECT_THAT(errorWith("rope_scaling", {{"rope_type", "longrope"}}), HasSubstr("yarn, got \"longrope\""));
   EXPECT_THAT(errorWith("rope_scaling", {{"type", "linear"}}), HasSubstr("`factor`"));
   EXPECT_THAT(errorWith("rope_scaling", 3), HasSubstr("`rope_scaling` to be an object"));
   EXPECT_THAT(errorWith("rope_theta", 0), HasSubstr("`rope_theta`"));
@@ -192,8 +194,42 @@ TEST(Frequencies, FollowTheirScaling) {
   EXPECT_EQ(readRotary(partialConfig, 32).dim, 8);
   EXPECT_THAT(readRotary(partialConfig, 32).frequencies, ElementsAre(1.0F, 0.1F, 0.01F, 0.001F));
   EXPECT_TRUE(partialConfig.status().ok());
+  EXPECT_EQ(readRotary(partialConfig, 32).magnitude, 1);
   readRotary(partialConfig, 4); // one element
   EXPECT_THAT(std::string(partialConfig.status().message()), HasSubstr("`partial_rotary_factor`"));
+}
+
+// Ministral-3's: its ramp leads from frequency 20 to 37 of 64 (model card and transformers agree), each end included.
+TEST(Frequencies, OfYarn) {
+  nlohmann::json yarn = {{"rope_parameters",
+                          {{"rope_type", "yarn"},
+                           {"rope_theta", 1e6},
+                           {"factor", 16.0},
+                           {"original_max_position_embeddings", 16384},
+                           {"beta_fast", 32.0},
+                           {"beta_slow", 1.0},
+                           {"mscale", 1.0},
+                           {"mscale_all_dim", 1.0},
+                           {"llama_4_scaling_beta", 0.1}}}};
+  ConfigReader config(yarn, "config");
+  Rotary rotary = readRotary(config, 128);
+  ASSERT_TRUE(config.status().ok()) << config.status();
+  const auto plain = [](int i) { return std::pow(1e6, -2 * i / 128.0); };
+  EXPECT_FLOAT_EQ(rotary.frequencies[20], static_cast<float>(plain(20)));
+  EXPECT_FLOAT_EQ(rotary.frequencies[21], static_cast<float>(plain(21) * (16.0 / 17 + 1.0 / 17 / 16)));
+  EXPECT_FLOAT_EQ(rotary.frequencies[37], static_cast<float>(plain(37) / 16));
+  EXPECT_FLOAT_EQ(rotary.frequencies[63], static_cast<float>(plain(63) / 16));
+  EXPECT_EQ(rotary.magnitude, 1);
+  EXPECT_FLOAT_EQ(rotary.temperature, 0.1F);
+  EXPECT_EQ(rotary.every, 16384);
+
+  // Without multipliers the attention factor is 1 + 0.1 ln 16, unless the configuration names it.
+  yarn["rope_parameters"].erase("mscale");
+  ConfigReader usual(yarn, "config");
+  EXPECT_FLOAT_EQ(readRotary(usual, 128).magnitude, 1.2772589F);
+  yarn["rope_parameters"]["attention_factor"] = 0.5;
+  ConfigReader named(yarn, "config");
+  EXPECT_FLOAT_EQ(readRotary(named, 128).magnitude, 0.5F);
 }
 
 } // namespace

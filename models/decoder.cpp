@@ -149,11 +149,15 @@ mlir::Value Decoder::headNorm(mlir::Value x, mlir::FlatSymbolRefAttr weight, int
                                 integer(heads));
 }
 
-mlir::Value Decoder::rope(mlir::Value x, mlir::FlatSymbolRefAttr frequencies, int64_t dim, int64_t heads,
-                          const std::string &name) {
+mlir::Value Decoder::rope(mlir::Value x, mlir::FlatSymbolRefAttr frequencies, const Rotary &rotary, int64_t heads,
+                          bool queries, const std::string &name) {
+  const bool warm = queries && rotary.temperature != 0;
   return llm::RopeOp::create(builder_, at(name), like(x, heads * shape_.headDim, bf16()), x, frequencies,
                              integer(heads), integer(shape_.headDim),
-                             dim == shape_.headDim ? mlir::IntegerAttr() : integer(dim));
+                             rotary.dim == shape_.headDim ? mlir::IntegerAttr() : integer(rotary.dim),
+                             rotary.magnitude == 1 ? mlir::FloatAttr() : builder_.getF32FloatAttr(rotary.magnitude),
+                             warm ? builder_.getF32FloatAttr(rotary.temperature) : mlir::FloatAttr(),
+                             warm ? integer(rotary.every) : mlir::IntegerAttr());
 }
 
 mlir::Value Decoder::attend(mlir::Value q, mlir::Value k, mlir::Value v, const Cache &cache, int64_t window,

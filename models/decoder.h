@@ -12,6 +12,7 @@
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "models/config.h"
 #include "models/declaration.h"
+#include "models/rope.h"
 #include "models/weights.h"
 
 namespace ingot {
@@ -71,9 +72,10 @@ protected:
   mlir::Value norm(mlir::Value x, mlir::FlatSymbolRefAttr weight, const std::string &name);
   /// The norm of each of `heads` pieces of a row, not rounded.
   mlir::Value headNorm(mlir::Value x, mlir::FlatSymbolRefAttr weight, int64_t heads, const std::string &name);
-  /// Rotates the first `dim` elements of each head.
-  mlir::Value rope(mlir::Value x, mlir::FlatSymbolRefAttr frequencies, int64_t dim, int64_t heads,
-                   const std::string &name);
+  /// Rotates each head's leading elements as `rotary` says, with `frequencies` the symbol of its frequencies. Only
+  /// queries have a temperature.
+  mlir::Value rope(mlir::Value x, mlir::FlatSymbolRefAttr frequencies, const Rotary &rotary, int64_t heads,
+                   bool queries, const std::string &name);
   /// Appends to the cache and attends over it; scores are scaled by 1 / sqrt(head_dim). A window of 0 is none.
   mlir::Value attend(mlir::Value q, mlir::Value k, mlir::Value v, const Cache &cache, int64_t window,
                      const std::string &name);

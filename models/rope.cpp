@@ -33,6 +33,43 @@ void scaleLlama3(ConfigReader &scaling, std::vector<float> &frequencies) {
   }
 }
 
+/// YaRN (Peng et al. 2023): waves that turn often within the original context are kept, those that hardly turn are
+/// slowed by `factor`, and a ramp over the dimensions leads from the one to the other.
+void scaleYarn(ConfigReader &scaling, double theta, Rotary &rotary) {
+  const double factor = scaling.number("factor", 1, 1e6);
+  const double fast = scaling.numberOr("beta_fast", 32, 1e-3, 1e6), slow = scaling.numberOr("beta_slow", 1, 1e-3, 1e6);
+  const auto original = static_cast<double>(scaling.integer("original_max_position_embeddings", 1, 1 << 30));
+  const double mscale = scaling.numberOr("mscale", 0, 0, 1e3), all = scaling.numberOr("mscale_all_dim", 0, 0, 1e3);
+  const auto magnitudeOf = [&](double multiplier) { return 1 + 0.1 * multiplier * std::log(factor); };
+  const double usual = mscale != 0 && all != 0 ? magnitudeOf(mscale) / magnitudeOf(all) : magnitudeOf(1);
+  rotary.magnitude = static_cast<float>(scaling.numberOr("attention_factor", usual, 1e-3, 1e3));
+  if (fast <= slow)
+    scaling.fail("expected `beta_fast` to be greater than `beta_slow`");
+  if (theta <= 1)
+    scaling.fail("expected `rope_theta` greater than 1 for rope_type yarn");
+  if (!scaling.status().ok())
+    return;
+  const auto dim = static_cast<double>(rotary.dim);
+  // The dimension whose wave turns `turns` times within the original context.
+  const auto dimensionOf = [&](double turns) {
+    return dim * std::log(original / (turns * 2 * std::numbers::pi)) / (2 * std::log(theta));
+  };
+  double low = dimensionOf(fast), high = dimensionOf(slow);
+  if (scaling.booleanOr("truncate", true)) {
+    low = std::floor(low);
+    high = std::ceil(high);
+  }
+  low = std::max(low, 0.0);
+  high = std::min(high, dim - 1);
+  if (low == high)
+    high += 0.001; // the reference's way out of a ramp of no length
+  for (size_t i = 0; i < rotary.frequencies.size(); ++i) {
+    const double ramp = std::clamp((static_cast<double>(i) - low) / (high - low), 0.0, 1.0);
+    const double kept = std::pow(theta, -2 * static_cast<double>(i) / dim);
+    rotary.frequencies[i] = static_cast<float>(kept / factor * ramp + kept * (1 - ramp));
+  }
+}
+
 } // namespace
 
 Rotary readRotary(ConfigReader &config, int64_t headDim) {
@@ -61,8 +98,14 @@ Rotary readRotary(ConfigReader &config, int64_t headDim) {
       frequency /= factor;
   } else if (type == "llama3") {
     scaleLlama3(scaling, frequencies);
+  } else if (type == "yarn") {
+    scaleYarn(scaling, theta, rotary);
   } else if (type != "default") {
-    scaling.fail(absl::StrCat("expected `rope_type` default, linear or llama3, got \"", type, "\""));
+    scaling.fail(absl::StrCat("expected `rope_type` default, linear, llama3 or yarn, got \"", type, "\""));
+  }
+  if (scaling.has("llama_4_scaling_beta")) {
+    rotary.temperature = static_cast<float>(scaling.number("llama_4_scaling_beta", 0, 1e3));
+    rotary.every = scaling.integer("original_max_position_embeddings", 1, 1 << 30);
   }
   if (!scaling.status().ok() && config.status().ok())
     config.fail(std::string(scaling.status().message()).substr(config.where().size() + 2));

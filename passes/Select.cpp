@@ -661,11 +661,20 @@ private:
     RopeConfig config{.heads = static_cast<uint64_t>(op.getHeads()),
                       .headDim = static_cast<uint64_t>(op.getHeadDim()),
                       .rotary = static_cast<uint64_t>(op.getRotated()),
-                      .x = elementOf(op.getX())};
-    launch(
-        op, llvm::formatv("rope_{0}x{1}_{2}{3}", config.heads, config.headDim, config.rotary, suffix(config.x)).str(),
-        dim(op.getX(), 0) == 1, {fixed("step"), define(op.getX()), weight(op.getInvFreqAttr()), define(op.getResult())},
-        [&](llvm::StringRef n) { return emitRope(kernels, *target, n, config); });
+                      .x = elementOf(op.getX()),
+                      .scale = RotationScale::of(op)};
+    std::string scale;
+    if (config.scale.magnitude != 1)
+      scale += "_magnitude" + llvm::utohexstr(llvm::bit_cast<uint32_t>(config.scale.magnitude));
+    if (config.scale.temperature != 0)
+      scale += llvm::formatv("_temperature{0}_{1}", llvm::utohexstr(llvm::bit_cast<uint32_t>(config.scale.temperature)),
+                             config.scale.every);
+    launch(op,
+           llvm::formatv("rope_{0}x{1}_{2}{3}{4}", config.heads, config.headDim, config.rotary, suffix(config.x), scale)
+               .str(),
+           dim(op.getX(), 0) == 1,
+           {fixed("step"), define(op.getX()), weight(op.getInvFreqAttr()), define(op.getResult())},
+           [&](llvm::StringRef n) { return emitRope(kernels, *target, n, config); });
     return success();
   }
 

@@ -312,11 +312,14 @@ void Epilogue::finishOp(Operation *op, llvm::ArrayRef<Site> sites, Values &value
         auto headDim = static_cast<int64_t>(rope.getHeadDim());
         size_t half = sites.size() * static_cast<size_t>(rope.getRotated()) / static_cast<size_t>(headDim) / 2;
         std::vector<Val> result = *x;
+        const RotationScale scale = RotationScale::of(rope);
         for (size_t i = 0; i < half; ++i) {
           Val frequency = vectorAt(rope.getInvFreqAttr(), sites[i].n % headDim);
           std::tie(result[i], result[i + half]) =
-              rotatePair(k, (*x)[i], (*x)[i + half], frequency, k.toFloat(position(sites[i].token)));
+              Rotation(k, scale, position(sites[i].token)).rotate((*x)[i], (*x)[i + half], frequency);
         }
+        for (size_t i = 2 * half; i < sites.size(); ++i)
+          result[i] = Rotation(k, scale, position(sites[i].token)).pass((*x)[i]);
         for (Val &y : result)
           y = rounded(y, type);
         values[rope.getResult()] = result;

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "codegen/kernel_builder.h"
+#include "codegen/kernels/rotation.h"
 #include "codegen/launch_shape.h"
 #include "dialects/Llm.h"
 
@@ -101,6 +102,7 @@ LaunchShape emitLinearPrefill(mlir::gpu::GPUModuleOp module, const TargetInfo &t
 struct RopeConfig {
   uint64_t heads, headDim, rotary;
   Element x;
+  RotationScale scale = {};
 };
 LaunchShape emitRope(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
                      const RopeConfig &c);

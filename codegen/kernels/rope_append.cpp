@@ -44,7 +44,7 @@ LaunchShape emitRope(mlir::gpu::GPUModuleOp module, const TargetInfo &target, ll
   Val row = kb.zext(kb.workgroupY(), kb.i64()) * static_cast<int64_t>(padded);
   Val in = kb.advance(kb.argument(1), row * static_cast<int64_t>(bytes)), frequencies = kb.argument(2),
       out = kb.advance(kb.argument(3), row * 2);
-  Val positionF = kb.toFloat(position);
+  Rotation rotation(kb, c.scale, position);
   mlir::Type narrow = kb.vec(step, kb.bf16()), wide = kb.vec(step, kb.f32());
   // `place` counts elements.
   auto load = [&](Val place) {
@@ -58,13 +58,13 @@ LaunchShape emitRope(mlir::gpu::GPUModuleOp module, const TargetInfo &target, ll
     auto rotate = [&] {
       Val first = headStart + inHead * step, second = first + static_cast<int64_t>(half);
       Val x = load(first), y = load(second);
-      auto [low, high] = rotatePair(kb, x, y, kb.load(wide, frequencies, inHead * (step * 4)), positionF);
+      auto [low, high] = rotation.rotate(x, y, kb.load(wide, frequencies, inHead * (step * 4)));
       store(low, first);
       store(high, second);
     };
     auto copy = [&] {
       Val place = headStart + (inHead - static_cast<int64_t>(pairs)) * step + static_cast<int64_t>(c.rotary);
-      store(load(place), place);
+      store(rotation.pass(load(place)), place);
     };
     if (copies == 0) {
       rotate();

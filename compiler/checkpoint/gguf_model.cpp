@@ -1,6 +1,7 @@
 #include "compiler/checkpoint/gguf_model.h"
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 #include <set>
 
@@ -12,6 +13,12 @@ namespace {
 constexpr GgufArchitecture kArchitectures[] = {
     {.name = "llama",
      .modelType = "llama",
+     .pairedHeads = true,
+     .hybrid = false,
+     .tiledValueHeads = false,
+     .experts = false},
+    {.name = "mistral3",
+     .modelType = "ministral3",
      .pairedHeads = true,
      .hybrid = false,
      .tiledValueHeads = false,
@@ -343,14 +350,22 @@ private:
     };
     for (const Key &number :
          {Key{"factor", "rope.scaling.factor"}, Key{"beta_fast", "rope.scaling.yarn_beta_fast"},
-          Key{"beta_slow", "rope.scaling.yarn_beta_slow"}, Key{"attention_factor", "rope.scaling.attn_factor"},
-          Key{"mscale_all_dim", "rope.scaling.yarn_log_multiplier"}}) {
+          Key{"beta_slow", "rope.scaling.yarn_beta_slow"}, Key{"mscale_all_dim", "rope.scaling.yarn_log_multiplier"},
+          Key{"llama_4_scaling_beta", "attention.temperature_scale"}}) {
       absl::StatusOr<std::optional<double>> value = file.real(key(number.from));
       if (!value.ok())
         return value.status();
       if (value->has_value())
         scaling[number.to] = **value;
     }
+    // llama.cpp's multiplier of YaRN's usual attention factor; with a log multiplier both cancel.
+    absl::StatusOr<std::optional<double>> multiplier = file.real(key("rope.scaling.attn_factor"));
+    if (!multiplier.ok())
+      return multiplier.status();
+    if (scaling.contains("mscale_all_dim"))
+      scaling["mscale"] = 1.0;
+    else if (multiplier->value_or(1) != 1 && scaling.contains("factor") && scaling["factor"].get<double>() >= 1)
+      scaling["attention_factor"] = **multiplier * (1 + 0.1 * std::log(scaling["factor"].get<double>()));
     absl::StatusOr<std::optional<int64_t>> original = uniform("rope.scaling.original_context_length");
     if (!original.ok())
       return original.status();

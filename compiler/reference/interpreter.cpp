@@ -454,19 +454,25 @@ absl::StatusOr<HostTensor> Interpreter::Implementation::rope(llm::RopeOp op, con
   const int64_t heads = op.getHeads();
   const int64_t dim = op.getHeadDim();
   const int64_t half = op.getRotated() / 2;
+  const float magnitude = op.getMagnitude() ? op.getMagnitude()->convertToFloat() : 1;
   HostTensor result = x;
   for (int64_t t = 0; t < x.rows; ++t) {
     const auto position = static_cast<float>(step.position + t);
     for (int64_t i = 0; i < half; ++i) {
       const float angle = position * (*frequencies)->values[i];
-      const float cosine = std::cos(angle);
-      const float sine = std::sin(angle);
+      const float cosine = std::cos(angle) * magnitude;
+      const float sine = std::sin(angle) * magnitude;
       for (int64_t h = 0; h < heads; ++h) {
         const int64_t first = t * x.columns + h * dim + i;
         const int64_t second = first + half;
         result.floats[first] = x.floats[first] * cosine - x.floats[second] * sine;
         result.floats[second] = x.floats[second] * cosine + x.floats[first] * sine;
       }
+    }
+    if (auto temperature = op.getTemperature()) {
+      const auto steps = static_cast<float>((step.position + t) / static_cast<int64_t>(*op.getEvery()));
+      for (float &y : std::span(result.floats).subspan(t * x.columns, x.columns))
+        y *= 1 + temperature->convertToFloat() * std::log(1 + steps);
     }
   }
   for (float &y : result.floats)

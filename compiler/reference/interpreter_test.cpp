@@ -461,6 +461,22 @@ TEST_F(OpTest, RopePairsHalves) {
               Pointwise(FloatEq(), {c1 - 3 * s1, 2.0F, 3 * c1 + s1, 4.0F, 5.0F, 6.0F}));
 }
 
+TEST_F(OpTest, RopeScales) {
+  load(R"(
+    llm.weight @f : tensor<1xf32> value dense<1.0> : tensor<1xf32>
+    func.func @scaled(%x: tensor<?x3xf32>) -> tensor<?x3xbf16> {
+      %y = llm.rope %x, @f heads 1 head_dim 3 rotary_dim 2 magnitude 2.0 temperature 0.5 every 10 : tensor<?x3xf32> -> tensor<?x3xbf16>
+      return %y : tensor<?x3xbf16>
+    })",
+       fp32);
+  interpreter_->step().position = 19;
+  // At 19 the step is floor(19 / 10) = 1, at 20 it is 2. The magnitude is not of what does not rotate.
+  const float warm = 1 + 0.5F * std::log(2.0F), warmer = 1 + 0.5F * std::log(3.0F);
+  EXPECT_THAT(floatsOf(interpreter_->run("scaled", tensor(2, {1, 0, 4, 0, 1, 4}))),
+              Pointwise(FloatNear(1e-6F), {2 * std::cos(19.0F) * warm, 2 * std::sin(19.0F) * warm, 4 * warm,
+                                           -2 * std::sin(20.0F) * warmer, 2 * std::cos(20.0F) * warmer, 4 * warmer}));
+}
+
 /// A function that appends its rows as keys and values of `kvHeads` heads and attends with them as queries.
 std::string attentionText(const std::string &window) {
   return R"(
@@ -699,18 +715,6 @@ TEST_F(OpTest, GatesAndCap) {
                           FloatNear(1 / (1 + std::exp(-2.0F)), 1e-6F)));
   EXPECT_THAT(floatsOf(interpreter_->run("cap", tensor(1, {0, 2}))),
               ElementsAre(0, FloatNear(2 * std::tanh(1.0F), 1e-6F)));
-}
-
-TEST_F(OpTest, WeightsPlusOne) {
-  empty_.set("w", {2}, {0.5F, -1});
-  load(R"(
-    llm.weight @w from "w" plus 1.0 : tensor<2xf32>
-    func.func @f(%x: tensor<?x2xf32>) -> tensor<?x2xf32> {
-      %y = llm.rms_norm %x, @w eps 0.0 : tensor<?x2xf32> -> tensor<?x2xf32>
-      return %y : tensor<?x2xf32>
-    })",
-       device);
-  EXPECT_THAT(floatsOf(interpreter_->run("f", tensor(1, {3, 3}))), ElementsAre(FloatNear(1.5F, 1e-6F), 0));
 }
 
 // Each head by its own mean square, alone and in the body of llm.heads.

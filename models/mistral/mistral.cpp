@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "models/decoder.h"
 #include "models/rope.h"
+#include "models/text_names.h"
 
 namespace ingot {
 
@@ -50,6 +51,11 @@ public:
     inverseFrequencies_ = weights_.constant("rope.inv_freq", rotary.frequencies);
     weights_.skip("model.rotary_emb.inv_freq");
     weights_.use(divisorTensor);
+    // Text only. What is left out is listed in the artifact.
+    for (const char *prefix : {"vision_tower.", "multi_modal_projector."}) {
+      weights_.skipAll(prefix);
+      weights_.skipAll(absl::StrCat("model.", prefix));
+    }
     for (int64_t i = 0; i < shape.layers; ++i)
       layers_.push_back(declareLayer(absl::StrCat("layers.", i)));
   }
@@ -95,8 +101,8 @@ private:
     mlir::Value q = apply(layer.q, a, name("self_attn.q_proj"), f32());
     mlir::Value k = apply(layer.k, a, name("self_attn.k_proj"), f32());
     mlir::Value v = apply(layer.v, a, name("self_attn.v_proj"), bf16());
-    q = rope(q, inverseFrequencies_, rotary_.dim, shape_.heads, name("self_attn.q_rope"));
-    k = rope(k, inverseFrequencies_, rotary_.dim, shape_.kvHeads, name("self_attn.k_rope"));
+    q = rope(q, inverseFrequencies_, rotary_, shape_.heads, /*queries=*/true, name("self_attn.q_rope"));
+    k = rope(k, inverseFrequencies_, rotary_, shape_.kvHeads, /*queries=*/false, name("self_attn.k_rope"));
     mlir::Value attended = attend(q, k, v, layer.cache, extras_.window, name("self_attn"));
     x = add(x, apply(layer.o, attended, name("self_attn.o_proj"), f32()), name("self_attn.add"));
     mlir::Value m = norm(x, layer.postNorm, name("post_attention_layernorm"));
@@ -113,6 +119,15 @@ private:
 };
 
 } // namespace
+
+absl::StatusOr<std::vector<TensorView>> viewMistral(const Checkpoint &checkpoint,
+                                                    const nlohmann::json & /*configuration*/) {
+  std::vector<TensorView> views;
+  for (const TensorInfo &tensor : checkpoint.tensors())
+    if (std::string name = textName(tensor.name); name != tensor.name)
+      views.push_back({std::move(name), tensor.shape, {{tensor.name, 0, tensor.rows()}}, TensorView::Function::Same});
+  return views;
+}
 
 absl::Status declareMistral(mlir::ModuleOp module, const Checkpoint &checkpoint, const DeclareOptions &options) {
   ConfigReader config(checkpoint.config(), absl::StrCat("configuration of ", checkpoint.sourceName()));

@@ -145,8 +145,8 @@ private:
     mlir::Value v = apply(attention.v, a, name + ".v_proj", bf16());
     q = headNorm(q, attention.qNorm, shape_.heads, name + ".q_norm");
     k = headNorm(k, attention.kNorm, shape_.kvHeads, name + ".k_norm");
-    q = rope(q, inverseFrequencies_, qwen_.rotary.dim, shape_.heads, name + ".q_rope");
-    k = rope(k, inverseFrequencies_, qwen_.rotary.dim, shape_.kvHeads, name + ".k_rope");
+    q = rope(q, inverseFrequencies_, qwen_.rotary, shape_.heads, /*queries=*/true, name + ".q_rope");
+    k = rope(k, inverseFrequencies_, qwen_.rotary, shape_.kvHeads, /*queries=*/false, name + ".k_rope");
     mlir::Value attended = attend(q, k, v, attention.cache, kind.window, name);
     if (qwen_.gated) {
       mlir::Value gate = apply(attention.gate, a, name + ".gate_proj", f32());

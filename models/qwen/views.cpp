@@ -2,9 +2,8 @@
 
 #include <map>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/strip.h"
+#include "models/text_names.h"
 
 namespace ingot {
 
@@ -17,12 +16,8 @@ class Views {
 public:
   Views(const Checkpoint &checkpoint, const QwenShape &shape, const QwenFamily &family)
       : shape_(shape), family_(family) {
-    for (const TensorInfo &tensor : checkpoint.tensors()) {
-      std::string name = tensor.name;
-      if (absl::StartsWith(name, "model.language_model."))
-        name = absl::StrCat("model.", absl::StripPrefix(name, "model.language_model."));
-      published_.emplace(name, &tensor);
-    }
+    for (const TensorInfo &tensor : checkpoint.tensors())
+      published_.emplace(textName(tensor.name), &tensor);
   }
 
   std::vector<TensorView> all() && {

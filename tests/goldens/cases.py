@@ -24,6 +24,10 @@ LLAMA3 = {
     "original_max_position_embeddings": 32,
 }
 
+YARN = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 64, "beta_fast": 32.0,
+        "beta_slow": 1.0}
+WARM = YARN | {"mscale": 1.0, "mscale_all_dim": 1.0, "llama_4_scaling_beta": 0.1}
+
 # What the cases of a family share; `interval` becomes layer_types.
 MROPE = {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.25, "mrope_section": [2, 1, 1],
          "mrope_interleaved": True}
@@ -58,6 +62,41 @@ CASES = {
         config=dict(vocab_size=300, hidden_size=48, intermediate_size=96, num_hidden_layers=2, num_attention_heads=8,
                     num_key_value_heads=2, head_dim=32, sliding_window=None,
                     rope_parameters=PLAIN | {"rope_theta": 1e6})),
+    "mistral-yarn": dict(
+        family="mistral", tokens=200, rope_keys=4, storage="bf16",
+        covers="YaRN with its usual attention factor, 1.139, on every position",
+        config=dict(vocab_size=97, hidden_size=48, intermediate_size=80, num_hidden_layers=2, num_attention_heads=4,
+                    num_key_value_heads=2, head_dim=32, sliding_window=None, rope_parameters=YARN)),
+    # Ministral-3 and Devstral-2: YaRN, and queries that are scaled the further they are from the start.
+    "ministral3-steps": dict(
+        family="ministral3", tokens=300, rope_keys=5, storage="bf16",
+        covers="queries scaled at 64, 128, 192 and 256, YaRN's ramp over 5 of 16 frequencies",
+        config=dict(vocab_size=97, hidden_size=48, intermediate_size=80, num_hidden_layers=2, num_attention_heads=4,
+                    num_key_value_heads=2, head_dim=32, rope_parameters=WARM)),
+    "ministral3-tied": dict(
+        family="ministral3", tokens=130, rope_keys=5, storage="bf16",
+        covers="tied head, the released head dimension, 128, wider than the hidden size, factor 16",
+        config=dict(vocab_size=131, hidden_size=48, intermediate_size=96, num_hidden_layers=2, num_attention_heads=2,
+                    num_key_value_heads=1, head_dim=128, tie_word_embeddings=True,
+                    rope_parameters=WARM | {"rope_theta": 1e6, "factor": 16.0, "original_max_position_embeddings": 32})),
+    "ministral3-published": dict(
+        family="ministral3", tokens=70, rope_keys=5, storage="bf16", published=True, shards=2,
+        covers="published names with vision and projector tensors, two shards, 4 heads on one",
+        config=dict(vocab_size=97, hidden_size=40, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+                    num_key_value_heads=1, head_dim=32, rope_parameters=WARM | {"original_max_position_embeddings": 16})),
+    "ministral3-untruncated": dict(
+        family="ministral3", tokens=131, rope_keys=5, storage="f16",
+        covers="truncate false, an attention factor of 0.9 that the configuration gives, theta 1e8, F16 storage",
+        config=dict(vocab_size=113, hidden_size=64, intermediate_size=96, num_hidden_layers=3, num_attention_heads=3,
+                    num_key_value_heads=3, head_dim=64,
+                    rope_parameters=WARM | {"rope_theta": 1e8, "factor": 48.0, "truncate": False, "attention_factor": 0.9,
+                                            "llama_4_scaling_beta": 0.25})),
+    "ministral3-window": dict(
+        family="ministral3", tokens=131, rope_keys=5, storage="bf16",
+        covers="a sliding window of 24 across steps of the queries' scale, biases none, 5 heads on one",
+        config=dict(vocab_size=97, hidden_size=80, intermediate_size=112, num_hidden_layers=2, num_attention_heads=5,
+                    num_key_value_heads=1, head_dim=16, sliding_window=24,
+                    rope_parameters=WARM | {"original_max_position_embeddings": 20})),
     "llama-tied-f32": dict(
         family="llama", tokens=130, rope_keys=5, storage="f32", covers="tied head, 3 heads on one, Hq*D = 192, F32 storage",
         config=dict(vocab_size=131, hidden_size=72, intermediate_size=96, num_hidden_layers=2, num_attention_heads=6,
@@ -97,6 +136,10 @@ CASES = {
         config=dict(vocab_size=101, hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=6,
                     num_key_value_heads=2, head_dim=16, attention_bias=True,
                     rope_parameters=PLAIN | {"rope_theta": 1e6})),
+    "qwen3-yarn": dict(
+        family="qwen3", tokens=130, rope_keys=4, storage="bf16", covers="YaRN by a factor of 4, after the norms of q and k",
+        config=dict(vocab_size=97, hidden_size=48, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+                    num_key_value_heads=2, head_dim=32, rope_parameters=YARN | {"rope_theta": 1e6})),
     "qwen3-head128": dict(
         family="qwen3", tokens=131, rope_keys=4, storage="bf16", covers="the released head dimension, 128; two shards", shards=2,
         config=dict(vocab_size=97, hidden_size=48, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,

@@ -21,7 +21,8 @@ import sys
 import torch
 from cases import CASES
 from safetensors.torch import save_file
-from transformers import AutoConfig, AutoModelForCausalLM, Qwen3_5ForConditionalGeneration, Qwen3_5MoeForConditionalGeneration
+from transformers import (AutoConfig, AutoModelForCausalLM, Mistral3ForConditionalGeneration, Qwen3_5ForConditionalGeneration,
+                          Qwen3_5MoeForConditionalGeneration)
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "models" / "trained"))
 from mtp import MtpHead, drafts  # noqa: E402
@@ -32,13 +33,22 @@ CLEAR_GAP = 0.125  # of router logits with a standard deviation of 2
 STEADY = 0.05  # relative L2 of one row of logits
 # Families whose norms multiply by 1 + w.
 OFFSET_NORMS = ("qwen3_5_text", "qwen3_5_moe_text", "qwen3_next")
-# The multimodal release around a text model.
+# The multimodal release around a text model: its model_type, class, the configuration of its vision part, and a few of
+# that part's tensors.
+QWEN_VISION = dict(depth=1, hidden_size=16, intermediate_size=32, num_heads=2, out_hidden_size=48, num_position_embeddings=4,
+                   patch_size=4, in_channels=3)
+QWEN_TENSORS = {"visual.patch_embed.proj.weight": (16, 3, 2, 4, 4), "visual.blocks.0.attn.qkv.weight": (48, 16),
+                "visual.blocks.0.attn.qkv.bias": (48,), "visual.merger.norm.weight": (16,)}
 PUBLISHED = {
-    "qwen3_5_text": ("qwen3_5", Qwen3_5ForConditionalGeneration),
-    "qwen3_5_moe_text": ("qwen3_5_moe", Qwen3_5MoeForConditionalGeneration),
+    "qwen3_5_text": ("qwen3_5", Qwen3_5ForConditionalGeneration, {"model_type": "qwen3_5_vision"} | QWEN_VISION, QWEN_TENSORS),
+    "qwen3_5_moe_text": ("qwen3_5_moe", Qwen3_5MoeForConditionalGeneration,
+                         {"model_type": "qwen3_5_moe_vision"} | QWEN_VISION, QWEN_TENSORS),
+    "ministral3": ("mistral3", Mistral3ForConditionalGeneration,
+                   dict(model_type="pixtral", hidden_size=16, intermediate_size=32, num_hidden_layers=1,
+                        num_attention_heads=1, head_dim=16, image_size=8, patch_size=4),
+                   {"vision_tower.patch_conv.weight": (16, 3, 4, 4), "vision_tower.ln_pre.weight": (16,),
+                    "multi_modal_projector.linear_2.weight": (40, 40)}),
 }
-VISION = dict(depth=1, hidden_size=16, intermediate_size=32, num_heads=2, out_hidden_size=48, num_position_embeddings=4,
-              patch_size=4, in_channels=3)
 PICTURES = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")  # the vocabulary's last
 
 
@@ -155,7 +165,7 @@ def config_json(config, case):
         out["layer_types"] = config.layer_types
     if case.get("layers") in ("interval", "both"):
         out["full_attention_interval"] = case["config"]["interval"]
-    if config.model_type in PUBLISHED:
+    if config.model_type.startswith("qwen3_5"):
         out |= {"attn_output_gate": True, "mamba_ssm_dtype": "float32", "mtp_use_dedicated_embeddings": False,
                 "mtp_num_hidden_layers": 1 if "mtp" in case else 0}
     rope = dict(config.rope_parameters)
@@ -170,11 +180,12 @@ def config_json(config, case):
         out["rope_scaling"] = None if rope["rope_type"] == "default" else rope
     out |= case.get("extra", {})
     if case.get("published"):
-        kind, model = PUBLISHED[config.model_type]
+        kind, model, vision, _ = PUBLISHED[config.model_type]
         del out["architectures"]
         out = {"architectures": [model.__name__], "model_type": kind, "dtype": "float32", "text_config": out,
-               "tie_word_embeddings": out["tie_word_embeddings"], "vision_config": {"model_type": f"{kind}_vision"} | VISION}
+               "tie_word_embeddings": out["tie_word_embeddings"], "vision_config": vision}
         out |= {key: config.vocab_size - 1 - i for i, key in enumerate(PICTURES)}
+        out |= {"image_token_index": config.vocab_size - 1} if kind == "mistral3" else {}
     return out
 
 
@@ -209,13 +220,12 @@ def split_experts(state):
     return out
 
 
-def multimodal(state, generator):
+def multimodal(state, tensors, generator):
     """The names of the multimodal release, and a few vision tensors, which say nothing about text."""
     out = {name.replace("model.", "model.language_model.", 1) if name.startswith("model.") else name: value
            for name, value in state.items()}
-    for name, shape in (("patch_embed.proj.weight", (16, 3, 2, 4, 4)), ("blocks.0.attn.qkv.weight", (48, 16)),
-                        ("blocks.0.attn.qkv.bias", (48,)), ("merger.norm.weight", (16,))):
-        out[f"model.visual.{name}"] = torch.randn(shape, generator=generator)
+    for name, shape in tensors.items():
+        out[f"model.{name}"] = torch.randn(shape, generator=generator)
     return out
 
 
@@ -223,7 +233,8 @@ def stored(name, value, case):
     """As the file has it. The recurrence's own parameters are F32 in files that keep them so."""
     own = name.endswith(("A_log", "dt_bias", "linear_attn.norm.weight")) and not case.get("exact", True)
     result = value.detach().to(torch.float32 if own else STORAGE[case["storage"]]).contiguous()
-    assert "visual" in name or torch.equal(result.float(), value), f"{name} is not exact in {case['storage']}"
+    vision = "visual" in name or "vision" in name or "multi_modal" in name
+    assert vision or torch.equal(result.float(), value), f"{name} is not exact in {case['storage']}"
     return result
 
 
@@ -279,7 +290,7 @@ def make(name, case, out):
     if case.get("experts") == "single":
         state = split_experts(state)
     if case.get("published"):
-        state = multimodal(state, generator)
+        state = multimodal(state, PUBLISHED[family][3], generator)
     save_weights(folder, {key: stored(key, value, case) for key, value in state.items()}, case.get("shards", 1))
     (folder / "config.json").write_text(json.dumps(config_json(config, case), indent=1) + "\n")
     save_file({key: value.contiguous() for key, value in golden.items()}, folder / "golden.safetensors",

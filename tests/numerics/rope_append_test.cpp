@@ -37,13 +37,17 @@ void checkRope(const RopeConfig &c, unsigned tokens, int position) {
       if (e < width) {
         uint64_t head = e / c.headDim, d = e % c.headDim, i = d % half;
         auto at = [&](uint64_t dim) { return toFloat(x[t * width + head * c.headDim + dim]); };
+        const double warm = 1 + c.scale.temperature * std::log1p((static_cast<uint64_t>(position) + t) / c.scale.every);
         if (d < c.rotary) {
           double angle = static_cast<float>(position + static_cast<int>(t)) * frequencies[i];
           double a = at(i), b = at(i + half);
           wanted = d < half ? a * std::cos(angle) - b * std::sin(angle) : b * std::cos(angle) + a * std::sin(angle);
-          magnitude = std::abs(a) + std::abs(b);
+          wanted *= warm * c.scale.magnitude;
+          magnitude = (std::abs(a) + std::abs(b)) * warm * c.scale.magnitude;
         } else {
-          wanted = at(d);
+          wanted = at(d) * warm;
+          // What is not scaled is copied, bit for bit.
+          magnitude = c.scale.temperature != 0 ? std::abs(wanted) : 0;
         }
       }
       // One rounding to bf16 is 2^-8 relative; sine and cosine are within 2^-20 after the reduction by 2 pi.
@@ -62,6 +66,20 @@ TEST(Rope, FullRotation) {
 TEST(Rope, PartOfAHead) {
   checkRope({.heads = 3, .headDim = 64, .rotary = 16, .x = Element::F32}, 3, 1000);
   checkRope({.heads = 1, .headDim = 16, .rotary = 10, .x = Element::Bf16}, 2, 7);
+}
+
+// At 8191 and 8192 the temperature takes its first step.
+TEST(Rope, Scaled) {
+  checkRope({.heads = 3, .headDim = 64, .rotary = 64, .x = Element::F32, .scale = {.magnitude = 1.2772589F}}, 3, 1000);
+  for (auto [rotary, element] : {std::pair{128U, Element::F32}, {32U, Element::Bf16}})
+    checkRope({.heads = 2,
+               .headDim = 128,
+               .rotary = rotary,
+               .x = element,
+               .scale = {.magnitude = 0.875F, .temperature = 0.1F, .every = 8192}},
+              4, 8190);
+  checkRope({.heads = 1, .headDim = 32, .rotary = 32, .x = Element::F32, .scale = {.temperature = 0.1F, .every = 3}}, 9,
+            262140);
 }
 
 TEST(Append, WritesTheDeclaredPlacesAndNothingElse) {

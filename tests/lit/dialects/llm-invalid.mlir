@@ -468,6 +468,36 @@ func.func @g(%x: tensor<?x32xbf16>) {
 
 // -----
 
+// llm.rope R5
+llm.weight @f from "f" : tensor<8xf32>
+func.func @g(%x: tensor<?x32xbf16>) {
+  // expected-error @+1 {{expected a finite, positive magnitude, got 0}}
+  %y = llm.rope %x, @f heads 2 head_dim 16 magnitude 0.0 : tensor<?x32xbf16> -> tensor<?x32xbf16>
+  return
+}
+
+// -----
+
+// llm.rope R6
+llm.weight @f from "f" : tensor<8xf32>
+func.func @g(%x: tensor<?x32xbf16>) {
+  // expected-error @+1 {{expected 'temperature' and 'every' together, got only one of them}}
+  %y = llm.rope %x, @f heads 2 head_dim 16 temperature 0.1 : tensor<?x32xbf16> -> tensor<?x32xbf16>
+  return
+}
+
+// -----
+
+// llm.rope R6, no positions
+llm.weight @f from "f" : tensor<8xf32>
+func.func @g(%x: tensor<?x32xbf16>) {
+  // expected-error @+1 {{expected a finite temperature of at least 0 every positive number of positions, got 1.000000e+00 every 0}}
+  %y = llm.rope %x, @f heads 2 head_dim 16 temperature 1.0 every 0 : tensor<?x32xbf16> -> tensor<?x32xbf16>
+  return
+}
+
+// -----
+
 // llm.append R1
 llm.state @k key : tensor<?x1x16xbf16>
 llm.state @v value : tensor<?x1x16xbf16>
