@@ -68,7 +68,7 @@ module attributes {llm.facts = {architecture = "llama", context_length = 2048 : 
     // CHECK: llm.rope %{{.*}}, @freq heads 2 head_dim 16 : tensor<?x32xbf16> -> tensor<?x32xbf16>
     %qr = llm.rope %q, @freq heads 2 head_dim 16 : tensor<?x32xbf16> -> tensor<?x32xbf16>
     // CHECK: llm.rope %{{.*}}, @freq heads 2 head_dim 16 magnitude 1.250000e+00 temperature 1.000000e-01 every 16384 : tensor<?x32xbf16> -> tensor<?x32xbf16>
-    %scaled = llm.rope %q, @freq heads 2 head_dim 16 magnitude 1.25 temperature 0.1 every 16384 : tensor<?x32xbf16> -> tensor<?x32xbf16>
+    %farther = llm.rope %q, @freq heads 2 head_dim 16 magnitude 1.25 temperature 0.1 every 16384 : tensor<?x32xbf16> -> tensor<?x32xbf16>
     // CHECK: llm.rope %{{.*}}, @freq heads 1 head_dim 32 rotary_dim 16 : tensor<?x32xbf16> -> tensor<?x32xbf16>
     %partial = llm.rope %q, @freq heads 1 head_dim 32 rotary_dim 16 : tensor<?x32xbf16> -> tensor<?x32xbf16>
     // CHECK: llm.append %{{.*}}, %{{.*}}, @k0, @v0 kv_heads 1 head_dim 16 : tensor<?x16xbf16>, tensor<?x16xbf16>
