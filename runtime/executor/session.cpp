@@ -20,6 +20,17 @@ absl::Status stopped() { return absl::CancelledError("stopped on request"); }
 
 } // namespace
 
+absl::Status checkSampling(const Sampling &chosen) {
+  // The negated comparisons refuse NaN too.
+  if (!(chosen.temperature >= 0 && chosen.temperature <= 1000))
+    return absl::InvalidArgumentError(absl::StrCat("expected a temperature from 0 to 1000, got ", chosen.temperature));
+  if (chosen.topK < 0)
+    return absl::InvalidArgumentError(absl::StrCat("expected top-k of 0 (all) or more, got ", chosen.topK));
+  if (!(chosen.topP > 0 && chosen.topP <= 1))
+    return absl::InvalidArgumentError(absl::StrCat("expected top-p above 0 and at most 1, got ", chosen.topP));
+  return absl::OkStatus();
+}
+
 Session::~Session() {
   // Nothing may be freed under a step that still runs.
   if (model)
@@ -114,13 +125,8 @@ absl::Status Session::reset() {
 }
 
 absl::Status Session::setSampling(const Sampling &chosen) {
-  // The negated comparisons refuse NaN too.
-  if (!(chosen.temperature >= 0 && chosen.temperature <= 1000))
-    return absl::InvalidArgumentError(absl::StrCat("expected a temperature from 0 to 1000, got ", chosen.temperature));
-  if (chosen.topK < 0)
-    return absl::InvalidArgumentError(absl::StrCat("expected top-k of 0 (all) or more, got ", chosen.topK));
-  if (!(chosen.topP > 0 && chosen.topP <= 1))
-    return absl::InvalidArgumentError(absl::StrCat("expected top-p above 0 and at most 1, got ", chosen.topP));
+  if (absl::Status status = checkSampling(chosen); !status.ok())
+    return status;
   sampling = chosen;
   return absl::OkStatus();
 }

@@ -29,6 +29,9 @@ struct Sampling {
   uint64_t seed = 0;
 };
 
+// InvalidArgument for values out of range.
+absl::Status checkSampling(const Sampling &sampling);
+
 // The states of a sequence that cannot be cut back to an earlier position (recurrences, convolutions, rings), as they
 // were after `position` tokens, in host memory. No bytes for a model whose states all grow with the position.
 struct Snapshot {
