@@ -21,6 +21,7 @@ int main(int argc, char **argv) {
   ingot::cli::addDoctor(app, command);
   ingot::cli::addBench(app, command);
   ingot::cli::addEval(app, command);
+  ingot::cli::addServe(app, command);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError &error) {

@@ -284,6 +284,15 @@ absl::Status Stream::download(const DeviceBuffer &from, uint64_t offset, std::sp
                    "copying ", bytes.size(), " bytes from ", from.label());
 }
 
+absl::Status Stream::copy(const DeviceBuffer &to, const DeviceBuffer &from) {
+  if (absl::Status status = checkRange(to, 0, from.bytes()); !status.ok())
+    return status;
+  const Hip &hip = device->hip();
+  return hip.check(hip.table().hipMemcpyAsync(to.at(0), from.at(0), from.bytes(), hipMemcpyDeviceToDevice,
+                                              static_cast<hipStream_t>(handle)),
+                   "copying ", from.bytes(), " bytes from ", from.label(), " to ", to.label());
+}
+
 absl::Status Stream::zero(const DeviceBuffer &buffer) {
   if (buffer.bytes() == 0)
     return absl::OkStatus();

@@ -155,6 +155,8 @@ public:
   // Host bytes must stay until synchronize(). OutOfRange outside the buffer.
   absl::Status upload(const DeviceBuffer &to, uint64_t offset, std::span<const std::byte> bytes);
   absl::Status download(const DeviceBuffer &from, uint64_t offset, std::span<std::byte> bytes);
+  // All of `from` to the beginning of `to`, on the device. OutOfRange if it does not fit.
+  absl::Status copy(const DeviceBuffer &to, const DeviceBuffer &from);
   absl::Status zero(const DeviceBuffer &buffer);
   absl::Status synchronize();
 

@@ -1,12 +1,11 @@
-// The answer to "will it fit" comes from the manifest alone, before anything is allocated, and names the context that
-// would.
+#include "runtime/executor/fit.h"
+
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 
 #include "runtime/artifact/manifest_check.h"
-#include "runtime/executor/session.h"
 
 namespace ingot {
 namespace {
@@ -15,32 +14,50 @@ std::string mebibytes(uint64_t bytes) { return absl::StrFormat("%.1f MiB", stati
 
 } // namespace
 
-absl::StatusOr<Fit> computeFit(const Manifest &manifest, const Device &device, uint32_t context, bool allLogits) {
+bool ownedBySequence(Buffer::Role role) {
+  return role != Buffer::WEIGHTS && role != Buffer::SCRATCH && role != Buffer::ALL_LOGITS;
+}
+
+bool growsWithPosition(const Buffer &buffer) {
+  return buffer.role() == Buffer::STATE && buffer.bytes_per_position() > 0;
+}
+
+absl::StatusOr<Fit> computeFit(const Manifest &manifest, const Device &device, uint32_t context, bool allLogits,
+                               uint32_t sequences) {
   const ModelFacts &facts = manifest.facts();
   if (context > facts.context_length())
     return absl::InvalidArgumentError(absl::StrCat("expected a context of at most the ", facts.context_length(),
                                                    " positions this model was made for, got ", context,
                                                    "; give a smaller --context"));
+  if (sequences == 0)
+    return absl::InvalidArgumentError("expected room for at least one sequence, got 0");
   auto memory = device.memory();
   if (!memory.ok())
     return memory.status();
   Fit fit = {};
   fit.free = memory->free;
+  fit.sequences = sequences;
   fit.context = static_cast<uint32_t>(roundContext(facts, context ? context : facts.context_length()));
   uint64_t fixed = 0;
   for (const Buffer &buffer : manifest.buffers()) {
     if (buffer.role() == Buffer::ALL_LOGITS && !allLogits)
       continue;
+    uint64_t copies = ownedBySequence(buffer.role()) ? sequences : 1;
     uint64_t bytes = bufferBytes(buffer, fit.context);
     (buffer.role() == Buffer::WEIGHTS ? fit.weights
      : buffer.role() == Buffer::STATE ? fit.states
-                                      : fit.scratch) += bytes;
-    fit.perPosition += buffer.bytes_per_position();
-    fixed += buffer.bytes();
+                                      : fit.scratch) += copies * bytes;
+    fit.perPosition += copies * buffer.bytes_per_position();
+    fixed += copies * buffer.bytes();
+    if (ownedBySequence(buffer.role()))
+      fit.perSequence += bytes;
   }
   uint64_t most = roundContext(facts, facts.context_length());
   uint64_t positions = fixed > fit.free ? 0 : fit.perPosition == 0 ? most : (fit.free - fixed) / fit.perPosition;
   fit.largestContext = static_cast<uint32_t>(std::min(most, positions / facts.state_block() * facts.state_block()));
+  uint64_t shared = fit.needed() - sequences * fit.perSequence;
+  uint64_t room = shared > fit.free ? 0 : fit.perSequence == 0 ? sequences : (fit.free - shared) / fit.perSequence;
+  fit.mostSequences = static_cast<uint32_t>(std::min<uint64_t>(room, UINT32_MAX));
   return fit;
 }
 
@@ -50,9 +67,12 @@ absl::Status checkFit(const Fit &fit) {
   std::string advice = fit.largestContext > 0
                            ? absl::StrCat("--context ", fit.largestContext, " would fit")
                            : "no context fits: free memory, or compile with a recipe of smaller weights";
+  if (fit.mostSequences > 0)
+    absl::StrAppend(&advice, ", and so would --streams ", fit.mostSequences);
+  std::string sequences = fit.sequences == 1 ? "" : absl::StrCat(fit.sequences, " sequences of ");
   return absl::ResourceExhaustedError(
       absl::StrCat("expected ", mebibytes(fit.needed()), " of free device memory (weights ", mebibytes(fit.weights),
-                   ", states ", mebibytes(fit.states), " for ", fit.context, " positions, scratch ",
+                   ", states ", mebibytes(fit.states), " for ", sequences, fit.context, " positions, scratch ",
                    mebibytes(fit.scratch), "), got ", mebibytes(fit.free), "; ", advice));
 }
 

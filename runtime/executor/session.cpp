@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <thread>
 
 #include "absl/strings/str_cat.h"
 
@@ -15,144 +14,89 @@ absl::Status annotate(const absl::Status &status, const std::string &where) {
   return {status.code(), absl::StrCat(where, ": ", std::string(status.message()))};
 }
 
+bool isFixedState(const Buffer &plan) { return plan.role() == Buffer::STATE && !growsWithPosition(plan); }
+
 absl::Status stopped() { return absl::CancelledError("stopped on request"); }
 
 } // namespace
 
+absl::Status checkSampling(const Sampling &chosen) {
+  // The negated comparisons refuse NaN too.
+  if (!(chosen.temperature >= 0 && chosen.temperature <= 1000))
+    return absl::InvalidArgumentError(absl::StrCat("expected a temperature from 0 to 1000, got ", chosen.temperature));
+  if (chosen.topK < 0)
+    return absl::InvalidArgumentError(absl::StrCat("expected top-k of 0 (all) or more, got ", chosen.topK));
+  if (!(chosen.topP > 0 && chosen.topP <= 1))
+    return absl::InvalidArgumentError(absl::StrCat("expected top-p above 0 and at most 1, got ", chosen.topP));
+  return absl::OkStatus();
+}
+
 Session::~Session() {
   // Nothing may be freed under a step that still runs.
-  if (gpu)
-    (void)stream.synchronize();
+  if (model)
+    (void)stream().synchronize();
 }
 
 absl::StatusOr<std::unique_ptr<Session>> Session::load(std::shared_ptr<const Artifact> artifact,
                                                        std::shared_ptr<const Device> device, const std::string &target,
                                                        const SessionOptions &options) {
-  auto code = artifact->code(target);
-  if (!code.ok())
-    return code.status();
-  auto fit = computeFit(artifact->manifest(), *device, options.context, options.allLogits);
-  if (!fit.ok())
-    return annotate(fit.status(), artifact->path());
-  if (absl::Status status = checkFit(*fit); !status.ok())
-    return annotate(status, artifact->path());
-  auto stream = Stream::create(device);
-  if (!stream.ok())
-    return stream.status();
+  auto model = Model::load(std::move(artifact), std::move(device), target, options);
+  if (!model.ok())
+    return model.status();
+  return create(*std::move(model));
+}
 
+absl::StatusOr<std::unique_ptr<Session>> Session::create(std::shared_ptr<Model> model) {
   std::unique_ptr<Session> session(new Session());
-  session->artifact = std::move(artifact);
-  session->gpu = std::move(device);
-  session->target = *code;
-  session->options = options;
-  session->needs = *fit;
-  session->stream = *std::move(stream);
-  for (auto step : {&Session::loadModule, &Session::allocate, &Session::prepare, &Session::reset})
+  session->model = std::move(model);
+  for (auto step : {&Session::allocate, &Session::prepare, &Session::reset})
     if (absl::Status status = (session.get()->*step)(); !status.ok())
-      return annotate(status, session->artifact->path());
+      return annotate(status, session->model->artifact().path());
   return session;
 }
 
-absl::Status Session::loadModule() {
-  auto code = artifact->codeObject(target->target());
-  if (!code.ok())
-    return code.status();
-  auto loaded = Module::load(gpu, *code);
-  if (!loaded.ok())
-    return loaded.status();
-  module = *std::move(loaded);
-  return absl::OkStatus();
-}
-
 absl::Status Session::allocate() {
-  const Manifest &manifest = artifact->manifest();
-  uint64_t chunk = manifest.facts().prefill_chunk();
-  auto host = HostBuffer::allocate(gpu, sizeof(Step) + 4 * chunk + 4);
+  uint64_t chunk = manifest().facts().prefill_chunk();
+  auto host = HostBuffer::allocate(model->gpu, sizeof(Step) + 4 * chunk + 4);
   if (!host.ok())
     return host.status();
   staging = *std::move(host);
-  for (int index = 0; index < manifest.buffers_size(); ++index) {
-    const Buffer &plan = manifest.buffers(index);
-    roles[plan.role()] = static_cast<size_t>(index);
-    if (plan.role() == Buffer::WEIGHTS) {
-      if (absl::Status status = loadWeights(plan); !status.ok())
-        return status;
+  own.resize(static_cast<size_t>(manifest().buffers_size()));
+  for (size_t index = 0; index < own.size(); ++index) {
+    const Buffer &plan = manifest().buffers(static_cast<int>(index));
+    roles[plan.role()] = index;
+    if (!ownedBySequence(plan.role()))
       continue;
-    }
-    // Large, and of no use to generation.
-    bool skipped = plan.role() == Buffer::ALL_LOGITS && !options.allLogits;
-    auto memory = DeviceBuffer::allocate(gpu, skipped ? 0 : bufferBytes(plan, needs.context), plan.name());
+    auto memory = DeviceBuffer::allocate(model->gpu, bufferBytes(plan, context()), plan.name());
     if (!memory.ok())
       return memory.status();
-    buffers.push_back(*std::move(memory));
+    own[index] = *std::move(memory);
   }
   capacity = static_cast<uint32_t>(std::min<uint64_t>(buffer(Buffer::OUTPUT).bytes() / 4, INT32_MAX));
   return absl::OkStatus();
 }
 
-absl::Status Session::loadWeights(const Buffer &plan) {
-  std::span<const std::byte> weights = artifact->weights();
-  if (options.mapWeights && gpu->info().integrated && !weights.empty()) {
-    if (auto memory = DeviceBuffer::map(gpu, weights, plan.name()); memory.ok()) {
-      buffers.push_back(*std::move(memory));
-      mapped = true;
-      return options.verify ? artifact->verifyWeights() : absl::OkStatus();
-    }
-    // Not every driver maps the pages of a file; a copy always works.
-  }
-  auto memory = DeviceBuffer::allocate(gpu, plan.bytes(), plan.name());
-  if (!memory.ok())
-    return memory.status();
-  buffers.push_back(*std::move(memory));
-  return copyWeights(buffers.back());
-}
-
-absl::Status Session::copyWeights(const DeviceBuffer &to) {
-  std::span<const std::byte> weights = artifact->weights();
-  std::vector<uint64_t> digests((weights.size() + kWeightsChunk - 1) / kWeightsChunk);
-  for (size_t chunk = 0; chunk < digests.size(); ++chunk) {
-    if (cancelled())
-      return stopped();
-    uint64_t begin = chunk * kWeightsChunk;
-    std::span<const std::byte> bytes = weights.subspan(begin, std::min(kWeightsChunk, weights.size() - begin));
-    // Hashed while the copy runs, so that the file's pages are read once.
-    std::jthread hash;
-    if (options.verify)
-      hash = std::jthread([&digests, chunk, bytes] { digests[chunk] = weightsChunkDigest(bytes); });
-    if (absl::Status status = stream.upload(to, begin, bytes); !status.ok())
-      return status;
-    if (absl::Status status = stream.synchronize(); !status.ok())
-      return status;
-  }
-  return options.verify ? artifact->checkWeightDigests(digests) : absl::OkStatus();
-}
-
 absl::Status Session::prepare() {
-  std::vector<KernelFunction> kernels;
-  for (const Kernel &kernel : target->kernels()) {
-    auto function = module.function(kernel.name());
-    if (!function.ok())
-      return function.status();
-    kernels.push_back(*std::move(function));
-  }
-  for (const Program &program : target->programs()) {
-    if (program.name() == "logits" && !options.allLogits)
+  for (const Program &program : code().programs()) {
+    if (program.name() == "logits" && !model->options.allLogits)
       continue;
     Prepared &prepared = programs[program.name()];
     prepared.plan = &program;
     for (int index = 0; index < program.launches_size(); ++index) {
       const Launch &launch = program.launches(index);
-      PreparedLaunch ready = {
-          kernels[launch.kernel()], {launch.grid_x(), launch.grid_y(), launch.grid_z()}, launch.workgroup_size(), {}};
+      PreparedLaunch ready = {model->kernels[launch.kernel()],
+                              {launch.grid_x(), launch.grid_y(), launch.grid_z()},
+                              launch.workgroup_size(),
+                              {}};
       for (const Argument &argument : launch.arguments()) {
-        const DeviceBuffer &memory = buffers[argument.buffer()];
+        const DeviceBuffer &target = memory(argument.buffer());
         // The file was checked at its longest context; a shorter one has smaller buffers.
-        if (argument.offset() >= memory.bytes())
+        if (argument.offset() >= target.bytes())
           return absl::InvalidArgumentError(
               absl::StrCat("program ", program.name(), ", launch ", index, ": expected an offset under the ",
-                           memory.bytes(), " bytes that buffer ", memory.label(), " has at a context of ",
-                           needs.context, ", got ", argument.offset(), "; give a larger --context"));
-        ready.arguments.push_back(memory.address() + argument.offset());
+                           target.bytes(), " bytes that buffer ", target.label(), " has at a context of ", context(),
+                           ", got ", argument.offset(), "; give a larger --context"));
+        ready.arguments.push_back(target.address() + argument.offset());
       }
       prepared.launches.push_back(std::move(ready));
       prepared.tokensPerWorkgroup.push_back(launch.tokens_per_workgroup());
@@ -164,29 +108,25 @@ absl::Status Session::prepare() {
 absl::StatusOr<const Session::Prepared *> Session::program(const std::string &name) const {
   auto found = programs.find(name);
   if (found == programs.end())
-    return absl::FailedPreconditionError(absl::StrCat(artifact->path(), ": expected a program `", name, "` for ",
-                                                      target->target(), ", got none; compile the model again"));
+    return absl::FailedPreconditionError(absl::StrCat(model->artifact().path(), ": expected a program `", name,
+                                                      "` for ", code().target(),
+                                                      ", got none; compile the model again"));
   return &found->second;
 }
 
 absl::Status Session::reset() {
   for (int index = 0; index < manifest().buffers_size(); ++index)
     if (manifest().buffers(index).role() == Buffer::STATE)
-      if (absl::Status status = stream.zero(buffers[static_cast<size_t>(index)]); !status.ok())
+      if (absl::Status status = stream().zero(own[static_cast<size_t>(index)]); !status.ok())
         return status;
   length = generated = 0;
   logitsReady = logitsStored = false;
-  return stream.synchronize();
+  return stream().synchronize();
 }
 
 absl::Status Session::setSampling(const Sampling &chosen) {
-  // The negated comparisons refuse NaN too.
-  if (!(chosen.temperature >= 0 && chosen.temperature <= 1000))
-    return absl::InvalidArgumentError(absl::StrCat("expected a temperature from 0 to 1000, got ", chosen.temperature));
-  if (chosen.topK < 0)
-    return absl::InvalidArgumentError(absl::StrCat("expected top-k of 0 (all) or more, got ", chosen.topK));
-  if (!(chosen.topP > 0 && chosen.topP <= 1))
-    return absl::InvalidArgumentError(absl::StrCat("expected top-p above 0 and at most 1, got ", chosen.topP));
+  if (absl::Status status = checkSampling(chosen); !status.ok())
+    return status;
   sampling = chosen;
   return absl::OkStatus();
 }
@@ -194,10 +134,10 @@ absl::Status Session::setSampling(const Sampling &chosen) {
 absl::Status Session::checkTokens(std::span<const int32_t> tokens) const {
   if (tokens.empty())
     return absl::InvalidArgumentError("expected at least one token, got none");
-  if (tokens.size() > needs.context - length)
-    return absl::InvalidArgumentError(absl::StrCat("expected at most ", needs.context - length,
-                                                   " more tokens for a context of ", needs.context, ", got ",
-                                                   tokens.size(), "; shorten the prompt or give a larger --context"));
+  if (tokens.size() > context() - length)
+    return absl::InvalidArgumentError(absl::StrCat("expected at most ", context() - length,
+                                                   " more tokens for a context of ", context(), ", got ", tokens.size(),
+                                                   "; shorten the prompt or give a larger --context"));
   auto vocabulary = static_cast<int32_t>(manifest().facts().vocabulary());
   for (size_t index = 0; index < tokens.size(); ++index)
     if (tokens[index] < 0 || tokens[index] >= vocabulary)
@@ -220,18 +160,18 @@ absl::Status Session::uploadChunk(std::span<const int32_t> tokens) {
   std::span<std::byte> bytes = staging.bytes();
   std::memcpy(bytes.data(), &step, sizeof step);
   std::memcpy(bytes.data() + sizeof step, tokens.data(), tokens.size_bytes());
-  if (absl::Status status = stream.upload(buffer(Buffer::STEP), 0, bytes.first(sizeof step)); !status.ok())
+  if (absl::Status status = stream().upload(buffer(Buffer::STEP), 0, bytes.first(sizeof step)); !status.ok())
     return status;
-  return stream.upload(buffer(Buffer::TOKENS), 0, bytes.subspan(sizeof step, tokens.size_bytes()));
+  return stream().upload(buffer(Buffer::TOKENS), 0, bytes.subspan(sizeof step, tokens.size_bytes()));
 }
 
 absl::Status Session::launchAll(const Prepared &prepared, uint32_t tokens) {
   for (size_t index = 0; index < prepared.launches.size(); ++index) {
     uint32_t each = prepared.tokensPerWorkgroup[index];
     uint32_t gridY = each == 0 ? 0 : (tokens + each - 1) / each;
-    if (absl::Status status = stream.launch(prepared.launches[index], gridY); !status.ok())
+    if (absl::Status status = stream().launch(prepared.launches[index], gridY); !status.ok())
       return status;
-    if (options.observer)
+    if (model->options.observer)
       if (absl::Status status = observe(prepared.plan->launches(static_cast<int>(index))); !status.ok())
         return status;
   }
@@ -239,10 +179,10 @@ absl::Status Session::launchAll(const Prepared &prepared, uint32_t tokens) {
 }
 
 absl::Status Session::observe(const Launch &launch) {
-  return options.observer(launch, [&](unsigned index, std::span<std::byte> out) {
+  return model->options.observer(launch, [&](unsigned index, std::span<std::byte> out) {
     const Argument &argument = launch.arguments(static_cast<int>(index));
-    absl::Status status = stream.download(buffers[argument.buffer()], argument.offset(), out);
-    return status.ok() ? stream.synchronize() : status;
+    absl::Status status = stream().download(memory(argument.buffer()), argument.offset(), out);
+    return status.ok() ? stream().synchronize() : status;
   });
 }
 
@@ -259,7 +199,7 @@ absl::Status Session::prefill(std::span<const int32_t> tokens) {
     return status;
   size_t chunk = manifest().facts().prefill_chunk();
   while (!tokens.empty()) {
-    if (cancelled())
+    if (model->cancelled())
       return stopped();
     std::span<const int32_t> part = tokens.first(std::min(chunk, tokens.size()));
     if (absl::Status status = uploadChunk(part); !status.ok())
@@ -267,7 +207,7 @@ absl::Status Session::prefill(std::span<const int32_t> tokens) {
     if (absl::Status status = run("prefill", static_cast<uint32_t>(part.size())); !status.ok())
       return status;
     // The next chunk reuses the staging memory.
-    if (absl::Status status = stream.synchronize(); !status.ok())
+    if (absl::Status status = stream().synchronize(); !status.ok())
       return annotate(status, "program prefill");
     length += static_cast<uint32_t>(part.size());
     tokens = tokens.subspan(part.size());
@@ -283,7 +223,7 @@ absl::Status Session::decode(int32_t token) {
     return status;
   if (absl::Status status = run("decode", 1); !status.ok())
     return status;
-  if (absl::Status status = stream.synchronize(); !status.ok())
+  if (absl::Status status = stream().synchronize(); !status.ok())
     return annotate(status, "program decode");
   ++length;
   logitsReady = logitsStored = true;
@@ -292,9 +232,9 @@ absl::Status Session::decode(int32_t token) {
 
 absl::StatusOr<int32_t> Session::readNewest() {
   std::span<std::byte> newest = staging.bytes().last(sizeof(int32_t));
-  if (absl::Status status = stream.download(buffer(Buffer::OUTPUT), 4 * uint64_t(generated), newest); !status.ok())
+  if (absl::Status status = stream().download(buffer(Buffer::OUTPUT), 4 * uint64_t(generated), newest); !status.ok())
     return status;
-  if (absl::Status status = stream.synchronize(); !status.ok())
+  if (absl::Status status = stream().synchronize(); !status.ok())
     return status;
   int32_t token = 0;
   std::memcpy(&token, newest.data(), sizeof token);
@@ -326,10 +266,10 @@ absl::Status Session::runStep() {
 }
 
 absl::Status Session::captureStep() {
-  if (absl::Status status = stream.beginCapture(); !status.ok())
+  if (absl::Status status = stream().beginCapture(); !status.ok())
     return status;
   absl::Status recorded = runStep();
-  auto graph = stream.endCapture();
+  auto graph = stream().endCapture();
   if (!recorded.ok())
     return recorded;
   if (!graph.ok())
@@ -343,10 +283,10 @@ absl::StatusOr<int32_t> Session::next() {
     return first();
   if (generated == 0)
     return absl::FailedPreconditionError("expected a prefill before the next token is chosen");
-  if (length >= needs.context || generated >= capacity)
+  if (length >= context() || generated >= capacity)
     return absl::OutOfRangeError(
-        absl::StrCat("the context of ", needs.context, " positions is full; give a larger --context"));
-  if (!options.graph) {
+        absl::StrCat("the context of ", context(), " positions is full; give a larger --context"));
+  if (!model->options.graph) {
     if (absl::Status status = runStep(); !status.ok())
       return status;
   } else {
@@ -356,7 +296,7 @@ absl::StatusOr<int32_t> Session::next() {
         return status;
       graph = steps.find(sampler());
     }
-    if (absl::Status status = stream.launch(graph->second); !status.ok())
+    if (absl::Status status = stream().launch(graph->second); !status.ok())
       return status;
   }
   ++length;
@@ -371,17 +311,28 @@ absl::StatusOr<std::vector<float>> Session::logits() {
                                              : "expected logits of the last token, which greedy steps and chunks of "
                                                "all logits do not leave; append a token by decode()");
   std::vector<float> row(manifest().facts().vocabulary());
-  if (absl::Status status = stream.download(buffer(Buffer::LOGITS), 0, std::as_writable_bytes(std::span(row)));
+  if (absl::Status status = stream().download(buffer(Buffer::LOGITS), 0, std::as_writable_bytes(std::span(row)));
       !status.ok())
     return status;
-  if (absl::Status status = stream.synchronize(); !status.ok())
+  if (absl::Status status = stream().synchronize(); !status.ok())
     return status;
   return row;
 }
 
+absl::Status Session::setLogits(std::span<const float> row) {
+  if (!logitsReady)
+    return absl::FailedPreconditionError("expected a prefill or a decode before its logits are replaced");
+  if (row.size() != manifest().facts().vocabulary())
+    return absl::InvalidArgumentError(
+        absl::StrCat("expected ", manifest().facts().vocabulary(), " logits, got ", row.size()));
+  if (absl::Status status = stream().upload(buffer(Buffer::LOGITS), 0, std::as_bytes(row)); !status.ok())
+    return status;
+  return stream().synchronize();
+}
+
 absl::Status Session::allLogits(std::span<const int32_t> tokens, bool steps,
                                 const std::function<absl::Status(std::span<const float>)> &consume) {
-  if (!steps && !options.allLogits)
+  if (!steps && !model->options.allLogits)
     return absl::FailedPreconditionError("expected a session loaded with room for all logits");
   if (absl::Status status = reset(); !status.ok())
     return status;
@@ -391,7 +342,7 @@ absl::Status Session::allLogits(std::span<const int32_t> tokens, bool steps,
   size_t chunk = steps ? 1 : manifest().facts().prefill_chunk();
   std::vector<float> rows(std::min(chunk, tokens.size()) * vocabulary);
   while (!tokens.empty()) {
-    if (cancelled())
+    if (model->cancelled())
       return stopped();
     std::span<const int32_t> part = tokens.first(std::min(chunk, tokens.size()));
     if (absl::Status status = uploadChunk(part); !status.ok())
@@ -400,10 +351,10 @@ absl::Status Session::allLogits(std::span<const int32_t> tokens, bool steps,
       return status;
     std::span<float> filled = std::span(rows).first(part.size() * vocabulary);
     if (absl::Status status =
-            stream.download(buffer(steps ? Buffer::LOGITS : Buffer::ALL_LOGITS), 0, std::as_writable_bytes(filled));
+            stream().download(buffer(steps ? Buffer::LOGITS : Buffer::ALL_LOGITS), 0, std::as_writable_bytes(filled));
         !status.ok())
       return status;
-    if (absl::Status status = stream.synchronize(); !status.ok())
+    if (absl::Status status = stream().synchronize(); !status.ok())
       return status;
     length += static_cast<uint32_t>(part.size());
     for (size_t row = 0; row < part.size(); ++row)
@@ -416,9 +367,59 @@ absl::Status Session::allLogits(std::span<const int32_t> tokens, bool steps,
   return absl::OkStatus();
 }
 
-size_t Session::launchesPerToken() const {
-  auto found = programs.find("decode_greedy");
+absl::StatusOr<Snapshot> Session::snapshot() {
+  Snapshot taken;
+  taken.position = length;
+  uint64_t bytes = 0;
+  for (size_t index = 0; index < own.size(); ++index)
+    if (isFixedState(manifest().buffers(static_cast<int>(index))))
+      bytes += own[index].bytes();
+  taken.bytes.resize(bytes);
+  uint64_t offset = 0;
+  for (size_t index = 0; index < own.size(); ++index) {
+    if (!isFixedState(manifest().buffers(static_cast<int>(index))))
+      continue;
+    std::span<std::byte> part = std::span(taken.bytes).subspan(offset, own[index].bytes());
+    if (absl::Status status = stream().download(own[index], 0, part); !status.ok())
+      return status;
+    offset += part.size();
+  }
+  if (absl::Status status = stream().synchronize(); !status.ok())
+    return status;
+  return taken;
+}
+
+absl::Status Session::resume(const Session &from, const Snapshot &snapshot) {
+  if (from.model != model || snapshot.position > from.length)
+    return absl::InvalidArgumentError(absl::StrCat("expected a snapshot of a sequence of this model that has ",
+                                                   snapshot.position, " tokens or more, got one of ", from.length));
+  uint64_t offset = 0;
+  for (size_t index = 0; index < own.size(); ++index) {
+    const Buffer &plan = manifest().buffers(static_cast<int>(index));
+    if (isFixedState(plan)) {
+      if (own[index].bytes() > snapshot.bytes.size() - offset)
+        return absl::InvalidArgumentError("expected a snapshot of this model's states, got a smaller one");
+      std::span<const std::byte> part = std::span(snapshot.bytes).subspan(offset, own[index].bytes());
+      if (absl::Status status = stream().upload(own[index], 0, part); !status.ok())
+        return status;
+      offset += part.size();
+    } else if (growsWithPosition(plan) && &from != this) {
+      if (absl::Status status = stream().copy(own[index], from.own[index]); !status.ok())
+        return status;
+    }
+  }
+  length = snapshot.position;
+  generated = 0;
+  logitsReady = logitsStored = false;
+  return stream().synchronize();
+}
+
+size_t Session::launchesOf(const std::string &name) const {
+  auto found = programs.find(name);
   return found == programs.end() ? 0 : found->second.launches.size();
 }
+
+size_t Session::launchesPerToken() const { return launchesOf("decode_greedy"); }
+size_t Session::launchesPerChunk() const { return launchesOf("prefill"); }
 
 } // namespace ingot

@@ -1,14 +1,12 @@
-// Runs one artifact on one device: a sequence of tokens goes in, logits or chosen tokens come out. All that changes
-// from token to token lives in device memory (runtime/artifact/step.h), so a decode step is captured once as a graph
-// and the host only replays it and reads back one token.
+// One sequence of a model: a sequence of tokens goes in, logits or chosen tokens come out. All that changes from token
+// to token lives in device memory (runtime/artifact/step.h), so a decode step is captured once as a graph and the host
+// only replays it and reads back one token.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
-#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -19,23 +17,10 @@
 #include "runtime/artifact/artifact.h"
 #include "runtime/artifact/step.h"
 #include "runtime/device/device.h"
+#include "runtime/executor/fit.h"
+#include "runtime/executor/model.h"
 
 namespace ingot {
-
-// Copies what argument `index` of a launch points at, from its first byte on, into `out`.
-using ReadArgument = std::function<absl::Status(unsigned index, std::span<std::byte> out)>;
-// Called when a launch has finished, before the next one starts.
-using LaunchObserver = std::function<absl::Status(const Launch &launch, const ReadArgument &read)>;
-
-struct SessionOptions {
-  uint32_t context = 0;   // positions to make room for, rounded up to the model's state block; 0: all it was made for
-  bool graph = true;      // replay captured steps; off: the same launches one by one, with the same bits as result
-  bool verify = true;     // check the weights' checksum while loading them
-  bool mapWeights = true; // on a device that shares the host's memory, read the weights from the file's pages in place
-  bool allLogits = false; // make room for allLogits() by chunks: prefill_chunk x vocabulary floats
-  const std::atomic<bool> *cancel = nullptr; // when it turns true, the running call stops after its step: Cancelled
-  LaunchObserver observer; // when set, launches run one at a time and each is shown to it; never with `graph`
-};
 
 struct Sampling {
   float temperature = 0; // 0: greedy
@@ -44,25 +29,24 @@ struct Sampling {
   uint64_t seed = 0;
 };
 
-// What a session needs and what there is, before anything is allocated.
-struct Fit {
-  uint64_t weights, states, scratch; // bytes; scratch: everything that is neither weights nor state
-  uint64_t perPosition;              // bytes that one more position of context costs
-  uint64_t free;                     // bytes, as the device says
-  uint32_t context;                  // as asked for, rounded up
-  uint32_t largestContext;           // that fits, 0 if none
-  uint64_t needed() const { return weights + states + scratch; }
+// InvalidArgument for values out of range.
+absl::Status checkSampling(const Sampling &sampling);
+
+// The states of a sequence that cannot be cut back to an earlier position (recurrences, convolutions, rings), as they
+// were after `position` tokens, in host memory. No bytes for a model whose states all grow with the position.
+struct Snapshot {
+  uint32_t position = 0;
+  std::vector<std::byte> bytes;
 };
-absl::StatusOr<Fit> computeFit(const Manifest &manifest, const Device &device, uint32_t context, bool allLogits);
-// ResourceExhausted with the numbers and what to do; OK if it fits.
-absl::Status checkFit(const Fit &fit);
 
 class Session {
 public:
-  // Errors before anything is allocated: no code for `target`, a context longer than the model's, too little memory.
+  // A model for this sequence alone; errors are those of Model::load.
   static absl::StatusOr<std::unique_ptr<Session>> load(std::shared_ptr<const Artifact> artifact,
                                                        std::shared_ptr<const Device> device, const std::string &target,
                                                        const SessionOptions &options);
+  // One more sequence of `model`. What several sequences answer does not depend on how their calls are interleaved.
+  static absl::StatusOr<std::unique_ptr<Session>> create(std::shared_ptr<Model> model);
   ~Session();
 
   // Begins a new sequence: states are zeroed, nothing is allocated.
@@ -84,20 +68,31 @@ public:
   // f32 [vocabulary]: of the last token that went through the model. FailedPrecondition after a greedy next(), which
   // stores none.
   absl::StatusOr<std::vector<float>> logits();
+  // Replaces the logits that first() chooses from, after a prefill() or decode(). `row` is f32 [vocabulary], all
+  // finite.
+  absl::Status setLogits(std::span<const float> row);
   // The logits of each of `tokens` in a new sequence, a row at a time in order. By chunks of program `logits`, or with
   // `steps` one decode a token. `row` is f32 [vocabulary] and valid during the call.
   absl::Status allLogits(std::span<const int32_t> tokens, bool steps,
                          const std::function<absl::Status(std::span<const float> row)> &consume);
 
-  const Manifest &manifest() const { return artifact->manifest(); }
-  const TargetCode &code() const { return *target; }
-  const Device &device() const { return *gpu; }
-  const Fit &fit() const { return needs; }
-  uint32_t context() const { return needs.context; }
+  // What resume() needs to come back to the present position.
+  absl::StatusOr<Snapshot> snapshot();
+  // Begins a sequence with the first `snapshot.position` tokens of `from`, which made the snapshot, has not gone back
+  // before it since, and may be this session. Goes on bit for bit as `from` did then. Nothing is allocated.
+  absl::Status resume(const Session &from, const Snapshot &snapshot);
+
+  const Manifest &manifest() const { return model->manifest(); }
+  const TargetCode &code() const { return model->code(); }
+  const Device &device() const { return model->device(); }
+  const Fit &fit() const { return model->fit(); }
+  uint32_t context() const { return fit().context; }
   uint32_t position() const { return length; }
-  bool weightsMapped() const { return mapped; }
+  bool weightsMapped() const { return model->weightsMapped(); }
   // Launches of one greedy decode step.
   size_t launchesPerToken() const;
+  // Launches of one chunk of a prefill.
+  size_t launchesPerChunk() const;
 
 private:
   Session() = default;
@@ -107,12 +102,10 @@ private:
     const Program *plan = nullptr;
   };
 
-  absl::Status loadModule();
   absl::Status allocate();
-  absl::Status loadWeights(const Buffer &plan);
-  absl::Status copyWeights(const DeviceBuffer &to);
   absl::Status prepare();
   absl::StatusOr<const Prepared *> program(const std::string &name) const;
+  size_t launchesOf(const std::string &name) const;
   absl::Status run(const std::string &name, uint32_t tokens);
   absl::Status launchAll(const Prepared &prepared, uint32_t tokens);
   absl::Status observe(const Launch &launch);
@@ -122,22 +115,17 @@ private:
   absl::Status captureStep();
   absl::StatusOr<int32_t> readNewest();
   const char *sampler() const { return sampling.temperature > 0 ? "sample" : "greedy"; }
-  bool cancelled() const { return options.cancel && options.cancel->load(std::memory_order_relaxed); }
-  const DeviceBuffer &buffer(Buffer::Role role) const { return buffers[roles.at(role)]; }
+  // A buffer by its index in the manifest, wherever it lives.
+  const DeviceBuffer &memory(size_t index) const { return own[index].address() ? own[index] : model->buffers[index]; }
+  const DeviceBuffer &buffer(Buffer::Role role) const { return memory(roles.at(role)); }
+  Stream &stream() const { return model->stream; }
 
-  // Destroyed in reverse: graphs and stream before the module, the module before the buffers, all before the device.
-  std::shared_ptr<const Artifact> artifact;
-  std::shared_ptr<const Device> gpu;
-  const TargetCode *target = nullptr;
-  SessionOptions options;
-  Fit needs = {};
-  bool mapped = false;
-  std::vector<DeviceBuffer> buffers; // by index in the manifest
+  // Destroyed in reverse: graphs before the buffers, all before the model.
+  std::shared_ptr<Model> model;
+  std::vector<DeviceBuffer> own; // by index in the manifest; empty where the model's serves
   std::map<Buffer::Role, size_t> roles;
   HostBuffer staging; // Step, then the tokens of a chunk, then one token read back
-  Module module;
   std::map<std::string, Prepared> programs;
-  Stream stream;
   std::map<std::string, Graph> steps; // by sampler
   Sampling sampling;
   uint32_t length = 0;       // positions that went through the model

@@ -113,8 +113,9 @@ TEST_F(SessionFailureTest, EachCallFailsOnce) {
       else
         EXPECT_THAT(std::string(result.status().message()), HasSubstr("hipErrorUnknown")) << call;
     }
-    // The last synchronisation before a session ends is of no consequence; a failed mapping falls back to a copy.
-    EXPECT_LE(survived, integrated ? 3 : 1);
+    // The last synchronisations, before a sequence ends and before its model does, are of no consequence; a failed
+    // mapping falls back to a copy.
+    EXPECT_LE(survived, integrated ? 4 : 2);
   }
 }
 
@@ -169,6 +170,26 @@ TEST_F(SessionFailureTest, TooLittleMemoryIsRefusedWithTheNumbers) {
   EXPECT_THAT(std::string(status.message()), HasSubstr("--context 48 would fit"));
   fake.setFreeBytes(255);
   EXPECT_THAT(std::string(load().message()), HasSubstr("no context fits"));
+}
+
+TEST_F(SessionFailureTest, SeveralSequencesAreCounted) {
+  auto toy = openToyDevice();
+  ASSERT_TRUE(toy.ok());
+  auto load = [&]() -> absl::Status {
+    auto artifact = Artifact::open(path);
+    SessionOptions options;
+    options.sequences = 3;
+    return artifact.ok() ? Model::load(*std::move(artifact), toy->device, toy->target, options).status()
+                         : artifact.status();
+  };
+  // 32 weights + 16 arena, and for each 64 step + 16 tokens + 128 logits + 8 a position.
+  fake.setFreeBytes(48 + 3 * (208 + 8 * 64));
+  EXPECT_TRUE(load().ok());
+  fake.setFreeBytes(48 + 3 * (208 + 8 * 64) - 1);
+  absl::Status status = load();
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("3 sequences of 64 positions"));
+  EXPECT_THAT(std::string(status.message()), HasSubstr("--context 48 would fit, and so would --streams 2"));
 }
 
 TEST_F(SessionFailureTest, AChipWithoutANameIsFoundByTrying) {

@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 
 #include "runtime/executor/testing/toy_device.h"
+#include "runtime/executor/testing/toy_kernels.h"
 #include "runtime/executor/testing/toy_model.h"
 
 namespace ingot::testing {
@@ -209,6 +210,94 @@ TEST_F(SessionTest, MappedAndCopiedWeightsGiveTheSame) {
   EXPECT_FALSE((*copied)->weightsMapped());
   EXPECT_EQ((*mapped)->weightsMapped(), toy.device->info().integrated);
   EXPECT_EQ(generate(**mapped, somePrompt(), 5), generate(**copied, somePrompt(), 5));
+}
+
+TEST_F(SessionTest, SequencesOfOneModelDoNotDisturbEachOther) {
+  auto artifact = Artifact::open(path);
+  ASSERT_TRUE(artifact.ok());
+  SessionOptions options;
+  options.sequences = 5;
+  auto model = Model::load(*std::move(artifact), toy.device, toy.target, options);
+  ASSERT_TRUE(model.ok()) << model.status();
+  struct Stream {
+    std::unique_ptr<Session> session;
+    std::vector<int32_t> prompt, reply;
+    float temperature;
+  };
+  std::vector<Stream> streams;
+  for (int32_t index = 0; index < 5; ++index) {
+    auto session = Session::create(*model);
+    ASSERT_TRUE(session.ok()) << session.status();
+    auto temperature = static_cast<float>(index % 2);
+    std::vector<int32_t> prompt(static_cast<size_t>(3 + 2 * index), index + 1);
+    ASSERT_TRUE((*session)->setSampling({temperature, 0, 1.0F, uint64_t(index)}).ok());
+    streams.push_back({*std::move(session), prompt, {}, temperature});
+  }
+  // Prompts chunk by chunk and steps, in turn; each stream starts a round later than the one before.
+  for (size_t round = 0; round < 20; ++round) {
+    for (size_t index = 0; index < std::min(round + 1, streams.size()); ++index) {
+      Stream &stream = streams[index];
+      uint32_t done = stream.session->position();
+      if (done < stream.prompt.size()) {
+        size_t count = std::min<size_t>(kToyChunk, stream.prompt.size() - done);
+        ASSERT_TRUE(stream.session->prefill(std::span(stream.prompt).subspan(done, count)).ok());
+      } else if (stream.reply.size() < 10) {
+        auto token = stream.session->next();
+        ASSERT_TRUE(token.ok()) << token.status();
+        stream.reply.push_back(*token);
+      }
+    }
+  }
+  for (size_t index = 0; index < streams.size(); ++index) {
+    const Stream &stream = streams[index];
+    EXPECT_EQ(stream.reply, stream.temperature > 0 ? toySampledReply(stream.prompt, 10, static_cast<uint32_t>(index))
+                                                   : toyReply(stream.prompt, 10))
+        << index;
+  }
+}
+
+TEST_F(SessionTest, ASequenceGoesOnFromASnapshotOfAnother) {
+  auto artifact = Artifact::open(path);
+  ASSERT_TRUE(artifact.ok());
+  SessionOptions options;
+  options.sequences = 2;
+  auto model = Model::load(*std::move(artifact), toy.device, toy.target, options);
+  ASSERT_TRUE(model.ok()) << model.status();
+  auto first = Session::create(*model), second = Session::create(*model);
+  ASSERT_TRUE(first.ok() && second.ok());
+  const std::vector<int32_t> prompt = somePrompt();
+  ASSERT_TRUE((*first)->prefill(std::span(prompt).first(4)).ok());
+  auto snapshot = (*first)->snapshot();
+  ASSERT_TRUE(snapshot.ok()) << snapshot.status();
+  EXPECT_EQ(snapshot->position, 4u);
+  ASSERT_TRUE((*first)->prefill(std::vector<int32_t>{7, 7, 7}).ok());
+  // Another ending, in another sequence and then in the one that the snapshot is of.
+  for (Session *session : {second->get(), first->get()}) {
+    absl::Status status = session->resume(**first, *snapshot);
+    ASSERT_TRUE(status.ok()) << status;
+    EXPECT_FALSE(session->next().ok());
+    ASSERT_TRUE(session->prefill(std::span(prompt).subspan(4)).ok());
+    for (int32_t expected : toyReply(prompt, 5))
+      EXPECT_EQ(*session->next(), expected);
+  }
+  ASSERT_TRUE((*second)->reset().ok());
+  EXPECT_FALSE((*first)->resume(**second, *snapshot).ok());
+}
+
+TEST_F(SessionTest, TheSamplerTakesReplacedLogits) {
+  auto session = load();
+  ASSERT_TRUE(session.ok()) << session.status();
+  std::vector<float> row(kToyVocabulary, -1.0F);
+  row[17] = 3;
+  EXPECT_FALSE((*session)->setLogits(row).ok());
+  ASSERT_TRUE((*session)->prefill(somePrompt()).ok());
+  ASSERT_TRUE((*session)->setLogits(row).ok());
+  EXPECT_EQ(*(*session)->next(), 17);
+  ASSERT_TRUE((*session)->decode(17).ok());
+  EXPECT_FALSE((*session)->setLogits(std::span(row).first(5)).ok());
+  std::vector<int32_t> tokens = somePrompt();
+  tokens.push_back(17);
+  EXPECT_EQ(*(*session)->next(), toyReply(tokens, 1)[0]);
 }
 
 TEST_F(SessionTest, CancelStops) {

@@ -32,6 +32,7 @@ void addInspect(CLI::App &app, Command &command);
 void addDoctor(CLI::App &app, Command &command);
 void addBench(CLI::App &app, Command &command);
 void addEval(CLI::App &app, Command &command);
+void addServe(CLI::App &app, Command &command);
 
 // --device, --target, --stats, --no-graph: the flags of every command that uses a device.
 struct DeviceFlags {

@@ -1,0 +1,129 @@
+#include "runtime/executor/model.h"
+
+#include <algorithm>
+#include <thread>
+
+#include "absl/strings/str_cat.h"
+
+#include "runtime/artifact/manifest_check.h"
+
+namespace ingot {
+namespace {
+
+absl::Status annotate(const absl::Status &status, const std::string &where) {
+  return {status.code(), absl::StrCat(where, ": ", std::string(status.message()))};
+}
+
+} // namespace
+
+Model::~Model() {
+  // Nothing may be freed under a step that still runs.
+  if (gpu)
+    (void)stream.synchronize();
+}
+
+absl::StatusOr<std::shared_ptr<Model>> Model::load(std::shared_ptr<const Artifact> artifact,
+                                                   std::shared_ptr<const Device> device, const std::string &target,
+                                                   const SessionOptions &options) {
+  auto code = artifact->code(target);
+  if (!code.ok())
+    return code.status();
+  auto fit = computeFit(artifact->manifest(), *device, options.context, options.allLogits, options.sequences);
+  if (!fit.ok())
+    return annotate(fit.status(), artifact->path());
+  if (absl::Status status = checkFit(*fit); !status.ok())
+    return annotate(status, artifact->path());
+  auto stream = Stream::create(device);
+  if (!stream.ok())
+    return stream.status();
+
+  std::shared_ptr<Model> model(new Model());
+  model->file = std::move(artifact);
+  model->gpu = std::move(device);
+  model->target = *code;
+  model->options = options;
+  model->needs = *fit;
+  model->stream = *std::move(stream);
+  for (auto step : {&Model::loadModule, &Model::allocate})
+    if (absl::Status status = (model.get()->*step)(); !status.ok())
+      return annotate(status, model->file->path());
+  return model;
+}
+
+absl::Status Model::loadModule() {
+  auto code = file->codeObject(target->target());
+  if (!code.ok())
+    return code.status();
+  auto loaded = Module::load(gpu, *code);
+  if (!loaded.ok())
+    return loaded.status();
+  module = *std::move(loaded);
+  for (const Kernel &kernel : target->kernels()) {
+    auto function = module.function(kernel.name());
+    if (!function.ok())
+      return function.status();
+    kernels.push_back(*std::move(function));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Model::allocate() {
+  buffers.resize(static_cast<size_t>(manifest().buffers_size()));
+  for (size_t index = 0; index < buffers.size(); ++index) {
+    const Buffer &plan = manifest().buffers(static_cast<int>(index));
+    if (ownedBySequence(plan.role()))
+      continue;
+    if (plan.role() == Buffer::WEIGHTS) {
+      if (absl::Status status = loadWeights(index); !status.ok())
+        return status;
+      continue;
+    }
+    // Large, and of no use to generation.
+    bool skipped = plan.role() == Buffer::ALL_LOGITS && !options.allLogits;
+    auto memory = DeviceBuffer::allocate(gpu, skipped ? 0 : bufferBytes(plan, needs.context), plan.name());
+    if (!memory.ok())
+      return memory.status();
+    buffers[index] = *std::move(memory);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Model::loadWeights(size_t index) {
+  const Buffer &plan = manifest().buffers(static_cast<int>(index));
+  std::span<const std::byte> weights = file->weights();
+  if (options.mapWeights && gpu->info().integrated && !weights.empty()) {
+    if (auto memory = DeviceBuffer::map(gpu, weights, plan.name()); memory.ok()) {
+      buffers[index] = *std::move(memory);
+      mapped = true;
+      return options.verify ? file->verifyWeights() : absl::OkStatus();
+    }
+    // Not every driver maps the pages of a file; a copy always works.
+  }
+  auto memory = DeviceBuffer::allocate(gpu, plan.bytes(), plan.name());
+  if (!memory.ok())
+    return memory.status();
+  buffers[index] = *std::move(memory);
+  return copyWeights(buffers[index]);
+}
+
+absl::Status Model::copyWeights(const DeviceBuffer &to) {
+  std::span<const std::byte> weights = file->weights();
+  std::vector<uint64_t> digests((weights.size() + kWeightsChunk - 1) / kWeightsChunk);
+  for (size_t chunk = 0; chunk < digests.size(); ++chunk) {
+    if (cancelled())
+      return absl::CancelledError("stopped on request");
+    uint64_t begin = chunk * kWeightsChunk;
+    std::span<const std::byte> bytes = weights.subspan(begin, std::min(kWeightsChunk, weights.size() - begin));
+    // Hashed while the copy runs, so that the file's pages are read once.
+    std::jthread hash;
+    if (options.verify)
+      hash = std::jthread([&digests, chunk, bytes] { digests[chunk] = weightsChunkDigest(bytes); });
+    if (absl::Status status = stream.upload(to, begin, bytes); !status.ok())
+      return status;
+    if (absl::Status status = stream.synchronize(); !status.ok())
+      return status;
+  }
+  return options.verify ? file->checkWeightDigests(digests) : absl::OkStatus();
+}
+
+} // namespace ingot

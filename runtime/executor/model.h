@@ -1,0 +1,79 @@
+// One artifact on one device: what all of its sequences share. Weights, code and the arena of activations are here;
+// everything that belongs to one sequence is a Session (runtime/executor/session.h).
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+
+#include "runtime/artifact/artifact.h"
+#include "runtime/device/device.h"
+#include "runtime/executor/fit.h"
+
+namespace ingot {
+
+// Copies what argument `index` of a launch points at, from its first byte on, into `out`.
+using ReadArgument = std::function<absl::Status(unsigned index, std::span<std::byte> out)>;
+// Called when a launch has finished, before the next one starts.
+using LaunchObserver = std::function<absl::Status(const Launch &launch, const ReadArgument &read)>;
+
+struct SessionOptions {
+  uint32_t context = 0;   // positions to make room for, rounded up to the model's state block; 0: all it was made for
+  uint32_t sequences = 1; // that live at the same time, each with so much context
+  bool graph = true;      // replay captured steps; off: the same launches one by one, with the same bits as result
+  bool verify = true;     // check the weights' checksum while loading them
+  bool mapWeights = true; // on a device that shares the host's memory, read the weights from the file's pages in place
+  bool allLogits = false; // make room for allLogits() by chunks: prefill_chunk x vocabulary floats
+  const std::atomic<bool> *cancel = nullptr; // when it turns true, the running call stops after its step: Cancelled
+  LaunchObserver observer; // when set, launches run one at a time and each is shown to it; never with `graph`
+};
+
+// Not thread-safe: one thread at a time runs the sequences of a model. Their steps go through one stream, one after the
+// other, so that they can share the arena.
+class Model {
+public:
+  // Errors before anything is allocated: no code for `target`, a context longer than the model's, too little memory for
+  // `options.sequences`.
+  static absl::StatusOr<std::shared_ptr<Model>> load(std::shared_ptr<const Artifact> artifact,
+                                                     std::shared_ptr<const Device> device, const std::string &target,
+                                                     const SessionOptions &options);
+  ~Model();
+
+  const Manifest &manifest() const { return file->manifest(); }
+  const Artifact &artifact() const { return *file; }
+  const TargetCode &code() const { return *target; }
+  const Device &device() const { return *gpu; }
+  const Fit &fit() const { return needs; }
+  bool weightsMapped() const { return mapped; }
+
+private:
+  friend class Session;
+  Model() = default;
+  absl::Status loadModule();
+  absl::Status allocate();
+  absl::Status loadWeights(size_t index);
+  absl::Status copyWeights(const DeviceBuffer &to);
+  bool cancelled() const { return options.cancel && options.cancel->load(std::memory_order_relaxed); }
+
+  // Destroyed in reverse: the stream before the module, the module before the buffers, all before the device.
+  std::shared_ptr<const Artifact> file;
+  std::shared_ptr<const Device> gpu;
+  const TargetCode *target = nullptr;
+  SessionOptions options;
+  Fit needs = {};
+  bool mapped = false;
+  std::vector<DeviceBuffer> buffers; // by index in the manifest; empty where each sequence has its own
+  Module module;
+  std::vector<KernelFunction> kernels; // by index in the code
+  Stream stream;
+};
+
+} // namespace ingot

@@ -1,0 +1,324 @@
+#include "runtime/server/engine.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+
+namespace ingot {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+double secondsSince(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+} // namespace
+
+Engine::Engine(std::shared_ptr<Model> served, EngineOptions chosen)
+    : model(std::move(served)), options(std::move(chosen)) {
+  for (uint32_t id : model->manifest().facts().end_of_sequence())
+    options.endOfSequence.insert(static_cast<int32_t>(id));
+}
+
+absl::StatusOr<std::unique_ptr<Engine>> Engine::create(std::shared_ptr<Model> model, EngineOptions options) {
+  std::unique_ptr<Engine> engine(new Engine(std::move(model), std::move(options)));
+  auto slots = Slots::create(engine->model, engine->options.snapshotBytes);
+  if (!slots.ok())
+    return slots.status();
+  engine->slots = *std::move(slots);
+  engine->totals.slots = engine->slots->size();
+  engine->thread = std::thread([raw = engine.get()] { raw->loop(); });
+  return engine;
+}
+
+Engine::~Engine() {
+  {
+    std::lock_guard lock(mutex);
+    draining = stopping = true;
+  }
+  cancelAll = true;
+  wake.notify_all();
+  if (thread.joinable())
+    thread.join();
+}
+
+absl::Status Engine::check(const GenerationRequest &request) const {
+  auto vocabulary = static_cast<int32_t>(model->manifest().facts().vocabulary());
+  if (request.prompt.empty())
+    return absl::InvalidArgumentError("expected a prompt of at least one token, got none");
+  if (request.prompt.size() >= context())
+    return absl::InvalidArgumentError(absl::StrCat("the prompt has ", request.prompt.size(), " tokens and the context ",
+                                                   context(),
+                                                   " positions, which leaves no room for a reply; shorten the prompt"));
+  for (int32_t id : request.prompt)
+    if (id < 0 || id >= vocabulary)
+      return absl::InvalidArgumentError(
+          absl::StrCat("prompt: expected token ids from 0 to ", vocabulary - 1, ", got ", id));
+  if (request.maxTokens == 0)
+    return absl::InvalidArgumentError("expected at least one token to generate, got 0");
+  if (absl::Status status = checkSampling(request.sampling); !status.ok())
+    return status;
+  return checkRules(request.rules, vocabulary);
+}
+
+absl::StatusOr<std::vector<std::shared_ptr<Engine::Job>>>
+Engine::submit(std::vector<std::pair<GenerationRequest, std::shared_ptr<Listener>>> requests) {
+  for (const auto &[request, listener] : requests)
+    if (absl::Status status = check(request); !status.ok())
+      return status;
+  std::vector<std::shared_ptr<Job>> jobs;
+  {
+    std::lock_guard lock(mutex);
+    if (!failure.ok())
+      return absl::UnavailableError(absl::StrCat("the device failed: ", std::string(failure.message())));
+    if (draining)
+      return absl::UnavailableError("the server is shutting down");
+    // Those that an idle slot will take at once do not wait.
+    size_t idleSlots = totals.slots - std::min<size_t>(totals.slots, totals.running);
+    if (waiting.size() + requests.size() > options.maxQueue + idleSlots) {
+      totals.refused += requests.size();
+      return absl::ResourceExhaustedError(absl::StrCat("expected at most ", options.maxQueue, " waiting requests, and ",
+                                                       waiting.size(), " wait already; try again later"));
+    }
+    for (auto &[request, listener] : requests) {
+      auto job = std::make_shared<Job>();
+      job->request = std::move(request);
+      job->listener = std::move(listener);
+      job->submitted = Clock::now();
+      job->outcome.promptTokens = static_cast<uint32_t>(job->request.prompt.size());
+      waiting.push_back(job);
+      jobs.push_back(std::move(job));
+    }
+    totals.waiting = waiting.size();
+  }
+  wake.notify_all();
+  return jobs;
+}
+
+void Engine::drain(std::chrono::milliseconds patience) {
+  std::unique_lock lock(mutex);
+  draining = true;
+  auto quiet = [this] { return waiting.empty() && totals.running == 0; };
+  if (!idle.wait_for(lock, patience, quiet)) {
+    cancelAll = true;
+    idle.wait(lock, quiet);
+  }
+}
+
+EngineCounters Engine::counters() const {
+  std::lock_guard lock(mutex);
+  return totals;
+}
+
+absl::Status Engine::status() const {
+  std::lock_guard lock(mutex);
+  return failure;
+}
+
+void Engine::loop() {
+  for (;;) {
+    {
+      std::unique_lock lock(mutex);
+      wake.wait(lock, [this] { return stopping || !waiting.empty() || !running.empty(); });
+      if (stopping && waiting.empty() && running.empty())
+        return;
+    }
+    auto start = Clock::now();
+    round();
+    std::lock_guard lock(mutex);
+    totals.busySeconds += secondsSince(start);
+    totals.snapshots = slots->snapshotCount();
+    totals.snapshotBytes = slots->snapshotBytes();
+    if (waiting.empty() && totals.running == 0)
+      idle.notify_all();
+  }
+}
+
+void Engine::round() {
+  auto isCancelled = [this](const std::shared_ptr<Job> &job) {
+    return cancelAll || job->cancelled.load(std::memory_order_relaxed);
+  };
+  // Cancelled ones go first: their slots are free for those that wait.
+  std::vector<std::shared_ptr<Job>> gone;
+  {
+    std::lock_guard lock(mutex);
+    std::ranges::copy_if(waiting, std::back_inserter(gone), isCancelled);
+    std::erase_if(waiting, isCancelled);
+    totals.waiting = waiting.size();
+  }
+  std::ranges::copy_if(running, std::back_inserter(gone), isCancelled);
+  for (const auto &job : gone)
+    finish(job, Finish::kCancelled);
+  absl::Status status = absl::OkStatus();
+  while (status.ok() && slots->anyIdle()) {
+    std::shared_ptr<Job> job;
+    {
+      std::lock_guard lock(mutex);
+      if (waiting.empty())
+        break;
+      job = waiting.front();
+      waiting.pop_front();
+      totals.waiting = waiting.size();
+      ++totals.running;
+    }
+    running.push_back(job);
+    status = begin(job);
+  }
+  if (status.ok())
+    status = prefillOne();
+  if (status.ok())
+    status = decodeAll();
+  if (!status.ok())
+    fail(status);
+}
+
+absl::Status Engine::begin(const std::shared_ptr<Job> &job) {
+  job->outcome.queueSeconds = secondsSince(job->submitted);
+  auto slot = slots->begin(job->request.prompt);
+  if (!slot.ok())
+    return slot.status();
+  job->slot = *slot;
+  job->outcome.reusedTokens = job->slot->session().position();
+  job->counts.addPrompt(job->request.prompt);
+  {
+    std::lock_guard lock(mutex);
+    ++totals.lookups;
+    totals.hits += job->outcome.reusedTokens > 0;
+    totals.promptTokens += job->outcome.promptTokens;
+    totals.reusedTokens += job->outcome.reusedTokens;
+    totals.queueSeconds += job->outcome.queueSeconds;
+  }
+  return job->slot->session().setSampling(job->request.sampling);
+}
+
+absl::Status Engine::prefillOne() {
+  std::vector<std::shared_ptr<Job>> prompts;
+  for (const auto &job : running)
+    if (job->slot->session().position() < job->request.prompt.size())
+      prompts.push_back(job);
+  if (prompts.empty())
+    return absl::OkStatus();
+  Job &job = *prompts[nextPrompt++ % prompts.size()];
+  if (absl::Status status = slots->prefill(*job.slot, job.request.prompt); !status.ok())
+    return status;
+  std::lock_guard lock(mutex);
+  ++totals.prefillChunks;
+  totals.prefillLaunches += job.slot->session().launchesPerChunk();
+  return absl::OkStatus();
+}
+
+absl::Status Engine::decodeAll() {
+  std::vector<std::shared_ptr<Job>> ready;
+  for (const auto &job : running)
+    if (job->slot->session().position() >= job->request.prompt.size())
+      ready.push_back(job);
+  for (const auto &job : ready) {
+    if (job->cancelled.load(std::memory_order_relaxed))
+      continue; // ends at the beginning of the next round
+    auto token = choose(*job);
+    if (absl::IsOutOfRange(token.status())) {
+      finish(job, Finish::kLength);
+      continue;
+    }
+    if (!token.ok())
+      return token.status();
+    deliver(job, *token);
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<ChosenToken> Engine::choose(Job &job) {
+  if (job.request.logprobs || !job.request.rules.none())
+    return chooseWithLogits(job);
+  auto token = job.slot->session().next();
+  if (!token.ok())
+    return token.status();
+  return ChosenToken{*token, 0, {}};
+}
+
+absl::StatusOr<ChosenToken> Engine::chooseWithLogits(Job &job) {
+  Session &session = job.slot->session();
+  if (job.newest >= 0) {
+    if (session.position() >= session.context())
+      return absl::OutOfRangeError("the context is full");
+    if (absl::Status status = session.decode(job.newest); !status.ok())
+      return status;
+  }
+  auto row = session.logits();
+  if (!row.ok())
+    return row.status();
+  if (!job.request.rules.none()) {
+    std::vector<float> changed = *row;
+    job.counts.apply(job.request.rules, job.request.sampling.temperature, changed);
+    if (absl::Status status = session.setLogits(changed); !status.ok())
+      return status;
+  }
+  auto token = session.first();
+  if (!token.ok())
+    return token.status();
+  ChosenToken chosen{*token, 0, {}};
+  if (job.request.logprobs) {
+    chosen.logprob = logprobOf(*row, *token).logprob;
+    chosen.likeliest = likeliest(*row, *job.request.logprobs);
+  }
+  return chosen;
+}
+
+void Engine::deliver(const std::shared_ptr<Job> &job, const ChosenToken &token) {
+  job->newest = token.id;
+  job->counts.addReply(token.id);
+  ++job->outcome.replyTokens;
+  {
+    std::lock_guard lock(mutex);
+    ++totals.decodeSteps;
+    ++totals.replyTokens;
+    if (job->outcome.replyTokens == 1) {
+      job->outcome.firstTokenSeconds = secondsSince(job->submitted);
+      totals.firstTokenSeconds += job->outcome.firstTokenSeconds;
+      ++totals.firstTokens;
+    }
+  }
+  if (!job->request.ignoreEnd && options.endOfSequence.contains(token.id))
+    finish(job, Finish::kEnd);
+  else if (!job->listener->onToken(token))
+    finish(job, Finish::kStopped);
+  else if (job->outcome.replyTokens >= job->request.maxTokens)
+    finish(job, Finish::kLength);
+}
+
+void Engine::finish(const std::shared_ptr<Job> &job, Finish reason, const absl::Status &why) {
+  auto place = std::ranges::find(running, job);
+  bool wasRunning = place != running.end();
+  if (wasRunning) {
+    running.erase(place);
+    if (job->slot)
+      slots->release(*job->slot);
+  }
+  job->outcome.finish = reason;
+  job->outcome.status = why;
+  job->outcome.seconds = secondsSince(job->submitted);
+  {
+    std::lock_guard lock(mutex);
+    totals.running -= wasRunning;
+    ++(reason == Finish::kEnd         ? totals.finishedByEnd
+       : reason == Finish::kLength    ? totals.finishedByLength
+       : reason == Finish::kStopped   ? totals.stopped
+       : reason == Finish::kCancelled ? totals.cancelled
+                                      : totals.failed);
+  }
+  job->listener->onFinish(job->outcome);
+}
+
+void Engine::fail(const absl::Status &why) {
+  std::vector<std::shared_ptr<Job>> victims(running.begin(), running.end());
+  {
+    std::lock_guard lock(mutex);
+    failure = why;
+    victims.insert(victims.end(), waiting.begin(), waiting.end());
+    waiting.clear();
+    totals.waiting = 0;
+  }
+  for (const auto &job : victims)
+    finish(job, Finish::kFailed, why);
+}
+
+} // namespace ingot

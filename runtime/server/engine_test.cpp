@@ -1,0 +1,400 @@
+// The engine on the toy model, whose answers are worked out apart: what streams say does not depend on each other, and
+// every way a request can end gives its slot back.
+#include "runtime/server/engine.h"
+
+#include <condition_variable>
+#include <dlfcn.h>
+#include <filesystem>
+#include <mutex>
+#include <random>
+#include <thread>
+#include <unistd.h>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "absl/strings/str_cat.h"
+
+#include "runtime/executor/testing/fake_hip.h"
+#include "runtime/executor/testing/toy_device.h"
+#include "runtime/executor/testing/toy_kernels.h"
+#include "runtime/executor/testing/toy_model.h"
+
+namespace ingot::testing {
+namespace {
+
+using ::testing::HasSubstr;
+using Tokens = std::vector<int32_t>;
+
+class Collector : public Listener {
+public:
+  explicit Collector(size_t stopAfter = SIZE_MAX) : stopAfter(stopAfter) {}
+  bool onToken(const ChosenToken &token) override {
+    std::unique_lock lock(mutex);
+    tokens.push_back(token.id);
+    details.push_back(token);
+    changed.notify_all();
+    changed.wait(lock, [this] { return !held; });
+    return tokens.size() < stopAfter;
+  }
+  void onFinish(const Outcome &result) override {
+    std::lock_guard lock(mutex);
+    outcome = result;
+    changed.notify_all();
+  }
+  Outcome wait() {
+    std::unique_lock lock(mutex);
+    changed.wait(lock, [this] { return outcome.has_value(); });
+    return *outcome;
+  }
+  // The engine's thread waits in the next onToken() until release().
+  void hold() {
+    std::lock_guard lock(mutex);
+    held = true;
+  }
+  void release() {
+    std::lock_guard lock(mutex);
+    held = false;
+    changed.notify_all();
+  }
+  void waitForTokens(size_t count) {
+    std::unique_lock lock(mutex);
+    changed.wait(lock, [&] { return tokens.size() >= count; });
+  }
+
+  std::mutex mutex;
+  std::condition_variable changed;
+  size_t stopAfter;
+  Tokens tokens;
+  std::vector<ChosenToken> details;
+  std::optional<Outcome> outcome;
+  bool held = false;
+};
+
+GenerationRequest requestOf(Tokens prompt, uint32_t count, float temperature = 0, uint64_t seed = 0) {
+  GenerationRequest request;
+  request.prompt = std::move(prompt);
+  request.maxTokens = count;
+  request.sampling.temperature = temperature;
+  request.sampling.seed = seed;
+  return request;
+}
+
+class EngineTest : public ::testing::Test {
+protected:
+  void SetUp() override {
+    path = std::filesystem::temp_directory_path() / absl::StrCat("ingot-engine-", ::getpid(), ".ingot");
+    auto opened = openToyDevice();
+    ASSERT_TRUE(opened.ok()) << opened.status();
+    toy = *std::move(opened);
+    ASSERT_TRUE(writeToyModel(path, toy.code).ok());
+  }
+  void TearDown() override { std::filesystem::remove(path); }
+  std::unique_ptr<Engine> engineOf(uint32_t sequences, EngineOptions options = {}) {
+    auto artifact = Artifact::open(path);
+    EXPECT_TRUE(artifact.ok());
+    SessionOptions settings;
+    settings.sequences = sequences;
+    auto model = Model::load(*std::move(artifact), toy.device, toy.target, settings);
+    EXPECT_TRUE(model.ok()) << model.status();
+    auto engine = Engine::create(*std::move(model), std::move(options));
+    EXPECT_TRUE(engine.ok()) << engine.status();
+    return *std::move(engine);
+  }
+  static absl::StatusOr<std::shared_ptr<Engine::Job>> submit(Engine &engine, GenerationRequest request,
+                                                             const std::shared_ptr<Collector> &listener) {
+    auto jobs = engine.submit({{std::move(request), listener}});
+    if (!jobs.ok())
+      return jobs.status();
+    return jobs->front();
+  }
+
+  std::string path;
+  ToyDevice toy;
+};
+
+TEST_F(EngineTest, SixteenStreamsGiveWhatEachGivesAlone) {
+  auto engine = engineOf(16);
+  std::vector<std::shared_ptr<Collector>> streams;
+  std::vector<Tokens> prompts;
+  for (int32_t index = 0; index < 32; ++index) {
+    Tokens prompt;
+    for (int32_t token = 0; token <= index % 13; ++token)
+      prompt.push_back((7 * index + token * token) % kToyVocabulary);
+    prompts.push_back(prompt);
+    streams.push_back(std::make_shared<Collector>());
+    ASSERT_TRUE(
+        submit(*engine, requestOf(prompt, 20, static_cast<float>(index % 2), uint64_t(index)), streams.back()).ok());
+  }
+  for (int32_t index = 0; index < 32; ++index) {
+    const Tokens &prompt = prompts[static_cast<size_t>(index)];
+    Outcome outcome = streams[static_cast<size_t>(index)]->wait();
+    EXPECT_EQ(outcome.finish, Finish::kLength);
+    EXPECT_EQ(outcome.replyTokens, 20u);
+    EXPECT_EQ(streams[static_cast<size_t>(index)]->tokens,
+              index % 2 ? toySampledReply(prompt, 20, static_cast<uint32_t>(index)) : toyReply(prompt, 20))
+        << index;
+  }
+  engine->drain(std::chrono::seconds(10));
+  EngineCounters counters = engine->counters();
+  EXPECT_EQ(counters.running, 0u);
+  EXPECT_EQ(counters.waiting, 0u);
+  EXPECT_EQ(counters.finishedByLength, 32u);
+  EXPECT_EQ(counters.replyTokens, 32u * 20);
+}
+
+TEST_F(EngineTest, RandomArrivalsCancelsAndSharedPrefixes) {
+  auto engine = engineOf(4, {.maxQueue = 1000, .snapshotBytes = 1 << 20, .endOfSequence = {}});
+  std::mt19937 random(7);
+  struct Case {
+    Tokens prompt;
+    std::shared_ptr<Collector> listener;
+    std::shared_ptr<Engine::Job> job;
+    bool cancelled, stops;
+  };
+  std::vector<Case> cases;
+  for (int index = 0; index < 300; ++index) {
+    // One of three beginnings, then a few tokens of its own.
+    Tokens prompt(random() % 30, static_cast<int32_t>(random() % 3));
+    for (size_t own = random() % 5 + 1; own > 0; --own)
+      prompt.push_back(static_cast<int32_t>(random() % kToyVocabulary));
+    bool stops = random() % 4 == 0;
+    auto listener = std::make_shared<Collector>(stops ? 3 : SIZE_MAX);
+    auto job = submit(*engine, requestOf(prompt, 10), listener);
+    ASSERT_TRUE(job.ok()) << job.status();
+    bool cancel = random() % 3 == 0;
+    if (cancel)
+      (*job)->cancel();
+    cases.push_back({prompt, listener, *job, cancel, stops});
+    if (random() % 8 == 0)
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  for (Case &each : cases) {
+    Outcome outcome = each.listener->wait();
+    Tokens expected = toyReply(each.prompt, each.stops ? 3 : 10);
+    if (outcome.finish == Finish::kCancelled) {
+      EXPECT_TRUE(each.cancelled);
+      expected.resize(each.listener->tokens.size());
+    } else {
+      EXPECT_EQ(outcome.finish, each.stops ? Finish::kStopped : Finish::kLength);
+    }
+    EXPECT_EQ(each.listener->tokens, expected);
+  }
+  engine->drain(std::chrono::seconds(10));
+  EngineCounters counters = engine->counters();
+  EXPECT_EQ(counters.running + counters.waiting, 0u);
+  EXPECT_EQ(counters.finishedByLength + counters.stopped + counters.cancelled, 300u);
+  EXPECT_GT(counters.hits, 20u);
+}
+
+TEST_F(EngineTest, ASharedPrefixIsNotComputedAgain) {
+  auto engine = engineOf(2);
+  Tokens prefix(40, 5), first = prefix, second = prefix;
+  first.push_back(1);
+  second.push_back(2);
+  auto run = [&](const Tokens &prompt) {
+    auto listener = std::make_shared<Collector>();
+    EXPECT_TRUE(submit(*engine, requestOf(prompt, 6), listener).ok());
+    Outcome outcome = listener->wait();
+    EXPECT_EQ(listener->tokens, toyReply(prompt, 6));
+    return outcome;
+  };
+  EXPECT_EQ(run(first).reusedTokens, 0u);
+  engine->drain(std::chrono::milliseconds(0)); // settles the counters; the next submit must still be refused
+  EXPECT_EQ(engine->submit({{requestOf(second, 6), std::make_shared<Collector>()}}).status().code(),
+            absl::StatusCode::kUnavailable);
+  engine = engineOf(2);
+  EXPECT_EQ(run(first).reusedTokens, 0u);
+  EXPECT_EQ(run(second).reusedTokens, 40u);
+  // The same prompt again: all whole chunks before its last token.
+  EXPECT_EQ(run(first).reusedTokens, 40u);
+  // A longer conversation goes on from the end of the first turn's prompt.
+  Tokens longer = first;
+  for (int32_t token : toyReply(first, 6))
+    longer.push_back(token);
+  longer.insert(longer.end(), {9, 9});
+  EXPECT_EQ(run(longer).reusedTokens, 40u);
+  EXPECT_EQ(run({3, 3, 3}).reusedTokens, 0u);
+  engine->drain(std::chrono::seconds(1));
+  EngineCounters counters = engine->counters();
+  EXPECT_EQ(counters.hits, 3u);
+  EXPECT_EQ(counters.lookups, 5u);
+  EXPECT_EQ(counters.reusedTokens, 120u);
+  // 41 tokens are 11 chunks of 4; those that hit ran one (three for the longer one).
+  EXPECT_EQ(counters.prefillChunks, 11u + 1 + 1 + 3 + 1);
+}
+
+TEST_F(EngineTest, APrefixIsTakenFromARequestThatStillRuns) {
+  auto engine = engineOf(2);
+  Tokens prompt(20, 4);
+  auto slow = std::make_shared<Collector>();
+  slow->hold();
+  ASSERT_TRUE(submit(*engine, requestOf(prompt, 30), slow).ok());
+  slow->waitForTokens(1);
+  prompt.push_back(8);
+  auto quick = std::make_shared<Collector>();
+  ASSERT_TRUE(submit(*engine, requestOf(prompt, 5), quick).ok());
+  slow->release();
+  EXPECT_EQ(quick->wait().reusedTokens, 20u);
+  EXPECT_EQ(quick->tokens, toyReply(prompt, 5));
+  prompt.pop_back();
+  slow->wait();
+  EXPECT_EQ(slow->tokens, toyReply(prompt, 30));
+}
+
+TEST_F(EngineTest, ALongPromptLetsOthersGoOn) {
+  auto engine = engineOf(2);
+  auto speaking = std::make_shared<Collector>();
+  speaking->hold();
+  ASSERT_TRUE(submit(*engine, requestOf({1}, 60), speaking).ok());
+  speaking->waitForTokens(1);
+  auto reading = std::make_shared<Collector>();
+  ASSERT_TRUE(submit(*engine, requestOf(Tokens(60, 2), 1), reading).ok());
+  speaking->release();
+  reading->wait();
+  // 60 tokens are 15 chunks; in each of those rounds the other stream gave a token.
+  std::lock_guard lock(speaking->mutex);
+  EXPECT_GE(speaking->tokens.size(), 15u);
+}
+
+TEST_F(EngineTest, EndOfSequenceStopsUnlessIgnored) {
+  Tokens prompt = {3, 1, 4}, reply = toyReply(prompt, 12);
+  EngineOptions options;
+  options.endOfSequence = {reply[4]};
+  auto engine = engineOf(1, options);
+  size_t length = static_cast<size_t>(std::ranges::find(reply, reply[4]) - reply.begin());
+  auto listener = std::make_shared<Collector>();
+  ASSERT_TRUE(submit(*engine, requestOf(prompt, 12), listener).ok());
+  EXPECT_EQ(listener->wait().finish, Finish::kEnd);
+  EXPECT_EQ(listener->tokens, Tokens(reply.begin(), reply.begin() + static_cast<std::ptrdiff_t>(length)));
+  GenerationRequest request = requestOf(prompt, 12);
+  request.ignoreEnd = true;
+  listener = std::make_shared<Collector>();
+  ASSERT_TRUE(submit(*engine, request, listener).ok());
+  EXPECT_EQ(listener->wait().finish, Finish::kLength);
+  EXPECT_EQ(listener->tokens, reply);
+}
+
+TEST_F(EngineTest, LogprobsDoNotChangeTheTokens) {
+  auto engine = engineOf(1);
+  Tokens prompt = {3, 1, 4, 1, 5};
+  for (float temperature : {0.0F, 1.0F}) {
+    GenerationRequest request = requestOf(prompt, 8, temperature, 3);
+    request.logprobs = 2;
+    auto listener = std::make_shared<Collector>();
+    ASSERT_TRUE(submit(*engine, request, listener).ok());
+    listener->wait();
+    Tokens expected = temperature > 0 ? toySampledReply(prompt, 8, 3) : toyReply(prompt, 8), sequence = prompt;
+    EXPECT_EQ(listener->tokens, expected);
+    for (const ChosenToken &token : listener->details) {
+      std::vector<float> row = toyLogitsOf(sequence).back();
+      EXPECT_EQ(token.logprob, logprobOf(row, token.id).logprob);
+      ASSERT_EQ(token.likeliest.size(), 2u);
+      EXPECT_EQ(token.likeliest[0].id, likeliest(row, 1)[0].id);
+      sequence.push_back(token.id);
+    }
+  }
+}
+
+TEST_F(EngineTest, BiasAndPenaltiesReachTheChoice) {
+  auto engine = engineOf(1);
+  GenerationRequest request = requestOf({3, 1}, 5);
+  // The toy's logits are integers up to 65535: only a bias of more than that would win, so the others are pushed down
+  // by dividing.
+  request.rules.repetition = 100;
+  auto listener = std::make_shared<Collector>();
+  ASSERT_TRUE(submit(*engine, request, listener).ok());
+  listener->wait();
+  Tokens sequence = {3, 1};
+  for (int32_t token : listener->tokens) {
+    std::vector<float> row = toyLogitsOf(sequence).back();
+    for (int32_t seen : std::set<int32_t>(sequence.begin(), sequence.end()))
+      row[static_cast<size_t>(seen)] /= 100;
+    EXPECT_EQ(token, std::ranges::max_element(row) - row.begin());
+    sequence.push_back(token);
+  }
+}
+
+TEST_F(EngineTest, TheContextEndsAReply) {
+  auto engine = engineOf(1);
+  for (bool withLogits : {false, true}) {
+    GenerationRequest request = requestOf(Tokens(60, 1), 1000);
+    if (withLogits)
+      request.logprobs = 0;
+    auto listener = std::make_shared<Collector>();
+    ASSERT_TRUE(submit(*engine, request, listener).ok());
+    EXPECT_EQ(listener->wait().finish, Finish::kLength);
+    EXPECT_EQ(listener->tokens, toyReply(Tokens(60, 1), 5)) << withLogits;
+  }
+}
+
+TEST_F(EngineTest, WhatCannotRunIsRefused) {
+  auto engine = engineOf(1, {.maxQueue = 2, .snapshotBytes = 0, .endOfSequence = {}});
+  auto listener = std::make_shared<Collector>();
+  auto refused = [&](const GenerationRequest &request) {
+    return std::string(engine->submit({{request, listener}}).status().message());
+  };
+  EXPECT_THAT(refused(requestOf({}, 1)), HasSubstr("at least one token"));
+  EXPECT_THAT(refused(requestOf(Tokens(64, 1), 1)), HasSubstr("no room for a reply"));
+  EXPECT_THAT(refused(requestOf({32}, 1)), HasSubstr("from 0 to 31, got 32"));
+  EXPECT_THAT(refused(requestOf({1}, 0)), HasSubstr("at least one token to generate"));
+  EXPECT_THAT(refused(requestOf({1}, 1, -1)), HasSubstr("temperature"));
+  GenerationRequest request = requestOf({1}, 1);
+  request.rules.minP = 2;
+  EXPECT_THAT(refused(request), HasSubstr("min_p"));
+
+  auto holder = std::make_shared<Collector>();
+  holder->hold();
+  ASSERT_TRUE(submit(*engine, requestOf({1}, 3), holder).ok());
+  holder->waitForTokens(1);
+  std::vector<std::shared_ptr<Collector>> queued;
+  for (int count = 0; count < 2; ++count) {
+    queued.push_back(std::make_shared<Collector>());
+    ASSERT_TRUE(submit(*engine, requestOf({2}, 3), queued.back()).ok());
+  }
+  absl::Status full = submit(*engine, requestOf({2}, 3), listener).status();
+  EXPECT_EQ(full.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(std::string(full.message()), HasSubstr("2 wait already"));
+  EXPECT_EQ(engine->counters().waiting, 2u);
+  holder->release();
+  for (const auto &each : queued)
+    EXPECT_EQ(each->wait().finish, Finish::kLength);
+}
+
+TEST_F(EngineTest, DestructionCancelsEverything) {
+  auto engine = engineOf(1);
+  std::vector<std::shared_ptr<Collector>> streams;
+  for (int count = 0; count < 5; ++count) {
+    streams.push_back(std::make_shared<Collector>());
+    ASSERT_TRUE(submit(*engine, requestOf({1}, 60), streams.back()).ok());
+  }
+  engine.reset();
+  for (const auto &stream : streams)
+    stream->wait();
+}
+
+TEST_F(EngineTest, ADeviceErrorEndsEveryRequestWithItsReason) {
+  void *library = ::dlopen(INGOT_FAKE_HIP, RTLD_NOW | RTLD_LOCAL);
+  auto *failAt = reinterpret_cast<decltype(&fakeHipFailAt)>(::dlsym(library, "fakeHipFailAt"));
+  ASSERT_TRUE(failAt);
+  auto engine = engineOf(2);
+  auto first = std::make_shared<Collector>(), second = std::make_shared<Collector>();
+  first->hold();
+  ASSERT_TRUE(submit(*engine, requestOf({1}, 50), first).ok());
+  first->waitForTokens(1);
+  ASSERT_TRUE(submit(*engine, requestOf({2}, 50), second).ok());
+  failAt(5);
+  first->release();
+  for (const auto &stream : {first, second}) {
+    Outcome outcome = stream->wait();
+    EXPECT_EQ(outcome.finish, Finish::kFailed);
+    EXPECT_THAT(std::string(outcome.status.message()), HasSubstr("hipErrorUnknown"));
+  }
+  failAt(0);
+  EXPECT_FALSE(engine->status().ok());
+  EXPECT_THAT(std::string(submit(*engine, requestOf({2}, 5), first).status().message()),
+              HasSubstr("the device failed"));
+}
+
+} // namespace
+} // namespace ingot::testing
