@@ -46,7 +46,10 @@ struct Fusion {
 
 // In this order: what merges first makes room for what moves into an epilogue.
 constexpr Fusion fusions[] = {
+    {"fuse-delta-norm", createFuseDeltaNorm},       // its gate merges with the other projections then
+    {"fuse-shared-expert", createFuseSharedExpert}, // while gate, up and down still stand alone
     {"merge-linears", createMergeLinears},
+    {"fuse-short-conv", createFuseShortConv},
     {"fuse-gated-mul", createFuseGatedMul},
     {"fuse-rope-append", createFuseRopeAppend},
     {"fuse-heads", createFuseHeads}, // what no projection could take

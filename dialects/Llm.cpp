@@ -21,7 +21,7 @@ namespace ingot::llm {
 static ParseResult parseParts(OpAsmParser &parser, ArrayAttr &weights, ArrayAttr &biases);
 static void printParts(OpAsmPrinter &printer, LinearOp op, ArrayAttr weights, ArrayAttr biases);
 static ParseResult parseEpilogue(OpAsmParser &parser, Region &epilogue);
-static void printEpilogue(OpAsmPrinter &printer, LinearOp op, Region &epilogue);
+static void printEpilogue(OpAsmPrinter &printer, Operation *op, Region &epilogue);
 static ParseResult parseBody(OpAsmParser &parser, Region &body);
 static void printBody(OpAsmPrinter &printer, HeadsOp op, Region &body);
 } // namespace ingot::llm
@@ -480,16 +480,19 @@ LogicalResult QuantizeOp::inferReturnTypes(MLIRContext *, std::optional<Location
   return success();
 }
 
-LogicalResult RmsNormQuantizeOp::verify() { return checkEps(*this, getEps()); }
+LogicalResult RmsNormQuantizeOp::verify() {
+  SmallVector<Type> expected;
+  inferQuantized(getX(), expected);
+  expected.push_back(cast<RankedTensorType>(getX().getType()).clone(BFloat16Type::get(getContext())));
+  if (llvm::any_of(llvm::zip(getResultTypes(), expected),
+                   [](auto types) { return std::get<0>(types) != std::get<1>(types); }))
+    return emitOpError() << "expected results of types " << expected << " (the last may be absent), got "
+                         << getResultTypes();
+  return checkEps(*this, getEps());
+}
 
 LogicalResult RmsNormQuantizeOp::verifySymbolUses(SymbolTableCollection &tables) {
   return checkWeight(*this, tables, getWeightAttr(), {widthOf(getX())});
-}
-
-LogicalResult RmsNormQuantizeOp::inferReturnTypes(MLIRContext *, std::optional<Location>, Adaptor adaptor,
-                                                  SmallVectorImpl<Type> &types) {
-  inferQuantized(adaptor.getX(), types);
-  return success();
 }
 
 void LinearOp::build(OpBuilder &builder, OperationState &state, Type result, Value x, Value scales,
@@ -565,7 +568,7 @@ static ParseResult parseEpilogue(OpAsmParser &parser, Region &epilogue) {
   return parseRegionWithArguments(parser, epilogue);
 }
 
-static void printEpilogue(OpAsmPrinter &printer, LinearOp /*op*/, Region &epilogue) {
+static void printEpilogue(OpAsmPrinter &printer, Operation * /*op*/, Region &epilogue) {
   if (epilogue.empty())
     return;
   printer << "epilogue";
@@ -588,6 +591,8 @@ static void printBody(OpAsmPrinter &printer, HeadsOp /*op*/, Region &body) {
 static LogicalResult verifyExperts(LinearOp op) {
   auto rankOf = [](Value value) { return cast<RankedTensorType>(value.getType()).getRank(); };
   if (!op.getExperts()) {
+    if (op.getShared())
+      return op.emitOpError("expected 'experts' where an expert is 'shared'");
     for (Value value : op.getResults())
       if (rankOf(value) != 2)
         return op.emitOpError() << "expected results of rank 2 without 'experts', got " << value.getType();
@@ -598,13 +603,16 @@ static LogicalResult verifyExperts(LinearOp op) {
   if (rowsOf(op.getExperts()) != rowsOf(op.getX()))
     return op.emitOpError() << "expected experts for each row of " << op.getX().getType() << ", got "
                             << op.getExperts().getType();
-  int64_t slots = widthOf(op.getExperts());
+  const int64_t slots = op.getSlots();
   if (rankOf(op.getX()) == 3 && shapeOf(op.getX())[1] != slots)
     return op.emitOpError() << "expected a row a token, or one for each of " << slots << " experts, got "
                             << op.getX().getType();
   for (Value product : op.getProducts())
     if (shapeOf(product)[1] != slots)
       return op.emitOpError() << "expected a product for each of " << slots << " experts, got " << product.getType();
+  if (op.getShared() && op.getShared()->size() != op.getWeights().size())
+    return op.emitOpError() << "expected a 'shared' weight for each of " << op.getWeights().size() << ", got "
+                            << op.getShared()->size();
   if (!llvm::all_of(op.getBiases(), llvm::IsaPred<UnitAttr>))
     return op.emitOpError("expected no bias with 'experts'");
   return success();
@@ -659,7 +667,7 @@ LogicalResult LinearOp::verify() {
   if (!hasEpilogue())
     return success();
   for (Operation &op : getEpilogue().front())
-    if (!isa<GatedMulOp, AddOp, SoftcapOp, RopeOp, AppendOp, TileArgmaxOp, YieldOp>(op) &&
+    if (!isa<GatedMulOp, AddOp, SoftcapOp, RopeOp, AppendOp, ShortConvOp, TileArgmaxOp, YieldOp>(op) &&
         !(getExperts() && isa<CombineOp>(op)))
       return emitOpError() << "expected ops in the epilogue to work row by row, got " << op.getName();
   auto yield = dyn_cast<YieldOp>(getEpilogue().front().back());
@@ -694,6 +702,13 @@ LogicalResult LinearOp::verifySymbolUses(SymbolTableCollection &tables) {
     if (failed(checkWeight(*this, tables, name, shape)))
       return failure();
     auto scheme = cast<WeightOp>(tables.lookupNearestSymbolFrom(*this, name)).getScheme();
+    if (auto shared = getShared()) {
+      auto other = cast<FlatSymbolRefAttr>((*shared)[part]);
+      if (failed(checkWeight(*this, tables, other, {widthOf(product), widthOf(getX())})))
+        return failure();
+      if (lookupWeight(*this, other).getScheme() != scheme)
+        return emitOpError() << "expected " << other << " to have the scheme of " << name;
+    }
     if ((getScales() || getQuantized()) && (!scheme || !scheme->quantizesActivations()))
       return emitOpError() << "expected " << name
                            << " to have a scheme with activation = int8_per_token for int8 rows, "

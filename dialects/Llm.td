@@ -175,22 +175,26 @@ def Llm_QuantizeOp : Op<LlmDialect, "quantize", [Pure, InferTypeOpAdaptor]> {
   let assemblyFormat = "$x attr-dict `:` type($x) `->` type($values) `,` type($scales)";
 }
 
-def Llm_RmsNormQuantizeOp : Llm_SymbolUser<"rms_norm_quantize", [Pure, InferTypeOpAdaptor]> {
+def Llm_RmsNormQuantizeOp : Llm_SymbolUser<"rms_norm_quantize", [Pure]> {
   let summary = "llm.rms_norm and llm.quantize in one";
   let description = [{
     Equals `llm.quantize(llm.rms_norm(x))` bit for bit: the normalised row is rounded to bf16 before its largest
-    magnitude is taken. The pass `fuse-norm-quantize` makes it.
+    magnitude is taken. A third result, where there is one, is that row in bf16. The pass `fuse-norm-quantize` makes it.
 
     ```mlir
     %q, %s = llm.rms_norm_quantize %x, @model.norm.weight eps 9.99999974E-6
         : tensor<?x576xf32> -> tensor<?x576xi8>, tensor<?xf32>
+    %r, %t, %y = llm.rms_norm_quantize %x, @model.norm.weight eps 9.99999974E-6
+        : tensor<?x576xf32> -> tensor<?x576xi8>, tensor<?xf32>, tensor<?x576xbf16>
     ```
 
-    Rules: R1, R2 as `llm.rms_norm`; R3, values have the operand's shape and scales its first dimension.
+    Rules: R1, R2 as `llm.rms_norm`; R3, values and rows have the operand's shape and scales its first dimension.
   }];
   let arguments = (ins Llm_WideRows:$x, FlatSymbolRefAttr:$weight, F32Attr:$eps);
-  let results = (outs Llm_QuantizedRows:$values, Llm_Scales:$scales);
-  let assemblyFormat = "$x `,` $weight `eps` $eps attr-dict `:` type($x) `->` type($values) `,` type($scales)";
+  let results = (outs Llm_QuantizedRows:$values, Llm_Scales:$scales, Optional<Llm_Rows>:$rows);
+  let assemblyFormat = [{
+    $x `,` $weight `eps` $eps attr-dict `:` type($x) `->` type($values) `,` type($scales) (`,` type($rows)^)?
+  }];
   let hasVerifier = 1;
 }
 
@@ -215,6 +219,9 @@ def Llm_LinearOp : Llm_SymbolUser<"linear", [RecursiveMemoryEffects, SingleBlock
     `result[t, j, n] = sum_k x[t, k] * w[experts[t, j], n, k]`, or of `x[t, j, k]` where the operand has a row for each
     slot. Weights of other experts are not read. An index outside `[0, E)` means the nearest expert; `llm.route` makes none.
 
+    `shared` names a matrix `[N, K]` for each weight: that of an expert which every row goes to, and which the slot after
+    those of `experts` meets. `fuse-shared-expert` makes such ops.
+
     With `gathered` the columns of `x` are in the order in which the weight is stored (`llm.gather_columns`), and `w[n, k]`
     is the column stored at k.
 
@@ -233,6 +240,8 @@ def Llm_LinearOp : Llm_SymbolUser<"linear", [RecursiveMemoryEffects, SingleBlock
       llm.yield %m : tensor<?x1536xbf16>
     }
     %e = llm.linear %x experts %i, @experts.down : (tensor<?x8x512xbf16>, tensor<?x8xi32>) -> tensor<?x8x2048xf32>
+    %f = llm.linear %y experts %i, @experts.down shared [@shared.down]
+        : (tensor<1x9x512xbf16>, tensor<1x8xi32>) -> tensor<1x9x2048xf32>
     ```
 
     Rules: R1, each weight is `[N, K]`, or `[E, N, K]` with `experts`, where K is the operand's width and N its product's; R2, operand, products and
@@ -240,21 +249,24 @@ def Llm_LinearOp : Llm_SymbolUser<"linear", [RecursiveMemoryEffects, SingleBlock
     int8 operands, and `quantized`, need weights whose scheme says `activation = int8_per_token`; R5, a bias is a weight
     `[N]`; R6, there is at least one weight and a product for each: the results, or the epilogue's arguments; R7, all weights that have a
     scheme have the same one; R8, the epilogue holds only ops that work row by row (`llm.gated_mul`, `llm.add`,
-    `llm.softcap`, `llm.rope`, `llm.append`, `llm.tile_argmax`, with experts also `llm.combine`) and yields the results' types; R9, `gathered`
+    `llm.softcap`, `llm.rope`, `llm.append`, `llm.short_conv`, `llm.tile_argmax`, with experts also `llm.combine`) and yields the results' types; R9, `gathered`
     belongs to bf16 rows without a norm and one weight, which is `permuted`; R10, an int8 operand is not `quantized`; R11, with experts
     products are `[tokens, slots, N]`, the operand has a row a token or one a slot, and there is no bias; without them
     every tensor has a row a token; R12, `norm` names a weight as wide as the operand, which is neither int8 nor meets
-    experts, and goes with a finite `eps` that is not negative; R13, an f32 operand has a norm.
+    experts, and goes with a finite `eps` that is not negative; R13, an f32 operand has a norm; R14, `shared` goes with
+    experts and names a weight for each of the weights, of its scheme.
   }];
   let arguments = (ins TensorRankOf<[BF16, F32, I8], [2, 3]>:$x, Optional<Llm_Scales>:$scales,
                        Optional<Llm_Experts>:$experts, OptionalAttr<FlatSymbolRefAttr>:$norm,
                        OptionalAttr<F32Attr>:$eps, UnitAttr:$quantized,
-                       FlatSymbolRefArrayAttr:$weights, ArrayAttr:$biases, UnitAttr:$gathered);
+                       FlatSymbolRefArrayAttr:$weights, ArrayAttr:$biases,
+                       OptionalAttr<FlatSymbolRefArrayAttr>:$shared, UnitAttr:$gathered);
   let results = (outs Variadic<TensorRankOf<[BF16, F32, I32], [2, 3]>>:$results);
   let regions = (region MaxSizedRegion<1>:$epilogue);
   let assemblyFormat = [{
     $x (`scales` $scales^)? (`experts` $experts^)? (`norm` $norm^ `eps` $eps)? (`quantized` $quantized^)? `,`
-    custom<Parts>($weights, $biases) attr-dict `:` functional-type(operands, results) custom<Epilogue>($epilogue)
+    custom<Parts>($weights, $biases) (`shared` $shared^)? attr-dict `:` functional-type(operands, results)
+    custom<Epilogue>($epilogue)
   }];
   let hasVerifier = 1;
   let skipDefaultBuilders = 1;
@@ -269,6 +281,10 @@ def Llm_LinearOp : Llm_SymbolUser<"linear", [RecursiveMemoryEffects, SingleBlock
                    CArg<"bool", "false">:$quantized)>];
   let extraClassDeclaration = [{
     bool hasEpilogue() { return !getEpilogue().empty(); }
+    /// Products of a row where it meets experts; 0 without them.
+    int64_t getSlots() {
+      return getExperts() ? getExperts().getType().getDimSize(1) + (getShared() ? 1 : 0) : 0;
+    }
     unsigned getPartCount() { return getWeights().size(); }
     ::mlir::FlatSymbolRefAttr getPartWeight(unsigned part) {
       return ::llvm::cast<::mlir::FlatSymbolRefAttr>(getWeights()[part]);
@@ -300,10 +316,11 @@ def Llm_GatherColumnsOp : Llm_SymbolUser<"gather_columns", [Pure, SameOperandsAn
   let assemblyFormat = "$x `,` $weight attr-dict `:` type($x)";
 }
 
-def Llm_YieldOp : Op<LlmDialect, "yield", [Pure, Terminator, ReturnLike, ParentOneOf<["LinearOp", "HeadsOp"]>]> {
+def Llm_YieldOp : Op<LlmDialect, "yield", [Pure, Terminator, ReturnLike, ParentOneOf<["LinearOp", "HeadsOp", "DeltaRuleOp"]>]> {
   let summary = "what a region makes of what it is given";
   let description = [{
-    Ends the epilogue of an `llm.linear` or the body of an `llm.heads`; its operands are the op's results.
+    Ends the epilogue of an `llm.linear` or `llm.delta_rule`, or the body of an `llm.heads`; its operands are the op's
+    results.
 
     ```mlir
     llm.yield %m : tensor<?x1536xbf16>

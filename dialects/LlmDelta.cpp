@@ -38,7 +38,24 @@ LogicalResult DeltaRuleOp::verify() {
   if (failed(expect(getQkv(), "qkv", 2 * keyHeads * keyDim + valueHeads * valueDim)) ||
       failed(expect(getB(), "b", valueHeads)) || failed(expect(getA(), "a", valueHeads)))
     return failure();
-  return expect(getResult(), "a result", valueHeads * valueDim);
+  const int64_t width = valueHeads * valueDim;
+  if (!hasEpilogue())
+    return expect(getResult(), "a result", width);
+  Block &block = getEpilogue().front();
+  if (block.getNumArguments() != 1 || failed(expect(block.getArgument(0), "a block argument", width)))
+    return emitOpError() << "expected one block argument in the epilogue: the rows of all heads";
+  for (Operation &op : block) {
+    auto norm = dyn_cast<RmsNormOp>(op);
+    auto gated = dyn_cast<GatedMulOp>(op);
+    if (!isa<YieldOp>(op) && !(norm && norm.getHeads() && static_cast<int64_t>(*norm.getHeads()) == valueHeads) &&
+        !(gated && !gated.isBroadcast()))
+      return emitOpError() << "expected norms of " << valueHeads << " heads and gated products in the epilogue, got "
+                           << op.getName();
+  }
+  auto yield = dyn_cast<YieldOp>(block.back());
+  if (!yield || yield.getOperandTypes() != getOperation()->getResultTypes())
+    return emitOpError() << "expected the epilogue to yield the result's type";
+  return success();
 }
 
 LogicalResult DeltaRuleOp::verifySymbolUses(SymbolTableCollection &tables) {

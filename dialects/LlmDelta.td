@@ -33,7 +33,7 @@ def Llm_ShortConvOp : Llm_RecurrentOp<"short_conv", [SameOperandsAndResultType]>
   let assemblyFormat = "$x `,` $weight `,` $state attr-dict `:` type($x)";
 }
 
-def Llm_DeltaRuleOp : Llm_RecurrentOp<"delta_rule"> {
+def Llm_DeltaRuleOp : Llm_RecurrentOp<"delta_rule", [SingleBlock]> {
   let summary = "the gated delta rule: a linear attention that corrects what it remembers";
   let description = [{
     Columns of `qkv` are `[q: key_heads * key_dim | k: key_heads * key_dim | v: value_heads * value_dim]`, those of `b` and
@@ -51,25 +51,41 @@ def Llm_DeltaRuleOp : Llm_RecurrentOp<"delta_rule"> {
     `decay` is never positive: the model's `-exp(A_log)`. The order of sums is free, so many rows may be done in the
     chunked form.
 
+    An epilogue is what happens to the heads before they are stored, as that of an `llm.linear`: its block has one argument,
+    the result above, and what it yields is the op's result. `fuse-delta-norm` makes such ops.
+
     ```mlir
     %o = llm.delta_rule %qkv, %b, %a, @decay, @dt_bias, @layers.0.s key_heads 16 value_heads 48 key_dim 128 value_dim 128
         : tensor<?x10240xf32>, tensor<?x48xf32>, tensor<?x48xf32> -> tensor<?x6144xf32>
+    %h = llm.delta_rule %qkv, %b, %a, @decay, @dt_bias, @layers.0.s key_heads 16 value_heads 48 key_dim 128 value_dim 128
+        : tensor<1x10240xf32>, tensor<1x48xf32>, tensor<1x48xf32> -> tensor<1x6144xbf16>
+        epilogue(%y: tensor<1x6144xf32>) {
+      %n = llm.rms_norm %y, @norm eps 9.99999997E-7 heads 48 : tensor<1x6144xf32> -> tensor<1x6144xf32>
+      %g = llm.gated_mul silu %z, %n : tensor<1x6144xf32>, tensor<1x6144xf32> -> tensor<1x6144xbf16>
+      llm.yield %g : tensor<1x6144xbf16>
+    }
     ```
 
     Rules: R1, `key_heads` is at least 1 and divides `value_heads`, which is at most 65536; R2, `key_dim` and `value_dim`
     are multiples of 16 from 16 to 256; R3, the widths of `qkv`, `b`, `a` and the result are as above, and all have the same
     first dimension; R4, `decay` and `dt_bias` are weights `[value_heads]`; R5, the state is a `recurrent` of
-    `[value_heads, key_dim, value_dim]`.
+    `[value_heads, key_dim, value_dim]`; R6, the epilogue holds only an `llm.rms_norm` of `value_heads` heads and
+    `llm.gated_mul` without broadcast, and yields the result's type; R7, without an epilogue the result is f32.
   }];
   let arguments = (ins Llm_FloatRows:$qkv, Llm_FloatRows:$b, Llm_FloatRows:$a, FlatSymbolRefAttr:$decay,
                        FlatSymbolRefAttr:$dt_bias, FlatSymbolRefAttr:$state, I64Attr:$key_heads, I64Attr:$value_heads,
                        I64Attr:$key_dim, I64Attr:$value_dim);
-  let results = (outs Llm_FloatRows:$result);
+  let results = (outs Llm_WideRows:$result);
+  let regions = (region MaxSizedRegion<1>:$epilogue);
   let assemblyFormat = [{
     $qkv `,` $b `,` $a `,` $decay `,` $dt_bias `,` $state `key_heads` $key_heads `value_heads` $value_heads
     `key_dim` $key_dim `value_dim` $value_dim attr-dict `:` type($qkv) `,` type($b) `,` type($a) `->` type($result)
+    custom<Epilogue>($epilogue)
   }];
   let hasVerifier = 1;
+  let extraClassDeclaration = [{
+    bool hasEpilogue() { return !getEpilogue().empty(); }
+  }];
 }
 
 #endif // INGOT_DIALECTS_LLM_DELTA_TD

@@ -15,15 +15,22 @@ LogicalResult RouteOp::verify() {
     return emitOpError() << "expected at most " << kMostExperts << " experts, got " << getLogits().getType();
   if (top < 1 || top > kMostChosen || top > experts)
     return emitOpError() << "expected 'top' from 1 to " << std::min(kMostChosen, experts) << ", got " << top;
+  if (!getShared())
+    return success();
+  if (shapeOf(getShared()) != ArrayRef<int64_t>{shapeOf(getLogits())[0], 1})
+    return emitOpError() << "expected 'shared' to have one column and a row for each of " << getLogits().getType()
+                         << ", got " << getShared().getType();
+  if (top == kMostChosen)
+    return emitOpError() << "expected 'top' of at most " << kMostChosen - 1 << " beside 'shared', got " << top;
   return success();
 }
 
 LogicalResult RouteOp::inferReturnTypes(MLIRContext *context, std::optional<Location>, Adaptor adaptor,
                                         SmallVectorImpl<Type> &types) {
-  const SmallVector<int64_t> shape{shapeOf(adaptor.getLogits())[0],
-                                   std::max<int64_t>(0, static_cast<int64_t>(adaptor.getTop()))};
-  types.push_back(RankedTensorType::get(shape, Float32Type::get(context)));
-  types.push_back(RankedTensorType::get(shape, IntegerType::get(context, 32)));
+  const int64_t rows = shapeOf(adaptor.getLogits())[0],
+                top = std::max<int64_t>(0, static_cast<int64_t>(adaptor.getTop()));
+  types.push_back(RankedTensorType::get({rows, top + (adaptor.getShared() ? 1 : 0)}, Float32Type::get(context)));
+  types.push_back(RankedTensorType::get({rows, top}, IntegerType::get(context, 32)));
   return success();
 }
 

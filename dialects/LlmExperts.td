@@ -16,17 +16,24 @@ def Llm_RouteOp : Op<LlmDialect, "route", [Pure, InferTypeOpAdaptor]> {
 
     A logit that is no number counts as the smallest there is, and has the share 0 where another is a number.
 
+    With `shared` each row goes to one expert more, which has no index: `weights[top] = 1 / (1 + exp(-shared))`.
+    `fuse-shared-expert` makes such ops.
+
     ```mlir
     %w, %i = llm.route %logits top 8 normalize : tensor<?x256xf32> -> tensor<?x8xf32>, tensor<?x8xi32>
+    %v, %j = llm.route %l top 8 shared %g : tensor<1x256xf32>, tensor<1x1xf32> -> tensor<1x9xf32>, tensor<1x8xi32>
     ```
 
     Rules: R1, there are at most 1024 experts; R2, `top` is at least 1, at most 32, and at most E; R3, weights and indices
-    are `[tokens, top]`.
+    are `[tokens, top]`, weights with one column more where there is `shared`; R4, `shared` is `[tokens, 1]`, and `top` then
+    at most 31.
   }];
-  let arguments = (ins 2DTensorOf<[F32]>:$logits, I64Attr:$top, UnitAttr:$normalize);
+  let arguments = (ins 2DTensorOf<[F32]>:$logits, I64Attr:$top, UnitAttr:$normalize,
+                       Optional<2DTensorOf<[F32]>>:$shared);
   let results = (outs 2DTensorOf<[F32]>:$weights, Llm_Experts:$indices);
   let assemblyFormat = [{
-    $logits `top` $top (`normalize` $normalize^)? attr-dict `:` type($logits) `->` type($weights) `,` type($indices)
+    $logits `top` $top (`normalize` $normalize^)? (`shared` $shared^)? attr-dict `:` type($logits)
+    (`,` type($shared)^)? `->` type($weights) `,` type($indices)
   }];
   let hasVerifier = 1;
 }

@@ -61,6 +61,7 @@ llm::LinearOp moveIntoEpilogue(llm::LinearOp linear, Operation *op) {
   auto next = llm::LinearOp::create(b, linear.getLoc(), types, linear.getX(), linear.getScales(), linear.getExperts(),
                                     linear.getWeights(), linear.getBiases(), linear.getQuantized());
   next.setGathered(linear.getGathered());
+  next.setSharedAttr(linear.getSharedAttr());
   next.setNormAttr(linear.getNormAttr());
   next.setEpsAttr(linear.getEpsAttr());
   Region &epilogue = next.getEpilogue();

@@ -28,8 +28,6 @@ std::string whyNot(llm::CombineOp combine, llm::LinearOp linear) {
     return "the linear computes more than what is added up";
   if (!combine.getX().hasOneUse())
     return "something else reads the products";
-  if (linear.getQuantized())
-    return "every workgroup would quantise a row for each expert";
   return whyNotInEpilogue(linear, combine);
 }
 

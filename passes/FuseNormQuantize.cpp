@@ -28,10 +28,7 @@ struct FuseNormQuantizePass : impl::FuseNormQuantizeBase<FuseNormQuantizePass> {
       auto isQuantize = [](Operation *user) { return isa<llm::QuantizeOp>(user); };
       if (llvm::none_of(norm->getUsers(), isQuantize))
         continue;
-      if (!llvm::all_of(norm->getUsers(), isQuantize)) {
-        remarkDeclined(kName, norm, "something reads the normalised row in bf16 too");
-        continue;
-      }
+      const bool rows = !llvm::all_of(norm->getUsers(), isQuantize); // also as they are
       if (norm.getHeads()) {
         remarkDeclined(kName, norm, "it normalises heads, and a scale is of a row");
         continue;
@@ -39,12 +36,17 @@ struct FuseNormQuantizePass : impl::FuseNormQuantizeBase<FuseNormQuantizePass> {
       if (!DebugCounter::shouldExecute(normQuantizeCounter))
         continue;
       OpBuilder builder(norm);
-      auto fused =
-          llm::RmsNormQuantizeOp::create(builder, norm.getLoc(), norm.getX(), norm.getWeightAttr(), norm.getEpsAttr());
-      for (Operation *user : llvm::make_early_inc_range(norm->getUsers())) {
-        user->replaceAllUsesWith(fused);
-        user->erase();
-      }
+      auto first = cast<llm::QuantizeOp>(*llvm::find_if(norm->getUsers(), isQuantize));
+      auto fused = llm::RmsNormQuantizeOp::create(
+          builder, norm.getLoc(), first.getValues().getType(), first.getScales().getType(),
+          rows ? norm.getResult().getType() : Type(), norm.getX(), norm.getWeightAttr(), norm.getEpsAttr());
+      for (Operation *user : llvm::make_early_inc_range(norm->getUsers()))
+        if (isQuantize(user)) {
+          user->replaceAllUsesWith(fused->getResults().take_front(2));
+          user->erase();
+        }
+      if (rows)
+        norm.getResult().replaceAllUsesWith(fused.getRows());
       norm.erase();
       remarkRewritten(kName, fused, "fused with its quantisation");
     }

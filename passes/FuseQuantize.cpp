@@ -29,9 +29,13 @@ std::string whyNot(llm::QuantizeOp quantize) {
   auto linear = dyn_cast<llm::LinearOp>(*quantize.getValues().user_begin());
   if (!linear || linear.getX() != quantize.getValues() || linear.getScales() != quantize.getScales())
     return "what reads the quantised row is not one linear";
-  if (linear.hasEpilogue() && llvm::any_of(linear.getEpilogue().front(), llvm::IsaPred<llm::CombineOp>))
-    return "every workgroup would quantise a row for each expert";
-  if (paddedRow(static_cast<uint64_t>(type.getShape().back())) > kPrologueBytes) // a byte an element
+  auto columns = static_cast<uint64_t>(type.getShape().back()), rows = uint64_t{1}; // of a workgroup
+  if (linear.hasEpilogue() && llvm::any_of(linear.getEpilogue().front(), llvm::IsaPred<llm::CombineOp>)) {
+    rows = static_cast<uint64_t>(linear.getSlots());
+    if (columns > kColumnsOfWave)
+      return "a row is wider than a wave has registers for";
+  }
+  if (rows * paddedRow(columns) > kPrologueBytes) // a byte an element
     return "the row is wider than a workgroup has room for";
   return "";
 }

@@ -44,6 +44,8 @@ bool gatesSomethingElse(llm::LinearOp linear) {
   auto gated = dyn_cast<llm::GatedMulOp>(*product.user_begin());
   if (!gated || (gated.isBroadcast() && gated.getGate() == product)) // which no epilogue can take
     return false;
+  if (gated->getBlock() != linear->getBlock()) // another op's epilogue, which reads the gate from memory
+    return false;
   auto other = (gated.getGate() == product ? gated.getUp() : gated.getGate()).getDefiningOp<llm::LinearOp>();
   return !other || other.getX() != linear.getX();
 }
@@ -87,19 +89,27 @@ struct MergeLinearsPass : impl::MergeLinearsBase<MergeLinearsPass> {
         remarkDeclined(kName, linears.front(), "the linears of this operand are in several blocks");
         continue;
       }
+      if (llvm::any_of(linears, [&](llm::LinearOp l) { return !l.getShared() != !linears.front().getShared(); })) {
+        remarkDeclined(kName, linears.front(), "not all linears of these experts have one that every row goes to");
+        continue;
+      }
       if (!DebugCounter::shouldExecute(mergeCounter))
         continue;
-      SmallVector<Attribute> weights, biases;
+      SmallVector<Attribute> weights, biases, shared;
       SmallVector<Type> types;
       for (llm::LinearOp linear : linears) {
         weights.push_back(linear.getPartWeight(0));
         biases.push_back(linear.getBiases()[0]);
+        if (linear.getShared())
+          llvm::append_range(shared, *linear.getShared());
         types.push_back(linear.getResult(0).getType());
       }
       llm::LinearOp first = linears.front();
       OpBuilder b(first);
       auto merged = llm::LinearOp::create(b, mergedLocation(linears), types, first.getX(), first.getScales(),
                                           first.getExperts(), b.getArrayAttr(weights), b.getArrayAttr(biases));
+      if (!shared.empty())
+        merged.setSharedAttr(b.getArrayAttr(shared));
       remarkRewritten(kName, merged, "merged with its neighbours");
       for (auto [linear, result] : llvm::zip(linears, merged.getResults())) {
         linear.getResult(0).replaceAllUsesWith(result);

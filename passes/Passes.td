@@ -90,8 +90,8 @@ def FuseNormQuantize : Pass<"fuse-norm-quantize", "::mlir::ModuleOp"> {
         : tensor<?x64xbf16> -> tensor<?x64xi8>, tensor<?xf32>
     ```
 
-    The result is the same bit for bit; the normalised row no longer travels through memory. It declines a norm that
-    anything but `llm.quantize` reads, because the bf16 row is needed then anyway, and one that nothing quantises.
+    The result is the same bit for bit; the normalised row no longer travels through memory. Where something reads it in
+    bf16 too, it is a third result. It declines norms of heads, and one that nothing quantises.
   }];
   let dependentDialects = ["::ingot::llm::LlmDialect"];
 }
@@ -111,7 +111,8 @@ def FuseQuantize : Pass<"fuse-quantize", "::mlir::ModuleOp"> {
 
     The result is the same bit for bit. It runs after `fuse-norm-quantize`, for rows that no norm precedes. Every workgroup of
     the linear quantises the row again, so it declines, with a remark: many rows, which a tile of the product reads more often
-    than weights; rows that several linears read; and a row that LDS has no room for.
+    than weights; rows that several linears read; and a row that LDS has no room for. Rows of a token's experts, which a
+    workgroup adds up, are quantised a wave each.
   }];
   let dependentDialects = ["::ingot::llm::LlmDialect"];
 }
@@ -158,6 +159,86 @@ def FuseArgmax : Pass<"fuse-argmax", "::mlir::ModuleOp"> {
 
     The token is the same: a comparison rounds nothing, and ties go to the lowest index in both stages. It declines, with a
     remark: logits that are no product, or that something else reads too, and a token that does not go to one `llm.advance`.
+  }];
+  let dependentDialects = ["::ingot::llm::LlmDialect"];
+}
+
+def FuseDeltaNorm : Pass<"fuse-delta-norm", "::mlir::ModuleOp"> {
+  let summary = "Norm and gate the heads of a delta rule where they are made";
+  let description = [{
+    Before:
+    ```mlir
+    %y = llm.delta_rule %qkv, %b, %a, @decay, @dt_bias, @s key_heads 2 value_heads 4 key_dim 32 value_dim 32
+        : tensor<1x256xf32>, tensor<1x4xf32>, tensor<1x4xf32> -> tensor<1x128xf32>
+    %n = llm.rms_norm %y, @norm eps 9.99999997E-7 heads 4 : tensor<1x128xf32> -> tensor<1x128xf32>
+    %g = llm.gated_mul silu %z, %n : tensor<1x128xf32>, tensor<1x128xf32> -> tensor<1x128xbf16>
+    ```
+    After:
+    ```mlir
+    %g = llm.delta_rule %qkv, %b, %a, @decay, @dt_bias, @s key_heads 2 value_heads 4 key_dim 32 value_dim 32
+        : tensor<1x256xf32>, tensor<1x4xf32>, tensor<1x4xf32> -> tensor<1x128xbf16> epilogue(%y: tensor<1x128xf32>) {
+      %n = llm.rms_norm %y, @norm eps 9.99999997E-7 heads 4 : tensor<1x128xf32> -> tensor<1x128xf32>
+      %g = llm.gated_mul silu %z, %n : tensor<1x128xf32>, tensor<1x128xf32> -> tensor<1x128xbf16>
+      llm.yield %g : tensor<1x128xbf16>
+    }
+    ```
+
+    The result is the same bit for bit. It runs before `merge-linears`: the gate's projection no longer waits for the norm, and
+    merges with the others. It declines, with a remark: many tokens, which are taken in chunks; a rule whose heads something
+    else reads, or nothing norms; heads that a workgroup has no registers for. A gate that is not known before the rule stays
+    outside.
+  }];
+  let dependentDialects = ["::ingot::llm::LlmDialect"];
+}
+
+def FuseShortConv : Pass<"fuse-short-conv", "::mlir::ModuleOp"> {
+  let summary = "Move the short convolution of one token into the epilogue of its projection";
+  let description = [{
+    Before:
+    ```mlir
+    %p:2 = llm.linear %x, @qkv, @z : (tensor<1x64xbf16>) -> (tensor<1x256xf32>, tensor<1x128xf32>)
+    %y = llm.short_conv %p#0, @conv, @state : tensor<1x256xf32>
+    ```
+    After:
+    ```mlir
+    %p:2 = llm.linear %x, @qkv, @z : (tensor<1x64xbf16>) -> (tensor<1x128xf32>, tensor<1x256xf32>)
+        epilogue(%q: tensor<1x256xf32>, %z: tensor<1x128xf32>) {
+      %c = llm.short_conv %q, @conv, @state : tensor<1x256xf32>
+      llm.yield %z, %c : tensor<1x128xf32>, tensor<1x256xf32>
+    }
+    ```
+
+    The result is the same bit for bit: the lane that has a channel's product reads the rows before and moves them on. It
+    declines, with a remark: many tokens; what is no product, or one that something else reads; a linear with an epilogue.
+  }];
+  let dependentDialects = ["::ingot::llm::LlmDialect"];
+}
+
+def FuseSharedExpert : Pass<"fuse-shared-expert", "::mlir::ModuleOp"> {
+  let summary = "Make the expert that every token goes to one slot more of those it is routed to";
+  let description = [{
+    Before, with gate and up alike:
+    ```mlir
+    %w, %i = llm.route %l top 8 : tensor<1x256xf32> -> tensor<1x8xf32>, tensor<1x8xi32>
+    ...
+    %d = llm.linear %h experts %i, @experts.down : (tensor<1x8x512xbf16>, tensor<1x8xi32>) -> tensor<1x8x2048xf32>
+    %c = llm.combine %d, %w : tensor<1x8x2048xf32>, tensor<1x8xf32> -> tensor<1x2048xf32>
+    %e = llm.linear %s, @shared.down : (tensor<1x512xbf16>) -> tensor<1x2048xf32>
+    %f = llm.gated_mul sigmoid %g, %e : tensor<1x1xf32>, tensor<1x2048xf32> -> tensor<1x2048xf32>
+    %y = llm.add %c, %f : tensor<1x2048xf32>
+    ```
+    After:
+    ```mlir
+    %w, %i = llm.route %l top 8 shared %g : tensor<1x256xf32>, tensor<1x1xf32> -> tensor<1x9xf32>, tensor<1x8xi32>
+    ...
+    %d = llm.linear %h experts %i, @experts.down shared [@shared.down]
+        : (tensor<1x9x512xbf16>, tensor<1x8xi32>) -> tensor<1x9x2048xf32>
+    %y = llm.combine %d, %w : tensor<1x9x2048xf32>, tensor<1x9xf32> -> tensor<1x2048xf32>
+    ```
+
+    The result is the same bit for bit: the shared expert was the last summand, and its share is the same sigmoid. It declines,
+    with a remark: many tokens, which fill the tiles of a matrix that they all meet; a shared expert of another width,
+    scheme or function; values that something else reads.
   }];
   let dependentDialects = ["::ingot::llm::LlmDialect"];
 }

@@ -3,6 +3,7 @@
 #include "passes/Passes.h"
 #include "passes/Remarks.h"
 
+#include "codegen/kernels/delta.h"
 #include "codegen/kernels/elementwise.h"
 #include "codegen/kernels/heads.h"
 #include "codegen/kernels/kernels.h"
@@ -78,21 +79,6 @@ bool groupsRows(llm::RouteOp op) {
   return dim(op.getLogits(), 0) != 1 && llvm::any_of(op.getIndices().getUsers(), llvm::IsaPred<llm::LinearOp>);
 }
 
-DeltaConfig deltaConfig(llm::DeltaRuleOp op) {
-  return {.keyHeads = static_cast<uint64_t>(op.getKeyHeads()),
-          .valueHeads = static_cast<uint64_t>(op.getValueHeads()),
-          .keyDim = static_cast<uint64_t>(op.getKeyDim()),
-          .valueDim = static_cast<uint64_t>(op.getValueDim())};
-}
-
-// Whether the rule is computed in chunks, and not token by token: that wins where a chunk is not nearly empty, and so
-// where the number of tokens is not known to be small.
-bool ruleInChunks(llm::DeltaRuleOp op) {
-  constexpr int64_t kFewTokens = 8;
-  const int64_t tokens = dim(op.getQkv(), 0);
-  return (ShapedType::isDynamic(tokens) || tokens > kFewTokens) && deltaInChunks(deltaConfig(op));
-}
-
 class Selection {
 public:
   Selection(ModuleOp module, MutableArrayRef<const TargetInfo *> targets)
@@ -141,7 +127,8 @@ private:
                         .x = elementOf(op.getX())};
     if (op.getExperts())
       config.experts = {.count = expertsOf(op),
-                        .slots = static_cast<uint64_t>(widthOf(op.getExperts())),
+                        .slots = static_cast<uint64_t>(op.getSlots()),
+                        .shared = op.getShared().has_value(),
                         .ownRows = slotsOf(op.getX()) != 0,
                         .chunkRows = static_cast<uint64_t>(rows)};
     for (auto [part, product] : llvm::enumerate(op.getProducts()))
@@ -167,8 +154,9 @@ private:
       name += (i ? "_" : "") + std::to_string(part.rows) + (part.bias ? "b" : "");
     name += "x" + std::to_string(c.columns);
     if (c.experts)
-      name +=
-          llvm::formatv("_{0}of{1}experts{2}", c.experts.slots, c.experts.count, c.experts.ownRows ? "_own" : "").str();
+      name += llvm::formatv("_{0}of{1}experts{2}{3}", c.experts.slots, c.experts.count, c.experts.ownRows ? "_own" : "",
+                            c.experts.shared ? "_shared" : "")
+                  .str();
     if (c.epilogue)
       for (Operation &op : c.epilogue->front().without_terminator())
         name += "_" + shortName(&op);
@@ -226,8 +214,10 @@ private:
       for (const SymbolTable::SymbolUse &use : *uses) {
         if (isa<llm::EmbedOp>(use.getUser()))
           place.layout = exec::Layout::RowBF16;
-        if (auto linear = dyn_cast<llm::LinearOp>(use.getUser());
-            linear && llvm::is_contained(linear.getWeights(), FlatSymbolRefAttr::get(weight.getSymNameAttr())))
+        auto linear = dyn_cast<llm::LinearOp>(use.getUser());
+        auto name = FlatSymbolRefAttr::get(weight.getSymNameAttr());
+        if (linear && (llvm::is_contained(linear.getWeights(), name) ||
+                       (linear.getShared() && llvm::is_contained(*linear.getShared(), name))))
           place.layout = exec::Layout::Tile16;
       }
       int64_t columns = paddedRow(type.getShape().back());
@@ -455,6 +445,8 @@ private:
     name += "_" + std::to_string(config.columns) + suffix(config.x);
     if (!config.quantize && config.out == Element::F32)
       name += "_to_f32";
+    if (config.rows)
+      name += "_rows";
     name += slotsSuffix(config.slots);
     if (config.norm) // eps is baked in, so it is part of the name: by its bits
       name += bitsOf(config.epsilon);
@@ -494,13 +486,18 @@ private:
   }
 
   LogicalResult select(llm::RmsNormQuantizeOp op) {
+    SmallVector<Place> arguments{define(op.getX()), weight(op.getWeightAttr()), define(op.getValues()),
+                                 define(op.getScales())};
+    if (op.getRows())
+      arguments.push_back(define(op.getRows()));
     selectNorm(op,
                {.columns = static_cast<uint64_t>(widthOf(op.getX())),
                 .x = elementOf(op.getX()),
                 .norm = true,
                 .quantize = true,
-                .epsilon = op.getEps().convertToFloat()},
-               {define(op.getX()), weight(op.getWeightAttr()), define(op.getValues()), define(op.getScales())});
+                .epsilon = op.getEps().convertToFloat(),
+                .rows = static_cast<bool>(op.getRows())},
+               arguments);
     return success();
   }
   LogicalResult select(llm::QuantizeOp op) {
@@ -527,6 +524,9 @@ private:
     if (!decode && combinesExperts(config))
       return op.emitOpError(
           "combines the experts of many tokens, which no kernel does: an llm.combine of its own does");
+    if (!decode && (movesState(config) || config.experts.shared))
+      return op.emitOpError() << (movesState(config) ? "convolves" : "has a shared expert for")
+                              << " many tokens, which no kernel does: an op of its own does";
     if ((op.getQuantized() || op.getNorm()) && (!decode || prologueBytes(config) > kPrologueBytes))
       return op.emitOpError() << (op.getNorm() ? "normalises " : "quantises ") << op.getX().getType()
                               << ", and kernels do that only to one row of at most " << kPrologueBytes
@@ -553,6 +553,9 @@ private:
       case Kind::Weight:
         arguments.push_back(weight(op.getPartWeight(argument.index)));
         break;
+      case Kind::Shared:
+        arguments.push_back(weight(cast<FlatSymbolRefAttr>((*op.getShared())[argument.index])));
+        break;
       case Kind::Bias:
         arguments.push_back(weight(op.getPartBias(argument.index)));
         break;
@@ -574,12 +577,17 @@ private:
   LogicalResult select(llm::RouteOp op) {
     RouteConfig config{.experts = static_cast<uint64_t>(widthOf(op.getLogits())),
                        .top = static_cast<uint64_t>(op.getTop()),
-                       .normalize = op.getNormalize()};
+                       .normalize = op.getNormalize(),
+                       .shared = static_cast<bool>(op.getShared())};
     bool decode = dim(op.getLogits(), 0) == 1;
+    SmallVector<Place> arguments{define(op.getLogits()), define(op.getWeights()), define(op.getIndices())};
+    if (op.getShared())
+      arguments.push_back(define(op.getShared()));
     launch(op,
-           llvm::formatv("route_{0}of{1}{2}", config.top, config.experts, config.normalize ? "_normalize" : "").str(),
-           decode, {define(op.getLogits()), define(op.getWeights()), define(op.getIndices())},
-           [&](llvm::StringRef n) { return emitRoute(kernels, *target, n, config); });
+           llvm::formatv("route_{0}of{1}{2}{3}", config.top, config.experts, config.normalize ? "_normalize" : "",
+                         config.shared ? "_shared" : "")
+               .str(),
+           decode, arguments, [&](llvm::StringRef n) { return emitRoute(kernels, *target, n, config); });
     if (!groupsRows(op))
       return success();
     LinearExperts experts{
@@ -624,6 +632,7 @@ private:
     case LinearArgument::Kind::Vector:
       return weight(argument.symbol);
     case LinearArgument::Kind::Cache:
+    case LinearArgument::Kind::State:
       return state(argument.symbol);
     default:
       return fixed("step");
@@ -733,12 +742,25 @@ private:
                                  define(op.getA()),
                                  weight(op.getDecayAttr()),
                                  weight(op.getDtBiasAttr())};
-    if (!ruleInChunks(op)) {
-      arguments.append({memory, out});
-      launch(op, "delta_rule" + shape, true, arguments,
+    if (takesTokenByToken(op)) {
+      arguments.push_back(memory);
+      std::string name = "delta_rule" + shape;
+      if (op.hasEpilogue()) {
+        if (std::string why = whyNoWholeHead(config); !why.empty())
+          return op.emitOpError() << "has an epilogue that no kernel has: " << why;
+        for (const LinearArgument &argument : regionArguments(op.getEpilogue()))
+          arguments.push_back(regionPlace(argument));
+        for (Operation &inner : op.getEpilogue().front().without_terminator())
+          name += "_" + shortName(&inner);
+        name = distinguish(name, op.getEpilogue());
+      }
+      arguments.push_back(out);
+      launch(op, name, true, arguments,
              [&](llvm::StringRef n) { return emitDeltaRecurrent(kernels, *target, n, config); });
       return success();
     }
+    if (op.hasEpilogue())
+      return op.emitOpError("has an epilogue for many tokens, which no kernel does: ops of their own do");
     Place prepared = newScratch(rows / kTokenTile * static_cast<int64_t>(deltaPreparedBytes(config)));
     arguments.push_back(prepared);
     launch(op, "delta_prepare" + shape, false, arguments,
@@ -882,7 +904,7 @@ unsigned launchesOf(Operation *op) {
   if (auto route = dyn_cast<llm::RouteOp>(op))
     return groupsRows(route) ? 2 : 1;
   if (auto rule = dyn_cast<llm::DeltaRuleOp>(op))
-    return ruleInChunks(rule) ? 2 : 1; // what each chunk needs, then one chunk after the other
+    return takesTokenByToken(rule) ? 1 : 2; // what each chunk needs, then one chunk after the other
   return isa<llm::ArgmaxOp>(op) ? 2 : 1;
 }
 

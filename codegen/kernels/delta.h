@@ -1,7 +1,7 @@
 // What the forms of the delta rule share: the gates of a token and where its operands lie.
 #pragma once
 
-#include "codegen/kernels/kernels.h"
+#include "codegen/kernels/linear.h"
 
 namespace ingot {
 
@@ -18,6 +18,19 @@ Val deltaLogKept(KernelBuilder &k, Val decay, Val a, Val bias);
 
 /// 1 / (1 + exp(-b)).
 Val deltaBeta(KernelBuilder &k, Val b);
+
+/// `rule`, as its kernels see it.
+DeltaConfig deltaConfig(llm::DeltaRuleOp rule);
+
+/// Whether the rule is computed token by token, and not in chunks: these win where a chunk is not nearly empty, and so
+/// where the number of tokens is not known to be small.
+bool takesTokenByToken(llm::DeltaRuleOp rule);
+
+/// The arguments of `emitDeltaRecurrent`.
+std::vector<LinearArgument> deltaArguments(const DeltaConfig &c);
+
+/// Why no workgroup can have whole heads of this shape in registers, which an epilogue needs; empty if one can.
+std::string whyNoWholeHead(const DeltaConfig &c);
 
 /// Columns of a row of `qkv`.
 struct DeltaColumns {

@@ -76,6 +76,13 @@ Val applyElementwise(KernelBuilder &k, Elementwise op, Val a, Val b) {
   return {};
 }
 
+Val applyShortConv(KernelBuilder &k, llvm::ArrayRef<Val> taps, llvm::ArrayRef<Val> rows) {
+  Val sum = taps[0] * rows[0];
+  for (size_t j = 1; j < taps.size(); ++j)
+    sum = k.fma(taps[j], rows[j], sum);
+  return applyElementwise(k, Elementwise::SiluMul, sum, k.constantF(1));
+}
+
 // 1 - 2 / (e^2|x| + 1) loses digits where it is small, so below 5/8 it is x + x^3 p(x^2), whose p interpolates at the
 // Chebyshev nodes of degree 5: 1.7e-8 off, relatively, before rounding. Above, with exp2 and the reciprocal an ulp off,
 // the quotient is off by 2.7 ulp, of which four fifths reach the result at 5/8 and less further out: below 2^-21.

@@ -13,6 +13,9 @@ Elementwise elementwiseOf(llm::Gate function);
 /// `op` on two operands: of a gated product the gate comes first.
 Val applyElementwise(KernelBuilder &k, Elementwise op, Val a, Val b);
 
+/// `llm.short_conv` of a channel: the weights of its taps on as many rows, oldest first, then silu.
+Val applyShortConv(KernelBuilder &k, llvm::ArrayRef<Val> taps, llvm::ArrayRef<Val> rows);
+
 /// tanh(x), within 2^-21 relatively for every finite x; +-1 at infinity, NaN of NaN.
 Val applyTanh(KernelBuilder &k, Val x);
 

@@ -54,6 +54,10 @@ std::vector<LinearArgument> regionArguments(Region &region) {
       addSymbol(Kind::Vector, rope.getInvFreqAttr());
     if (auto norm = dyn_cast<llm::RmsNormOp>(op))
       addSymbol(Kind::Vector, norm.getWeightAttr());
+    if (auto conv = dyn_cast<llm::ShortConvOp>(op)) {
+      addSymbol(Kind::Vector, conv.getWeightAttr());
+      addSymbol(Kind::State, conv.getStateAttr());
+    }
     if (auto append = dyn_cast<llm::AppendOp>(op)) {
       addSymbol(Kind::Cache, append.getKStateAttr());
       addSymbol(Kind::Cache, append.getVStateAttr());
@@ -79,6 +83,8 @@ std::vector<LinearArgument> linearArguments(const LinearConfig &c, bool decode) 
     list.push_back({.kind = decode ? Kind::Experts : Kind::Groups});
   for (unsigned part = 0; part < c.parts.size(); ++part) {
     list.push_back({.kind = Kind::Weight, .index = part});
+    if (c.experts.shared)
+      list.push_back({.kind = Kind::Shared, .index = part});
     if (c.parts[part].bias)
       list.push_back({.kind = Kind::Bias, .index = part});
   }
@@ -110,6 +116,10 @@ bool combinesExperts(const LinearConfig &c) {
   return c.epilogue && llvm::any_of(c.epilogue->front(), llvm::IsaPred<llm::CombineOp>);
 }
 
+bool movesState(const LinearConfig &c) {
+  return c.epilogue && llvm::any_of(c.epilogue->front(), llvm::IsaPred<llm::ShortConvOp>);
+}
+
 std::string whyNotPaired(llm::RopeOp rope) {
   if (rope.getRotated() != static_cast<int64_t>(rope.getHeadDim()))
     return "part of each head is not rotated";
@@ -129,8 +139,8 @@ std::string whyNoLinear(const LinearConfig &c) {
   if (!c.epilogue)
     return "";
   bool combines = combinesExperts(c);
-  if (combines && (c.parts.size() != 1 || c.quantize || c.norm))
-    return "it combines the experts of more than one weight, or prepares a row for each";
+  if (combines && c.parts.size() != 1)
+    return "it combines the experts of more than one weight";
   for (Operation &op : c.epilogue->front()) {
     if (auto combine = dyn_cast<llm::CombineOp>(op);
         combines && (combine ? !isa<BlockArgument>(combine.getX()) || partsOf(c, combine.getWeights()) != 0
@@ -140,6 +150,8 @@ std::string whyNoLinear(const LinearConfig &c) {
       for (Value operand : append->getOperands())
         if (llvm::popcount(partsOf(c, operand)) != 1)
           return "it appends what is not made of one product";
+    if (auto conv = dyn_cast<llm::ShortConvOp>(op); conv && (layout == LinearLayout::Zipped || c.experts))
+      return "it both convolves and combines products";
     if (isa<llm::TileArgmaxOp>(op) && layout != LinearLayout::Single)
       return "it compares the columns of other than one product";
     if (auto gated = dyn_cast<llm::GatedMulOp>(op); gated && gated.isBroadcast() && partsOf(c, gated.getGate()) != 0)
@@ -337,6 +349,18 @@ void Epilogue::finishOp(Operation *op, llvm::ArrayRef<Site> sites, Values &value
           y = rounded(y, norm.getResult().getType());
         values[norm.getResult()] = result;
       })
+      .Case([&](llm::ShortConvOp conv) {
+        const std::vector<Val> *x = operand(conv.getX(), sites, values);
+        if (!x)
+          return;
+        auto channels = static_cast<int64_t>(widthOf(conv.getX().getType()));
+        const auto taps = llm::lookupWeight(conv, conv.getWeightAttr()).getTensorType().getDimSize(1);
+        std::vector<Val> result;
+        result.reserve(sites.size());
+        for (auto [site, y] : llvm::zip(sites, *x))
+          result.push_back(convolve(conv, channels, taps, site, y));
+        values[conv.getResult()] = result;
+      })
       .Case([&](llm::AppendOp write) {
         uint64_t columns = widthOf(write.getK().getType());
         for (auto [value, state, key] :
@@ -356,6 +380,23 @@ void Epilogue::finishOp(Operation *op, llvm::ArrayRef<Site> sites, Values &value
                 storeResult(i, site, at);
             }
       });
+}
+
+// One token, so this lane alone has the channel: it reads the rows before, and moves them on.
+Val Epilogue::convolve(llm::ShortConvOp conv, int64_t channels, int64_t taps, const Site &site, Val y) {
+  Val inside = site.n < channels, mine = k.minI(site.n, k.constant(channels - 1)); // beyond: padding of the product
+  Val weights = argument(conv.getWeightAttr()), state = argument(conv.getStateAttr());
+  std::vector<Val> gains, rows;
+  for (int64_t j = 0; j < taps; ++j)
+    gains.push_back(k.load(k.f32(), weights, (mine * taps + j) * 4));
+  for (int64_t j = 0; j + 1 < taps; ++j)
+    rows.push_back(k.load(k.f32(), state, (mine + j * channels) * 4));
+  rows.push_back(y);
+  k.ifThen(inside, [&] {
+    for (int64_t j = 0; j + 1 < taps; ++j)
+      k.store(rows[static_cast<size_t>(j) + 1], state, (mine + j * channels) * 4);
+  });
+  return k.select(inside, applyShortConv(k, gains, rows), k.constantF(0));
 }
 
 // In decode the lanes of a tile lie beside each other and have a row each.

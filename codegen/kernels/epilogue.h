@@ -40,6 +40,8 @@ private:
   void finishOp(mlir::Operation *op, llvm::ArrayRef<Site> sites, Values &values);
   const std::vector<Val> *operand(mlir::Value value, llvm::ArrayRef<Site> sites, Values &values);
   void storeResult(unsigned result, const Site &site, Val y);
+  // `conv` at a site of one token whose product is `y`; moves the state on.
+  Val convolve(llm::ShortConvOp conv, int64_t channels, int64_t taps, const Site &site, Val y);
   // The largest of the 16 sites of a tile, and its n; in every lane of the tile.
   std::pair<Val, Val> bestOfTile(const Site &site, Val y, uint64_t columns);
   void append(mlir::FlatSymbolRefAttr state, bool key, uint64_t width, const Site &site, Val y);

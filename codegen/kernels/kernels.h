@@ -43,9 +43,10 @@ struct EmbedConfig {
 LaunchShape emitEmbed(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
                       const EmbedConfig &c);
 
-// (x, weight f32, out) or, quantised, (x, weight f32, out int8, scales f32). y = x * rsqrt(mean(x^2) + eps) * w,
-// rounded to `out`; quantised: of y in bf16, q = round-half-even(y * (127 / absmax)), scale = absmax / 127 per row.
-// Without norm (`norm` false, no weight argument) it quantises x itself. One workgroup a row.
+// (x, weight f32, out) or, quantised, (x, weight f32, out int8, scales f32, and the normalised row bf16 too with
+// `rows`). y = x * rsqrt(mean(x^2) + eps) * w, rounded to `out`; quantised: of y in bf16, q = round-half-even(y * (127
+// / absmax)), scale = absmax / 127 per row. Without norm (`norm` false, no weight argument) it quantises x itself. One
+// workgroup a row.
 struct NormConfig {
   uint64_t columns;
   Element x;
@@ -53,6 +54,7 @@ struct NormConfig {
   double epsilon = 0;
   Element out = Element::Bf16; // where not quantised
   uint64_t slots = 0;          // rows of a token, whose scales are a padded row; 0: one row and scale
+  bool rows = false;           // of a norm that quantises: also its row in bf16
 };
 LaunchShape emitNorm(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
                      const NormConfig &c);
@@ -73,6 +75,7 @@ struct LinearResult {
 struct LinearExperts {
   uint64_t count = 0;     // experts there are; 0: the linear has none
   uint64_t slots = 0;     // of a token, at most 32
+  bool shared = false;    // the last of them meets a weight of its own (one token only)
   bool ownRows = false;   // the operand has a row a slot, else a row a token
   uint64_t chunkRows = 0; // tokens of a whole chunk: what a grid for many tokens must cover
   explicit operator bool() const { return count != 0; }
@@ -83,7 +86,7 @@ struct LinearConfig {
   std::vector<LinearPart> parts;
   std::vector<LinearResult> results; // of the epilogue, or the products themselves
   mlir::Region *epilogue = nullptr;  // of an `llm.linear`; null: none
-  bool quantize = false;             // x is bf16, and the kernel quantises it (decode only)
+  bool quantize = false;             // x is bf16, and the kernel quantises it, or each of its rows (decode only)
   mlir::FlatSymbolRefAttr norm = {}; // the weight of the norm that the kernel applies to x; null: none (decode only)
   double epsilon = 0;                // of the norm
   Element x = Element::Bf16;         // what x is made of where the norm reads it
@@ -161,8 +164,11 @@ LaunchShape emitShortConv(mlir::gpu::GPUModuleOp module, const TargetInfo &targe
 // `llm.delta_rule`. Heads share keys in runs; key_dim and value_dim are multiples of 16 up to 256.
 struct DeltaConfig {
   uint64_t keyHeads, valueHeads, keyDim, valueDim;
+  mlir::Region *epilogue = nullptr; // of the op: what happens to whole heads (token by token only); null: none
+  LinearResult result = {.columns = 0, .output = LinearOutput::F32}; // of the epilogue
 };
-// (step, qkv f32, b f32, a f32, decay f32, dt_bias f32, state f32, out f32): token by token, for one or a few.
+// (step, qkv f32, b f32, a f32, decay f32, dt_bias f32, state f32, out f32): token by token, for one or a few. With an
+// epilogue the arguments are those of `deltaArguments` (codegen/kernels/delta.h).
 LaunchShape emitDeltaRecurrent(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
                                const DeltaConfig &c);
 // Many tokens, in chunks of 64 (docs/design/kernels.md), for heads that registers can hold: key_dim up to 128. First,
@@ -189,10 +195,12 @@ LaunchShape emitElementwise(mlir::gpu::GPUModuleOp module, const TargetInfo &tar
                             const ElementwiseConfig &c);
 
 // (logits f32, weights f32, indices i32): the `top` experts of each token and their shares, as `llm.route` says. Rows
-// of all three are padded; the padding of the results is 0.
+// of all three are padded; the padding of the results is 0. With `shared` (logits f32, weights f32, indices i32, shared
+// f32): the share of an expert that each token goes to.
 struct RouteConfig {
   uint64_t experts, top;
   bool normalize;
+  bool shared = false;
 };
 LaunchShape emitRoute(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
                       const RouteConfig &c);

@@ -61,10 +61,12 @@ struct LinearArgument {
     Experts, // the indices of each token's experts
     Groups,  // of `emitGroup`, for many tokens
     Weight,  // of part `index`
+    Shared,  // of part `index`: the weight of the expert that every row goes to
     Bias,    // of part `index`
     Capture, // `value`, which the region reads from outside: rows of the same tokens
     Vector,  // `symbol`, f32: the frequencies of a rope, the weight of a norm of heads
     Cache,   // of an append: `symbol`
+    State,   // of a short convolution: `symbol`
     Result,  // `index`
   };
   Kind kind;
@@ -72,7 +74,11 @@ struct LinearArgument {
   mlir::Value value = {};
   mlir::FlatSymbolRefAttr symbol = {};
 
-  Access access() const { return kind == Kind::Result || kind == Kind::Cache ? Access::Write : Access::Read; }
+  Access access() const {
+    if (kind == Kind::State)
+      return Access::ReadWrite;
+    return kind == Kind::Result || kind == Kind::Cache ? Access::Write : Access::Read;
+  }
 };
 // What the ops of a region read and write beside its own arguments and results: captures, vectors, caches.
 std::vector<LinearArgument> regionArguments(mlir::Region &region);
@@ -88,6 +94,9 @@ LinearLayout layoutOf(const LinearConfig &c);
 
 // Whether the epilogue adds up the experts of a token, which a workgroup then computes for its rows.
 bool combinesExperts(const LinearConfig &c);
+
+// Whether the epilogue moves a state on, which only one token's kernel does.
+bool movesState(const LinearConfig &c);
 
 // Why a linear cannot rotate its product so, in an epilogue; empty if it can.
 std::string whyNotPaired(llm::RopeOp rope);

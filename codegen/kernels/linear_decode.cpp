@@ -48,6 +48,7 @@ struct StepOfX {
   Val sum;                 // of them
 };
 
+// `x` is in memory or in LDS.
 static StepOfX loadX(KernelBuilder &k, llm::SchemeAttr scheme, Val x, Val step) {
   StepOfX share;
   // Elements of x are as wide as those of the weight, or bf16 that meet narrower codes.
@@ -146,22 +147,29 @@ LaunchShape emitLinearDecode(mlir::gpu::GPUModuleOp module, const TargetInfo &ta
     return k.advance(x, k.zext(at, k.i64()) *
                             static_cast<int64_t>(paddedRow(c.columns) * (integer && !c.quantize ? 1 : 2)));
   };
+  Operand operand; // of every wave, where the kernel makes it
   auto scaleOfX = [&](Val slot) {
+    if (c.quantize)
+      return operand.scaleOf(k, combines ? slot : k.constant(0));
     Val at = k.constant(0);
     if (c.experts)
       at = c.experts.ownRows ? token * static_cast<int64_t>(paddedRow(c.experts.slots)) + slot : token;
     return k.load(k.f32(), epilogue.argument(Kind::XScales), at * 4);
   };
   Val ownSlot = c.experts && !combines ? k.workgroupZ() : k.constant(0);
-  Operand operand; // of every wave, where the kernel makes it
-  if (c.norm || c.quantize)
+  if (combines && c.quantize)
+    operand = quantizeRows(k, c, rowOfX(k.constant(0)), waves * together);
+  else if (c.norm || c.quantize)
     operand = prepareOperand(k, c, epilogue, rowOfX(ownSlot), waves);
 
   Val wave = k.wave(), lane = k.lane(), row = lane % 16;
   Val turn = together > 1 ? wave / static_cast<int64_t>(waves) : k.constant(0); // which of the slots at a time
   if (together > 1)
     wave = wave % static_cast<int64_t>(waves);
-  auto placesOf = [&](Val slot) { return placeParts(k, c, layout, epilogue, k.workgroupX(), tiles, expertOf(slot)); };
+  auto placesOf = [&](Val slot) {
+    Val shared = c.experts.shared ? slot == static_cast<int64_t>(c.experts.slots) - 1 : Val();
+    return placeParts(k, c, layout, epilogue, k.workgroupX(), tiles, expertOf(slot), shared);
+  };
   std::vector<PartPlaces> placesOfSlot; // where products are finished
   placesOfSlot.reserve(slots);
   for (unsigned slot = 0; slot < slots; ++slot)
@@ -188,7 +196,7 @@ LaunchShape emitLinearDecode(mlir::gpu::GPUModuleOp module, const TargetInfo &ta
         stream.wholeRow = groupOf(stream, k.constant(0));
       streams.push_back(stream);
     }
-    Val x = operand.row ? operand.row : rowOfX(slot);
+    Val x = operand.rows ? operand.rowOf(k, combines ? slot : k.constant(0)) : rowOfX(slot);
     std::vector<Val> zeros(sums, integer ? k.constant(0) : k.constantF(0));
     std::vector<Val> partial = k.forLoop(
         wave, k.constant(steps), k.constant(waves), zeros,
@@ -227,7 +235,7 @@ LaunchShape emitLinearDecode(mlir::gpu::GPUModuleOp module, const TargetInfo &ta
         Val n = sites[half].n, y = of(half, zipped ? part : 0, slot);
         if (integer)
           y = k.toFloat(y) * k.load(k.f32(), placesOfSlot[slot].ownScales[part], n * 4) *
-              (c.quantize ? operand.scale : scaleOfX(combines ? k.constant(slot) : ownSlot));
+              scaleOfX(combines ? k.constant(slot) : ownSlot);
         if (c.parts[part].bias)
           y = y + k.load(k.f32(), epilogue.argument(Kind::Bias, part), n * 4);
         products.push_back(y);

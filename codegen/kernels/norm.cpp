@@ -17,12 +17,15 @@ LaunchShape emitNorm(mlir::gpu::GPUModuleOp module, const TargetInfo &target, ll
   access.push_back(Access::Write);
   if (c.quantize)
     access.push_back(Access::Write);
+  if (c.rows)
+    access.push_back(Access::Write);
   KernelBuilder k(module, target, name, access, threads);
   unsigned next = 0;
   Val x = k.argument(next++);
   Val weight = c.norm ? k.argument(next++) : Val();
   Val out = k.argument(next++);
   Val scales = c.quantize ? k.argument(next++) : Val();
+  Val rows = c.rows ? k.argument(next++) : Val();
   Val token = k.workgroupY(), thread = k.thread();
   Val scaleAt = token * 4;
   if (c.slots) {
@@ -42,12 +45,14 @@ LaunchShape emitNorm(mlir::gpu::GPUModuleOp module, const TargetInfo &target, ll
     for (Val x : loaded)
       values.push_back(widen(k, x));
   }
-  if (!c.quantize) {
-    Val destination =
-        k.advance(out, k.zext(token, k.i64()) * static_cast<int64_t>(paddedRow(c.columns) * bytesOf(c.out)));
+  if (!c.quantize || c.rows) {
+    const Element element = c.quantize ? Element::Bf16 : c.out;
+    Val destination = k.advance(c.rows ? rows : out,
+                                k.zext(token, k.i64()) * static_cast<int64_t>(paddedRow(c.columns) * bytesOf(element)));
     for (unsigned i = 0; i < values.size(); ++i)
-      k.ifThen(inside[i], [&] { storePiece(k, c.out, values[i], destination, piece[i]); });
-  } else {
+      k.ifThen(inside[i], [&] { storePiece(k, element, values[i], destination, piece[i]); });
+  }
+  if (c.quantize) {
     Val most = k.constantF(0);
     for (Val v : values)
       most = k.maxF(most, k.maxElements(k.absF(v)));

@@ -23,7 +23,7 @@ static int64_t tilesOfHalfHead(const LinearConfig &c, unsigned part) {
 }
 
 PartPlaces placeParts(KernelBuilder &k, const LinearConfig &c, LinearLayout layout, const Epilogue &epilogue, Val group,
-                      unsigned tiles, Val expert) {
+                      unsigned tiles, Val expert, Val shared) {
   PartPlaces places;
   std::vector<Val> weights;
   for (unsigned i = 0; i < c.parts.size(); ++i) {
@@ -31,6 +31,8 @@ PartPlaces placeParts(KernelBuilder &k, const LinearConfig &c, LinearLayout layo
     if (expert)
       weights[i] = k.advance(weights[i], k.zext(expert, k.i64()) *
                                              static_cast<int64_t>(expertStride(c.scheme, c.parts[i].rows, c.columns)));
+    if (shared)
+      weights[i] = k.select(shared, epilogue.argument(Kind::Shared, i), weights[i]);
     places.ownScales.push_back(
         !c.scheme.scaled()
             ? Val()

@@ -19,9 +19,10 @@ struct PartPlaces {
 };
 
 // `group` counts through the row tiles, `tiles` at a time, of all parts one after another (of one part, if Zipped).
-// `expert`, uniform, is whose weights they are; null where the linear has no experts.
+// `expert`, uniform, is whose weights they are; null where the linear has no experts. Where `shared`, uniform, is true,
+// they are those of the expert that every row goes to; null where there is none.
 PartPlaces placeParts(KernelBuilder &k, const LinearConfig &c, LinearLayout layout, const Epilogue &epilogue, Val group,
-                      unsigned tiles, Val expert = {});
+                      unsigned tiles, Val expert = {}, Val shared = {});
 
 // How many such groups there are.
 unsigned workgroupsOf(const LinearConfig &c, LinearLayout layout, unsigned tiles);

@@ -27,10 +27,7 @@ LaunchShape emitShortConv(mlir::gpu::GPUModuleOp module, const TargetInfo &targe
       [&](Val t, std::vector<Val> window) {
         Val at = k.zext(t, k.i64()) * (stride * 4);
         window.push_back(k.load(k.f32(), k.advance(k.argument(1), at), mine * 4));
-        Val sum = taps[0] * window[0];
-        for (unsigned j = 1; j <= before; ++j)
-          sum = k.fma(taps[j], window[j], sum);
-        Val y = applyElementwise(k, Elementwise::SiluMul, sum, k.constantF(1));
+        Val y = applyShortConv(k, taps, window);
         k.store(k.select(inside, y, k.constantF(0)), k.advance(k.argument(4), at), channel * 4);
         window.erase(window.begin());
         return window;

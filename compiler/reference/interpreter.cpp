@@ -74,14 +74,13 @@ private:
   absl::StatusOr<Results> linear(llm::LinearOp op, const Values &values);
   absl::StatusOr<HostTensor> product(llm::LinearOp op, unsigned part, const HostTensor &x, const HostTensor *scales,
                                      const HostTensor *experts);
-  static Results route(llm::RouteOp op, const HostTensor &logits);
+  static Results route(llm::RouteOp op, const HostTensor &logits, const HostTensor *shared);
   HostTensor combine(llm::CombineOp op, const HostTensor &x, const HostTensor &weights);
   absl::StatusOr<HostTensor> rope(llm::RopeOp op, const HostTensor &x);
   absl::Status append(llm::AppendOp op, const HostTensor &k, const HostTensor &v);
   absl::StatusOr<HostTensor> attention(llm::AttentionOp op, const HostTensor &q);
   absl::StatusOr<HostTensor> shortConv(llm::ShortConvOp op, const HostTensor &x);
-  absl::StatusOr<HostTensor> deltaRule(llm::DeltaRuleOp op, const HostTensor &qkv, const HostTensor &b,
-                                       const HostTensor &a);
+  absl::StatusOr<Results> deltaRule(llm::DeltaRuleOp op, const Values &outside);
   /// A state of fixed size; zeros at first.
   Cache &fixedState(llvm::StringRef name) {
     Cache &state = caches_[name.str()];
@@ -225,6 +224,23 @@ absl::StatusOr<const LoadedWeight *> Interpreter::Implementation::weight(llvm::S
 //===--------------------------------------------------------------------------------------------------------------===//
 // Ops
 //===--------------------------------------------------------------------------------------------------------------===//
+
+namespace {
+
+// f(g) of llm.gated_mul.
+float gated(llm::Gate function, float g) {
+  switch (function) {
+  case llm::Gate::Silu:
+    return g / (1.0F + std::exp(-g));
+  case llm::Gate::GeluTanh:
+    return g / (1.0F + std::exp(-2.0F * std::sqrt(2.0F / std::numbers::pi_v<float>) * (g + 0.044715F * g * g * g)));
+  case llm::Gate::Sigmoid:
+    return 1.0F / (1.0F + std::exp(-g));
+  }
+  return g;
+}
+
+} // namespace
 
 absl::StatusOr<HostTensor> Interpreter::Implementation::embed(llm::EmbedOp op, const HostTensor &tokens) {
   auto table = weight(op.getTable());
@@ -371,6 +387,13 @@ absl::StatusOr<HostTensor> Interpreter::Implementation::product(llm::LinearOp op
   if (!loaded.ok())
     return loaded.status();
   const LoadedWeight &w = **loaded;
+  const LoadedWeight *shared = nullptr;
+  if (op.getShared()) {
+    auto other = weight(mlir::cast<mlir::FlatSymbolRefAttr>((*op.getShared())[part]).getValue());
+    if (!other.ok())
+      return other.status();
+    shared = *other;
+  }
   const float *bias = nullptr;
   if (auto name = op.getPartBias(part)) {
     auto vector = weight(name.getValue());
@@ -382,19 +405,25 @@ absl::StatusOr<HostTensor> Interpreter::Implementation::product(llm::LinearOp op
   const bool int8 = !x.int8s.empty();
   const int64_t columns = type.getShape().back();
   const int64_t count = w.rows / columns; // of experts
-  const int64_t rows = experts ? static_cast<int64_t>(experts->ids.size()) : x.rows;
+  const int64_t slots = op.getSlots();
+  const int64_t rows = experts ? experts->rows * slots : x.rows;
   HostTensor result = floats(rows, columns);
   // A row of weights stays in the cache while every token passes it.
   parallel(columns, [&](int64_t n) {
     for (int64_t r = 0; r < rows; ++r) {
       const int64_t t = r / (rows / x.rows); // the operand's row, which all experts of a token may share
-      const int64_t at = experts ? std::clamp<int64_t>(experts->ids[r], 0, count - 1) * columns + n : n;
+      const LoadedWeight *met = &w;
+      int64_t at = n;
+      if (experts && r % slots < experts->columns)
+        at += std::clamp<int64_t>(experts->ids[r / slots * experts->columns + r % slots], 0, count - 1) * columns;
+      else if (experts)
+        met = shared;
       float y = 0;
       if (int8)
-        y = static_cast<float>(dot(x.int8s.data() + t * x.columns, w.int8s.data() + at * w.columns, w.columns)) *
-            w.scales[at] * scales->floats[t];
+        y = static_cast<float>(dot(x.int8s.data() + t * x.columns, met->int8s.data() + at * w.columns, w.columns)) *
+            met->scales[at] * scales->floats[t];
       else
-        y = dot(x.row(t).data(), w.row(at), w.columns);
+        y = dot(x.row(t).data(), met->row(at), w.columns);
       if (bias)
         y += bias[n];
       result.floats[r * columns + n] = stored(y, type);
@@ -403,9 +432,11 @@ absl::StatusOr<HostTensor> Interpreter::Implementation::product(llm::LinearOp op
   return result;
 }
 
-Interpreter::Implementation::Results Interpreter::Implementation::route(llm::RouteOp op, const HostTensor &logits) {
+Interpreter::Implementation::Results Interpreter::Implementation::route(llm::RouteOp op, const HostTensor &logits,
+                                                                        const HostTensor *shared) {
   const auto top = static_cast<int64_t>(op.getTop());
-  HostTensor weights = floats(logits.rows, top);
+  const int64_t shares = top + (shared ? 1 : 0);
+  HostTensor weights = floats(logits.rows, shares);
   HostTensor indices;
   indices.rows = logits.rows;
   indices.columns = top;
@@ -424,9 +455,11 @@ Interpreter::Implementation::Results Interpreter::Implementation::route(llm::Rou
       all += share(expert);
     float chosen = 0;
     for (int64_t j = 0; j < top; ++j)
-      chosen += weights.floats[t * top + j] = share(order[j]) / all;
+      chosen += weights.floats[t * shares + j] = share(order[j]) / all;
     for (int64_t j = 0; j < top && op.getNormalize(); ++j)
-      weights.floats[t * top + j] /= chosen;
+      weights.floats[t * shares + j] /= chosen;
+    if (shared)
+      weights.floats[t * shares + top] = gated(llm::Gate::Sigmoid, shared->floats[t]);
     indices.ids.insert(indices.ids.end(), order.begin(), order.begin() + top);
   }
   Results results;
@@ -548,23 +581,6 @@ absl::StatusOr<HostTensor> Interpreter::Implementation::attention(llm::Attention
   return result;
 }
 
-namespace {
-
-// f(g) of llm.gated_mul.
-float gated(llm::Gate function, float g) {
-  switch (function) {
-  case llm::Gate::Silu:
-    return g / (1.0F + std::exp(-g));
-  case llm::Gate::GeluTanh:
-    return g / (1.0F + std::exp(-2.0F * std::sqrt(2.0F / std::numbers::pi_v<float>) * (g + 0.044715F * g * g * g)));
-  case llm::Gate::Sigmoid:
-    return 1.0F / (1.0F + std::exp(-g));
-  }
-  return g;
-}
-
-} // namespace
-
 absl::StatusOr<HostTensor> Interpreter::Implementation::shortConv(llm::ShortConvOp op, const HostTensor &x) {
   auto loaded = weight(op.getWeight());
   if (!loaded.ok())
@@ -587,8 +603,10 @@ absl::StatusOr<HostTensor> Interpreter::Implementation::shortConv(llm::ShortConv
   return result;
 }
 
-absl::StatusOr<HostTensor> Interpreter::Implementation::deltaRule(llm::DeltaRuleOp op, const HostTensor &qkv,
-                                                                  const HostTensor &b, const HostTensor &a) {
+absl::StatusOr<Interpreter::Implementation::Results> Interpreter::Implementation::deltaRule(llm::DeltaRuleOp op,
+                                                                                            const Values &outside) {
+  const HostTensor &qkv = outside.find(op.getQkv())->second, &b = outside.find(op.getB())->second,
+                   &a = outside.find(op.getA())->second;
   auto decay = weight(op.getDecay()), bias = weight(op.getDtBias());
   for (const auto &loaded : {decay, bias})
     if (!loaded.ok())
@@ -632,7 +650,11 @@ absl::StatusOr<HostTensor> Interpreter::Implementation::deltaRule(llm::DeltaRule
       }
     }
   });
-  return result;
+  Results results;
+  results.push_back(std::move(result));
+  if (!op.hasEpilogue())
+    return results;
+  return runRegion(op.getEpilogue(), std::move(results), outside);
 }
 
 void Interpreter::Implementation::advance(int32_t token) {
@@ -686,10 +708,15 @@ absl::StatusOr<Interpreter::Implementation::Results> Interpreter::Implementation
         auto normalised = norm(o.getWeight(), o.getEps(), 1, in(o.getX()), mlir::BFloat16Type::get(o.getContext()));
         if (!normalised.ok())
           return normalised.status();
-        return quantize(*normalised);
+        Results results = quantize(*normalised);
+        if (o.getRows())
+          results.push_back(std::move(*normalised));
+        return results;
       })
       .Case([&](llm::LinearOp o) { return linear(o, values); })
-      .Case([&](llm::RouteOp o) -> Outcome { return route(o, in(o.getLogits())); })
+      .Case([&](llm::RouteOp o) -> Outcome {
+        return route(o, in(o.getLogits()), o.getShared() ? &in(o.getShared()) : nullptr);
+      })
       .Case([&](llm::CombineOp o) { return one(combine(o, in(o.getX()), in(o.getWeights()))); })
       .Case([&](llm::GatherColumnsOp o) { return one(gather(o, in(o.getX()))); })
       .Case([&](llm::HeadsOp o) -> Outcome {
@@ -706,7 +733,7 @@ absl::StatusOr<Interpreter::Implementation::Results> Interpreter::Implementation
       })
       .Case([&](llm::AttentionOp o) { return one(attention(o, in(o.getQ()))); })
       .Case([&](llm::ShortConvOp o) { return one(shortConv(o, in(o.getX()))); })
-      .Case([&](llm::DeltaRuleOp o) { return one(deltaRule(o, in(o.getQkv()), in(o.getB()), in(o.getA()))); })
+      .Case([&](llm::DeltaRuleOp o) { return deltaRule(o, values); })
       .Case([&](llm::GatedMulOp o) {
         const HostTensor &gate = in(o.getGate());
         HostTensor result = in(o.getUp());
