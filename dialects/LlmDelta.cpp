@@ -39,8 +39,11 @@ LogicalResult DeltaRuleOp::verify() {
       failed(expect(getB(), "b", valueHeads)) || failed(expect(getA(), "a", valueHeads)))
     return failure();
   const int64_t width = valueHeads * valueDim;
-  if (!hasEpilogue())
+  if (!hasEpilogue()) {
+    if (!getElementTypeOrSelf(getResult()).isF32())
+      return emitOpError() << "expected a result of f32 without an epilogue, got " << getResult().getType();
     return expect(getResult(), "a result", width);
+  }
   Block &block = getEpilogue().front();
   if (block.getNumArguments() != 1 || failed(expect(block.getArgument(0), "a block argument", width)))
     return emitOpError() << "expected one block argument in the epilogue: the rows of all heads";

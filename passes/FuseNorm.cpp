@@ -20,8 +20,9 @@ namespace {
 
 constexpr llvm::StringLiteral kName = "fuse-norm";
 
-// Rows of weights from which on the grid is wide enough on every chip for workgroups of 64 of them.
-constexpr uint64_t kWideLinear = 16384, kRowsOfWide = 64;
+// Rows of weights from which on the grid is wide enough on every chip for workgroups of 64 of them: two for each of 64
+// compute units.
+constexpr uint64_t kWideLinear = 8192, kRowsOfWide = 64;
 
 RankedTensorType typeOf(Value value) { return cast<RankedTensorType>(value.getType()); }
 
@@ -34,14 +35,14 @@ bool pays(llm::LinearOp linear, unsigned elementBytes, unsigned bitsOfWeight) {
   return rows >= kWideLinear && 8 * (elementBytes + 4) <= kRowsOfWide * bitsOfWeight / 8;
 }
 
-// `made`: the row that the norm makes, or the values and scales.
+// `made`: the row that the norm makes, or the values and scales, and perhaps the row too.
 std::string whyNot(Operation *norm, Value x, ValueRange made) {
   RankedTensorType type = typeOf(x);
   if (type.getDimSize(0) != 1)
     return "every workgroup would normalise many rows again";
   if (auto plain = dyn_cast<llm::RmsNormOp>(norm); plain && plain.getHeads())
     return "it normalises heads";
-  if (llvm::any_of(made, [](Value value) { return !value.hasOneUse(); }))
+  if (made.size() > 2 || llvm::any_of(made, [](Value value) { return !value.hasOneUse(); }))
     return "several ops read the normalised row";
   auto linear = dyn_cast<llm::LinearOp>(*made.front().user_begin());
   if (!linear || linear.getX() != made.front() || (made.size() == 2 && linear.getScales() != made.back()))

@@ -580,9 +580,10 @@ private:
                        .normalize = op.getNormalize(),
                        .shared = static_cast<bool>(op.getShared())};
     bool decode = dim(op.getLogits(), 0) == 1;
-    SmallVector<Place> arguments{define(op.getLogits()), define(op.getWeights()), define(op.getIndices())};
+    SmallVector<Place> arguments{define(op.getLogits())};
     if (op.getShared())
       arguments.push_back(define(op.getShared()));
+    arguments.append({define(op.getWeights()), define(op.getIndices())});
     launch(op,
            llvm::formatv("route_{0}of{1}{2}{3}", config.top, config.experts, config.normalize ? "_normalize" : "",
                          config.shared ? "_shared" : "")

@@ -314,7 +314,7 @@ TEST_F(IngotTest, BenchCountsOnTheEmulator) {
   EXPECT_EQ(json["decode"]["emulator"]["weight_bytes_read_per_token"], 1);
   EXPECT_EQ(json["decode"]["emulator"]["weight_bytes_ratio"], 1);
   EXPECT_EQ(json["decode"]["emulator"]["counters"]["totals"]["buffers"]["weights"]["written"], 0);
-  EXPECT_GT(json["decode"]["emulator"]["state_bytes_written_per_token"], 0);
+  EXPECT_GT(json["decode"]["emulator"]["cache_bytes_written_per_token"], 0);
   EXPECT_GT(json["decode"]["emulator"]["activation_bytes_read_per_token"], 0);
   result = run("bench toy.ingot --device emulator --prompt-tokens 64");
   EXPECT_EQ(result.exitCode, 1);

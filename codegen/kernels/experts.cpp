@@ -18,9 +18,8 @@ using Combine = KernelBuilder::Combine;
 LaunchShape emitRoute(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
                       const RouteConfig &c) {
   constexpr int64_t kTaken = std::numeric_limits<int32_t>::min(), kNoIndex = std::numeric_limits<int32_t>::max();
-  std::vector<Access> access{Access::Read, Access::Write, Access::Write};
-  if (c.shared)
-    access.push_back(Access::Read);
+  std::vector<Access> access(c.shared ? 2 : 1, Access::Read);
+  access.insert(access.end(), {Access::Write, Access::Write});
   KernelBuilder k(module, target, name, access, target.waveSize);
   const auto lanes = static_cast<int64_t>(target.waveSize), experts = static_cast<int64_t>(c.experts);
   const auto perLane = static_cast<unsigned>((experts + lanes - 1) / lanes);
@@ -76,14 +75,15 @@ LaunchShape emitRoute(mlir::gpu::GPUModuleOp module, const TargetInfo &target, l
     weight = weight / k.reduceWave(weight, Combine::SumF);
   if (c.shared) { // as the product with 1 of an `llm.gated_mul`
     Val gate =
-        k.load(k.f32(), k.advance(k.argument(3), k.zext(token, k.i64()) * static_cast<int64_t>(paddedRow(1) * 4)),
+        k.load(k.f32(), k.advance(k.argument(1), k.zext(token, k.i64()) * static_cast<int64_t>(paddedRow(1) * 4)),
                k.constant(0));
     weight = k.select(lane == static_cast<int64_t>(c.top),
                       applyElementwise(k, Elementwise::SigmoidMul, gate, k.constantF(1)), weight);
   }
   // At most a wave is chosen, half of what a padded row holds.
   Val row = k.zext(token, k.i64()) * static_cast<int64_t>(paddedRow(c.top) * 4);
-  Val weights = k.advance(k.argument(1), row), indices = k.advance(k.argument(2), row);
+  const unsigned first = c.shared ? 2 : 1; // of the results
+  Val weights = k.advance(k.argument(first), row), indices = k.advance(k.argument(first + 1), row);
   k.store(weight, weights, lane * 4);
   k.store(k.select(chosen, index, k.constant(0)), indices, lane * 4);
   k.store(k.constantF(0), weights, (lane + lanes) * 4);

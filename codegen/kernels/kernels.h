@@ -195,8 +195,8 @@ LaunchShape emitElementwise(mlir::gpu::GPUModuleOp module, const TargetInfo &tar
                             const ElementwiseConfig &c);
 
 // (logits f32, weights f32, indices i32): the `top` experts of each token and their shares, as `llm.route` says. Rows
-// of all three are padded; the padding of the results is 0. With `shared` (logits f32, weights f32, indices i32, shared
-// f32): the share of an expert that each token goes to.
+// of all three are padded; the padding of the results is 0. With `shared` (logits f32, shared f32, weights f32, indices
+// i32): weights also have the share of an expert that each token goes to.
 struct RouteConfig {
   uint64_t experts, top;
   bool normalize;

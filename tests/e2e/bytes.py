@@ -66,7 +66,7 @@ def body(session, recipe, model=None):
                     for part in parts for way in ("read", "written"))
         session.check(whole, f"{recipe}, {target}: the buffers' bytes add up to each kernel's and to all", counters["totals"])
         session.check(counters["totals"]["buffers"]["weights"]["written"] == 0, f"{recipe}, {target}: no weight is written")
-        moved = [found[f"{what}_bytes_{way}_per_token"] for what in ("state", "activation") for way in ("read", "written")]
+        moved = [found[f"{what}_bytes_{way}_per_token"] for what in ("cache", "activation") for way in ("read", "written")]
         session.check(min(moved) > 0, f"{recipe}, {target}: KV cache and activations are read and written", moved)
 
         if not model or experts:

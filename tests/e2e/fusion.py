@@ -4,16 +4,14 @@ the logits of the full compile bit for bit, by prefill and step by step, on both
 launches a token fall by half, activation bytes by a third.
 
 usage: fusion.py BUILD_FOLDER bf16|int8|codes [CASE]   (int8: every layer in w8a8, so that all that reads one norm has one
-scheme; codes: several schemes of weights alone; CASE: of tests/goldens, else the trained checkpoint, for which launches and
-bytes are checked too)"""
+scheme; codes: several schemes of weights alone; CASE: of tests/goldens, or of tests/shapes with weights made up, else the
+trained checkpoint, for which launches and bytes are checked too)"""
 
 import json
 import sys
 
 import support
 
-FUSIONS = ["merge-linears", "fuse-gated-mul", "fuse-rope-append", "fuse-heads", "fuse-combine", "fuse-residual-add", "fuse-softcap",
-           "fuse-argmax", "fuse-norm-quantize", "fuse-quantize", "fuse-norm"]
 RECIPES = {
     "int8": """name: "int8"
 rules { pattern: "model.embed_tokens.weight" scheme: "bf16" }
@@ -41,22 +39,29 @@ def decode_costs(session, artifact, target):
 
 def body(session, recipe, case=None):
     name = f"{case}, {recipe}" if case else recipe
-    checkpoint = support.SOURCE / "tests" / "goldens" / case if case else support.SOURCE / "models" / "trained" / "tiny-llama"
+    flags = []
+    if case and (support.SOURCE / "tests" / "shapes" / case).exists():
+        checkpoint, flags = support.SOURCE / "tests" / "shapes" / case, ["--synthetic-weights=1"]
+    elif case:
+        checkpoint = support.SOURCE / "tests" / "goldens" / case
+    else:
+        checkpoint = support.SOURCE / "models" / "trained" / "tiny-llama"
     vocabulary = json.loads((checkpoint / "config.json").read_text())["vocab_size"]
     tokens = [(7 * i * i + 3) % vocabulary for i in range(LENGTH)]
     full = session.work / "full.ingot"
     if recipe in RECIPES:
         text, recipe = RECIPES[recipe], session.work / f"{recipe}.textproto"
         recipe.write_text(text)
-    if not session.compile(checkpoint, full, recipe):
+    if not session.compile(checkpoint, full, recipe, flags=flags):
         return
     wanted = {(target, steps): session.logits(full, tokens, target, steps) for target in support.TARGETS
               for steps in (False, True)}
-    for left_out in [[one] for one in FUSIONS] + [FUSIONS]:
+    fusions = session.fusions()
+    for left_out in [[one] for one in fusions] + [fusions]:
         what = "without " + ("any fusion" if len(left_out) > 1 else left_out[0])
         artifact = session.work / "part.ingot"
         if not session.compile(checkpoint, artifact, recipe, what=f"{name}: compiles {what}",
-                               flags=[f"--disable-pass={one}" for one in left_out]):
+                               flags=flags + [f"--disable-pass={one}" for one in left_out]):
             continue
         for (target, steps), rows in wanted.items():
             got = session.logits(artifact, tokens, target, steps)

@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
 """Released models, from their configuration alone: each compiles to a plan, and the weight bytes that its decode step says it
-reads are those that follow from the shapes.
+reads are those that follow from the shapes. docs/design/shapes.md states launches and bytes.
 
 usage: shapes.py BUILD_FOLDER SHAPE RECIPE"""
 
+import collections
 import json
 import re
 
 import support
 
+PAGE = support.SOURCE / "docs" / "design" / "shapes.md"
 LARGEST_DIFFERENCE = 0.03  # scales of rows, norms and padding are not in the derivation
 
 # Bytes a weight with its share of scales and zeros: f16 scales, one byte of zero a group.
@@ -47,6 +49,15 @@ def derive(config, recipe):
     return total
 
 
+def stated(shape, recipe):
+    """Launches, launches of the layers that differ, and the planned gigabytes, as the page states them."""
+    for line in PAGE.read_text().splitlines():
+        cells = [cell.strip(" `") for cell in line.strip("|").split("|")]
+        if cells[:2] == [shape, recipe] and len(cells) == 7:
+            return int(cells[2]), [int(count) for count in cells[3].split(",")], cells[4], cells[5], cells[6]
+    raise AssertionError(f"{PAGE} has no row for {shape}, {recipe}")
+
+
 def body(session, shape, recipe):
     folder = support.SOURCE / "tests" / "shapes" / shape
     plan = session.work / "plan.mlir"
@@ -55,14 +66,20 @@ def body(session, shape, recipe):
     if not session.check(done.returncode == 0, f"ingotc plans {shape} as {recipe}", done.stderr):
         return
     text = plan.read_text()
-    found = re.search(r"exec\.program @decode weight_bytes (\d+) \{(.*?)\n    \}", text, re.DOTALL)
-    if not session.check(found is not None, f"{shape}: the plan has a decode program"):
+    plan.unlink()
+    found = re.search(r"exec\.program @decode_greedy weight_bytes (\d+) \{(.*?)\n    \}", text, re.DOTALL)
+    if not session.check(found is not None, f"{shape}: the plan has a program for greedy decoding"):
         return
-    planned, expected = int(found.group(1)), derive(json.loads((folder / "config.json").read_text()), recipe)
+    config = json.loads((folder / "config.json").read_text())
+    planned, expected = int(found.group(1)), derive(config, recipe)
+    launches = found.group(2).count("exec.launch")
     session.check(abs(planned / expected - 1) < LARGEST_DIFFERENCE,
                   f"{shape}, {recipe}: {planned / 1e9:.3f} GB of weights a token, derived {expected / 1e9:.3f} GB "
-                  f"(within {LARGEST_DIFFERENCE:.0%}), {found.group(2).count('exec.launch')} launches")
-    plan.unlink()
+                  f"(within {LARGEST_DIFFERENCE:.0%}), {launches} launches")
+    of_layer = collections.Counter(int(layer) for layer in re.findall(r'label "layers\.(\d+)\.', found.group(2)))
+    states = sum(map(int, re.findall(r"exec\.buffer @\S+ state bytes ([1-9]\d*)", text)))
+    row = (launches, sorted(set(of_layer.values())), f"{planned / 1e9:.3f} GB", f"{expected / 1e9:.3f} GB", f"{states / 1e6:.1f} MB")
+    session.check(row == stated(shape, recipe), f"{shape}, {recipe}: docs/design/shapes.md says {stated(shape, recipe)}", row)
 
 
 support.main("shapes", body)

@@ -282,6 +282,119 @@ TEST_P(ExpertFusion, Block) {
   }
 }
 
+// The same block beside a shared expert of the experts' own width: one slot more, with a share of its own.
+TEST_P(ExpertFusion, SharedExpert) {
+  std::string symbols = R"(
+  llm.weight @head from "head" : tensor<101x48xf32> {scheme = #llm.scheme<bf16>}
+  llm.weight @router from "router" : tensor<9x48xf32> {scheme = #llm.scheme<bf16>}
+  llm.weight @shared from "shared" : tensor<1x48xf32> {scheme = #llm.scheme<bf16>}
+  llm.weight @e.gate from "e.gate" : tensor<9xINNERx48xf32> SCHEME
+  llm.weight @e.up from "e.up" : tensor<9xINNERx48xf32> SCHEME
+  llm.weight @e.down from "e.down" : tensor<9x48xINNERxf32> SCHEME
+  llm.weight @gate from "gate" : tensor<INNERx48xf32> SCHEME
+  llm.weight @up from "up" : tensor<INNERx48xf32> SCHEME
+  llm.weight @down from "down" : tensor<48xINNERxf32> SCHEME
+)",
+              body = R"(
+      %x = llm.embed %tokens, @embed : (tensor<?xi32>) -> tensor<?x48xf32>
+      %n = llm.rms_norm %x, @norm eps 1.0e-5 : tensor<?x48xf32> -> tensor<?x48xbf16>
+      %l = llm.linear %n, @router : (tensor<?x48xbf16>) -> tensor<?x9xf32>
+      %w, %i = llm.route %l top SLOTS normalize : tensor<?x9xf32> -> tensor<?xSLOTSxf32>, tensor<?xSLOTSxi32>
+      %eg = llm.linear %n experts %i, @e.gate : (tensor<?x48xbf16>, tensor<?xSLOTSxi32>) -> tensor<?xSLOTSxINNERxf32>
+      %eu = llm.linear %n experts %i, @e.up : (tensor<?x48xbf16>, tensor<?xSLOTSxi32>) -> tensor<?xSLOTSxINNERxf32>
+      %eh = llm.gated_mul silu %eg, %eu : tensor<?xSLOTSxINNERxf32>, tensor<?xSLOTSxINNERxf32> -> tensor<?xSLOTSxINNERxbf16>
+      %ed = llm.linear %eh experts %i, @e.down : (tensor<?xSLOTSxINNERxbf16>, tensor<?xSLOTSxi32>) -> tensor<?xSLOTSx48xf32>
+      %y = llm.combine %ed, %w : tensor<?xSLOTSx48xf32>, tensor<?xSLOTSxf32> -> tensor<?x48xf32>
+      %g = llm.linear %n, @gate : (tensor<?x48xbf16>) -> tensor<?xINNERxf32>
+      %u = llm.linear %n, @up : (tensor<?x48xbf16>) -> tensor<?xINNERxf32>
+      %h = llm.gated_mul silu %g, %u : tensor<?xINNERxf32>, tensor<?xINNERxf32> -> tensor<?xINNERxbf16>
+      %d = llm.linear %h, @down : (tensor<?xINNERxbf16>) -> tensor<?x48xf32>
+      %s = llm.linear %n, @shared : (tensor<?x48xbf16>) -> tensor<?x1xf32>
+      %z = llm.gated_mul sigmoid %s, %d : tensor<?x1xf32>, tensor<?x48xf32> -> tensor<?x48xf32>
+      %a = llm.add %y, %z : tensor<?x48xf32>
+      %b = llm.add %x, %a : tensor<?x48xf32>
+      %m = llm.rms_norm %b, @norm eps 1.0e-5 : tensor<?x48xf32> -> tensor<?x48xbf16>
+      %logits = llm.linear %m, @head : (tensor<?x48xbf16>) -> tensor<?x101xf32>)";
+  struct Shape {
+    const char *slots, *inner;
+  };
+  // The second: nine slots, of which a workgroup has waves for three at a time.
+  for (const Shape &shape : {Shape{"3", "41"}, Shape{"8", "600"}}) {
+    SCOPED_TRACE(shape.inner);
+    std::string weights = symbols, block = body;
+    for (std::string *text : {&weights, &block}) {
+      replaceAll(*text, "SLOTS", shape.slots);
+      replaceAll(*text, "INNER", shape.inner);
+    }
+    // Five launches of sixteen are left: norm, router with shared gate, route, gates and ups, downs with all sums. And
+    // none of three that quantise: beside the norm, the experts' rows, the shared expert's row.
+    const bool quantizes = std::string(GetParam()).find("activation") != std::string::npos;
+    check(moduleOf(weights, block, GetParam()), "insert-quantize",
+          "fuse-shared-expert,merge-linears,fuse-gated-mul,fuse-combine,fuse-residual-add,fuse-norm-quantize,fuse-"
+          "quantize",
+          quantizes ? 14 : 11, kTolerance);
+  }
+}
+
+// A Gated DeltaNet step: the convolution with the projections, norm and gate with the rule. Heads whose rows one, two
+// and four waves share, of one slice of 32 columns and of several, the last of which is not full.
+TEST(FusionOfDelta, Step) {
+  struct Shape {
+    int keyHeads, valueHeads, keyDim, valueDim, taps;
+  };
+  for (const Shape &shape : {Shape{1, 3, 16, 16, 4}, Shape{2, 4, 32, 48, 2}, Shape{1, 2, 144, 32, 4},
+                             Shape{1, 2, 128, 128, 4}, Shape{1, 1, 256, 112, 8}}) {
+    SCOPED_TRACE(shape.keyDim);
+    const int values = shape.valueHeads * shape.valueDim, channels = 2 * shape.keyHeads * shape.keyDim + values;
+    std::string decay;
+    for (int head = 0; head < shape.valueHeads; ++head)
+      decay += (head ? ", " : "") + std::to_string(-0.5 / (head + 1));
+    std::string symbols = R"(
+  llm.weight @head from "head" : tensor<101x48xf32> {scheme = #llm.scheme<bf16>}
+  llm.weight @qkv from "qkv" : tensor<CHANNELSx48xf32> {scheme = #llm.scheme<bf16>}
+  llm.weight @z from "z" : tensor<VALUESx48xf32> {scheme = #llm.scheme<bf16>}
+  llm.weight @b from "b" : tensor<HEADSx48xf32> {scheme = #llm.scheme<bf16>}
+  llm.weight @a from "a" : tensor<HEADSx48xf32> {scheme = #llm.scheme<bf16>}
+  llm.weight @conv from "conv" : tensor<CHANNELSxTAPSxf32> VECTOR
+  llm.weight @decay : tensor<HEADSxf32> value dense<[DECAY]> : tensor<HEADSxf32>
+  llm.weight @dt from "dt" : tensor<HEADSxf32> VECTOR
+  llm.weight @h.norm from "h.norm" : tensor<DIMxf32> VECTOR
+  llm.weight @o from "o" : tensor<48xVALUESxf32> {scheme = #llm.scheme<bf16>}
+  llm.state @c conv : tensor<BEFORExCHANNELSxf32>
+  llm.state @s recurrent : tensor<HEADSxKEYxDIMxf32>
+)",
+                body = R"(
+      %x = llm.embed %tokens, @embed : (tensor<?xi32>) -> tensor<?x48xf32>
+      %n = llm.rms_norm %x, @norm eps 1.0e-5 : tensor<?x48xf32> -> tensor<?x48xbf16>
+      %p = llm.linear %n, @qkv : (tensor<?x48xbf16>) -> tensor<?xCHANNELSxf32>
+      %z = llm.linear %n, @z : (tensor<?x48xbf16>) -> tensor<?xVALUESxf32>
+      %b = llm.linear %n, @b : (tensor<?x48xbf16>) -> tensor<?xHEADSxf32>
+      %a = llm.linear %n, @a : (tensor<?x48xbf16>) -> tensor<?xHEADSxf32>
+      %c = llm.short_conv %p, @conv, @c : tensor<?xCHANNELSxf32>
+      %y = llm.delta_rule %c, %b, %a, @decay, @dt, @s key_heads SHARED value_heads HEADS key_dim KEY value_dim DIM
+          : tensor<?xCHANNELSxf32>, tensor<?xHEADSxf32>, tensor<?xHEADSxf32> -> tensor<?xVALUESxf32>
+      %m = llm.rms_norm %y, @h.norm eps 1.0e-6 heads HEADS : tensor<?xVALUESxf32> -> tensor<?xVALUESxf32>
+      %g = llm.gated_mul silu %z, %m : tensor<?xVALUESxf32>, tensor<?xVALUESxf32> -> tensor<?xVALUESxbf16>
+      %o = llm.linear %g, @o : (tensor<?xVALUESxbf16>) -> tensor<?x48xbf16>
+      %logits = llm.linear %o, @head : (tensor<?x48xbf16>) -> tensor<?x101xf32>)";
+    for (std::string *text : {&symbols, &body}) {
+      for (auto [name, value] : {std::pair{"CHANNELS", channels},
+                                 {"VALUES", values},
+                                 {"HEADS", shape.valueHeads},
+                                 {"TAPS", shape.taps},
+                                 {"BEFORE", shape.taps - 1},
+                                 {"KEY", shape.keyDim},
+                                 {"DIM", shape.valueDim},
+                                 {"SHARED", shape.keyHeads}})
+        replaceAll(*text, name, std::to_string(value));
+      replaceAll(*text, "DECAY", decay);
+    }
+    // The four projections and the convolution are one launch, the rule, its norm and the gate the other.
+    check(moduleOf(symbols, body, "bf16"), "insert-quantize", "fuse-delta-norm,merge-linears,fuse-short-conv", 6,
+          kTolerance);
+  }
+}
+
 // Norms of heads, rotations (of the first ROTARY elements of each head) and the append, beside attention: three heads
 // of queries over one of keys, in heads that are no multiple of 64, with a bias before the norm of the keys.
 TEST_P(Fusion, Heads) {

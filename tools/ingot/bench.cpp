@@ -89,8 +89,10 @@ Json emulatorJson(const Session &session, const nlohmann::json &counters, double
           {"bytes_per_second", bytes / seconds},
           {"bytes_read_per_token", totals.value("bytes_read", 0.0) / tokens},
           {"weight_bytes_read_per_token", traffic->weightsRead / tokens},
-          {"state_bytes_read_per_token", traffic->stateRead / tokens},
-          {"state_bytes_written_per_token", traffic->stateWritten / tokens},
+          {"cache_bytes_read_per_token", traffic->cacheRead / tokens},
+          {"cache_bytes_written_per_token", traffic->cacheWritten / tokens},
+          {"recurrent_bytes_read_per_token", traffic->recurrentRead / tokens},
+          {"recurrent_bytes_written_per_token", traffic->recurrentWritten / tokens},
           {"activation_bytes_read_per_token", traffic->activationRead / tokens},
           {"activation_bytes_written_per_token", traffic->activationWritten / tokens},
           {"counters", counters}};
@@ -134,9 +136,13 @@ void printTraffic(const Json &json) {
     if (found == json[phase].end() || !found->is_object())
       continue;
     auto value = [&](const char *key) { return (*found)[key].get<double>(); };
-    Traffic traffic = {value("weight_bytes_read_per_token"), value("state_bytes_read_per_token"),
-                       value("state_bytes_written_per_token"), value("activation_bytes_read_per_token"),
-                       value("activation_bytes_written_per_token")};
+    Traffic traffic = {.weightsRead = value("weight_bytes_read_per_token"),
+                       .cacheRead = value("cache_bytes_read_per_token"),
+                       .cacheWritten = value("cache_bytes_written_per_token"),
+                       .recurrentRead = value("recurrent_bytes_read_per_token"),
+                       .recurrentWritten = value("recurrent_bytes_written_per_token"),
+                       .activationRead = value("activation_bytes_read_per_token"),
+                       .activationWritten = value("activation_bytes_written_per_token")};
     double planned = found->contains("weight_bytes_ratio") ? json[phase]["weight_bytes_per_token"].get<double>() : 0;
     absl::PrintF("%-8s emulator: %s\n", phase, trafficText(traffic, 1, planned));
   }

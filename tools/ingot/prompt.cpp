@@ -3,6 +3,7 @@
 #include "absl/strings/str_cat.h"
 
 #include "runtime/tokenizer/chat_template.h"
+#include "runtime/tokenizer/text_only.h"
 
 namespace ingot::cli {
 
@@ -36,6 +37,8 @@ absl::StatusOr<std::vector<int32_t>> encodePrompt(const Artifact &artifact, cons
   }
   if (ids.empty())
     return absl::InvalidArgumentError("the prompt is empty; give some text with --prompt");
+  if (absl::Status status = checkTextOnly(tokenizer, ids); !status.ok())
+    return status;
   return ids;
 }
 

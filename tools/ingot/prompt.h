@@ -21,7 +21,7 @@ struct Prompt {
 // Whether the template applies: the file has one and the prompt is not raw.
 bool usesTemplate(const Artifact &artifact, const Prompt &prompt);
 
-// InvalidArgument if the result has no tokens.
+// InvalidArgument if the result has no tokens, or one that stands for an image.
 absl::StatusOr<std::vector<int32_t>> encodePrompt(const Artifact &artifact, const Tokenizer &tokenizer,
                                                   const Prompt &prompt);
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <map>
+#include <tuple>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -68,18 +69,19 @@ uint64_t plannedWeightBytes(const Session &session) {
 std::optional<Traffic> trafficOf(const Session &session, const Json &counters) {
   if (!counters.is_object() || !counters.contains("totals") || !counters["totals"].contains("buffers"))
     return std::nullopt;
-  std::map<std::string, Buffer::Role> roles;
+  std::map<std::string, const Buffer *> buffers;
   for (const Buffer &buffer : session.manifest().buffers())
-    roles[buffer.name()] = buffer.role();
+    buffers[buffer.name()] = &buffer;
   Traffic traffic;
   for (const auto &[name, bytes] : counters["totals"]["buffers"].items()) {
-    auto role = roles.find(name);
+    auto found = buffers.find(name);
     double read = number(bytes, "read"), written = number(bytes, "written");
-    if (role != roles.end() && role->second == Buffer::WEIGHTS) {
+    if (found != buffers.end() && found->second->role() == Buffer::WEIGHTS) {
       traffic.weightsRead += read;
-    } else if (role != roles.end() && role->second == Buffer::STATE) {
-      traffic.stateRead += read;
-      traffic.stateWritten += written;
+    } else if (found != buffers.end() && found->second->role() == Buffer::STATE) {
+      const bool grows = found->second->bytes_per_position() > 0;
+      (grows ? traffic.cacheRead : traffic.recurrentRead) += read;
+      (grows ? traffic.cacheWritten : traffic.recurrentWritten) += written;
     } else {
       traffic.activationRead += read;
       traffic.activationWritten += written;
@@ -93,10 +95,14 @@ std::string trafficText(const Traffic &traffic, double tokens, double planned) {
   std::string ratio;
   if (planned > 0)
     ratio = absl::StrFormat(" (%.4f times the planned %s)", traffic.weightsRead / tokens / planned, bytesText(planned));
-  return absl::StrFormat(
-      "weights %s read%s, KV cache %s read and %s written, activations %s read and %s written a token",
-      text(traffic.weightsRead), ratio, text(traffic.stateRead), text(traffic.stateWritten),
-      text(traffic.activationRead), text(traffic.activationWritten));
+  // Models have one kind of state or both.
+  std::string states;
+  for (auto [name, read, written] : {std::tuple{"KV cache", traffic.cacheRead, traffic.cacheWritten},
+                                     {"recurrent states", traffic.recurrentRead, traffic.recurrentWritten}})
+    if (read + written > 0)
+      absl::StrAppend(&states, name, " ", text(read), " read and ", text(written), " written, ");
+  return absl::StrFormat("weights %s read%s, %sactivations %s read and %s written a token", text(traffic.weightsRead),
+                         ratio, states, text(traffic.activationRead), text(traffic.activationWritten));
 }
 
 void printStats(const Session &session, const RunStats &stats) {

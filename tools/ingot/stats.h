@@ -22,7 +22,9 @@ struct RunStats {
 // Bytes that an emulated phase moved, by what they are.
 struct Traffic {
   double weightsRead = 0;
-  double stateRead = 0, stateWritten = 0;           // what lives from token to token: the KV cache
+  // What lives from token to token: a row a position, or of one size however long the sequence is.
+  double cacheRead = 0, cacheWritten = 0;
+  double recurrentRead = 0, recurrentWritten = 0;
   double activationRead = 0, activationWritten = 0; // everything else, kernel arguments and logits included
 };
 // Nothing for null counters.

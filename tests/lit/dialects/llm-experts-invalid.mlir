@@ -189,3 +189,64 @@ func.func @f(%x: tensor<?x2x32xbf16>) {
   %y = llm.linear %x, @w : (tensor<?x2x32xbf16>) -> tensor<?x8xf32>
   return
 }
+
+// -----
+
+// llm.route R4
+func.func @f(%l: tensor<?x4xf32>, %g: tensor<?x2xf32>) {
+  // expected-error @+1 {{expected 'shared' to have one column and a row for each of 'tensor<?x4xf32>', got 'tensor<?x2xf32>'}}
+  %w, %i = llm.route %l top 2 shared %g : tensor<?x4xf32>, tensor<?x2xf32> -> tensor<?x3xf32>, tensor<?x2xi32>
+  return
+}
+
+// -----
+
+// llm.route R4
+func.func @f(%l: tensor<1x64xf32>, %g: tensor<1x1xf32>) {
+  // expected-error @+1 {{expected 'top' of at most 31 beside 'shared', got 32}}
+  %w, %i = llm.route %l top 32 shared %g : tensor<1x64xf32>, tensor<1x1xf32> -> tensor<1x33xf32>, tensor<1x32xi32>
+  return
+}
+
+// -----
+
+// llm.linear R14
+llm.weight @w from "w" : tensor<8x32xf32>
+func.func @f(%x: tensor<?x32xbf16>) {
+  // expected-error @+1 {{expected 'experts' where an expert is 'shared'}}
+  %y = llm.linear %x, @w shared [@w] : (tensor<?x32xbf16>) -> tensor<?x8xf32>
+  return
+}
+
+// -----
+
+// llm.linear R14
+llm.weight @w from "w" : tensor<4x8x32xf32>
+llm.weight @s from "s" : tensor<8x32xf32>
+func.func @f(%x: tensor<1x32xbf16>, %i: tensor<1x2xi32>) {
+  // expected-error @+1 {{expected a 'shared' weight for each of 2, got 1}}
+  %y:2 = llm.linear %x experts %i, @w, @w shared [@s] : (tensor<1x32xbf16>, tensor<1x2xi32>) -> (tensor<1x3x8xf32>, tensor<1x3x8xf32>)
+  return
+}
+
+// -----
+
+// llm.linear R14
+llm.weight @w from "w" : tensor<4x8x32xf32> {scheme = #llm.scheme<bf16>}
+llm.weight @s from "s" : tensor<8x32xf32> {scheme = #llm.scheme<int8, group = 32>}
+func.func @f(%x: tensor<1x32xbf16>, %i: tensor<1x2xi32>) {
+  // expected-error @+1 {{expected @s to have the scheme of @w}}
+  %y = llm.linear %x experts %i, @w shared [@s] : (tensor<1x32xbf16>, tensor<1x2xi32>) -> tensor<1x3x8xf32>
+  return
+}
+
+// -----
+
+// llm.linear R11
+llm.weight @w from "w" : tensor<4x8x32xf32>
+llm.weight @s from "s" : tensor<8x32xf32>
+func.func @f(%x: tensor<1x32xbf16>, %i: tensor<1x2xi32>) {
+  // expected-error @+1 {{expected a product for each of 3 experts, got 'tensor<1x2x8xf32>'}}
+  %y = llm.linear %x experts %i, @w shared [@s] : (tensor<1x32xbf16>, tensor<1x2xi32>) -> tensor<1x2x8xf32>
+  return
+}

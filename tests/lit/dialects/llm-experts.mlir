@@ -5,6 +5,7 @@
 // CHECK: llm.weight @gate from "gate" : tensor<6x48x32xf32> {scheme = #llm.scheme<int4, group = 32>, stored = #llm.scheme<int4, group = 32>}
 llm.weight @gate from "gate" : tensor<6x48x32xf32> {scheme = #llm.scheme<int4, group = 32>, stored = #llm.scheme<int4, group = 32>}
 llm.weight @up from "up" : tensor<6x48x32xf32> {scheme = #llm.scheme<int4, group = 32>}
+llm.weight @shared.down from "shared.down" : tensor<32x48xf32> {scheme = #llm.scheme<int8, activation = int8_per_token>}
 llm.weight @down from "down" : tensor<6x32x48xf32> {scheme = #llm.scheme<int8, activation = int8_per_token>}
 
 // CHECK-LABEL: func.func @f
@@ -34,4 +35,14 @@ func.func @f(%x: tensor<?x32xbf16>, %logits: tensor<?x6xf32>) -> tensor<?x32xf32
     llm.yield %r : tensor<?x32xf32>
   }
   return %z : tensor<?x32xf32>
+}
+
+// CHECK-LABEL: func.func @shared
+func.func @shared(%h: tensor<1x3x48xbf16>, %logits: tensor<1x6xf32>, %g: tensor<1x1xf32>) -> tensor<1x32xf32> {
+  // CHECK: %[[W:.*]], %[[I:.*]] = llm.route %{{.*}} top 2 normalize shared %{{.*}} : tensor<1x6xf32>, tensor<1x1xf32> -> tensor<1x3xf32>, tensor<1x2xi32>
+  %w, %i = llm.route %logits top 2 normalize shared %g : tensor<1x6xf32>, tensor<1x1xf32> -> tensor<1x3xf32>, tensor<1x2xi32>
+  // CHECK: llm.linear %{{.*}} experts %[[I]] quantized, @down shared [@shared.down] : (tensor<1x3x48xbf16>, tensor<1x2xi32>) -> tensor<1x3x32xf32>
+  %d = llm.linear %h experts %i quantized, @down shared [@shared.down] : (tensor<1x3x48xbf16>, tensor<1x2xi32>) -> tensor<1x3x32xf32>
+  %y = llm.combine %d, %w : tensor<1x3x32xf32>, tensor<1x3xf32> -> tensor<1x32xf32>
+  return %y : tensor<1x32xf32>
 }

@@ -300,8 +300,7 @@ func.func @f(%x: tensor<?x32xbf16>) {
 // llm.rms_norm_quantize R3
 llm.weight @w from "w" : tensor<32xf32>
 func.func @f(%x: tensor<?x32xbf16>) {
-  // expected-error @+2 {{are incompatible with return type(s)}}
-  // expected-error @+1 {{failed to infer returned types}}
+  // expected-error @+1 {{expected results of types 'tensor<?x32xi8>', 'tensor<?xf32>', 'tensor<?x32xbf16>' (the last may be absent), got 'tensor<?x32xi8>', 'tensor<1xf32>'}}
   %v, %s = llm.rms_norm_quantize %x, @w eps 1.0 : tensor<?x32xbf16> -> tensor<?x32xi8>, tensor<1xf32>
   return
 }
@@ -1029,5 +1028,80 @@ llm.state @s recurrent : tensor<2x16x32xf32> // expected-note {{declared here}}
 func.func @f(%x: tensor<?x64xf32>, %b: tensor<?x2xf32>, %a: tensor<?x2xf32>) {
   // expected-error @+1 {{expected @s to be a recurrent state of type 'tensor<2x16x16xf32>', got recurrent of type 'tensor<2x16x32xf32>'}}
   %o = llm.delta_rule %x, %b, %a, @decay, @dt, @s key_heads 1 value_heads 2 key_dim 16 value_dim 16 : tensor<?x64xf32>, tensor<?x2xf32>, tensor<?x2xf32> -> tensor<?x32xf32>
+  return
+}
+
+// -----
+
+// llm.delta_rule R6
+llm.weight @decay from "decay" : tensor<2xf32>
+llm.weight @dt from "dt" : tensor<2xf32>
+llm.weight @norm from "norm" : tensor<32xf32>
+llm.state @s recurrent : tensor<2x16x16xf32>
+func.func @f(%x: tensor<1x64xf32>, %b: tensor<1x2xf32>, %g: tensor<1x1xf32>) {
+  // expected-error @+1 {{expected norms of 2 heads and gated products in the epilogue, got llm.rms_norm}}
+  %o = llm.delta_rule %x, %b, %b, @decay, @dt, @s key_heads 1 value_heads 2 key_dim 16 value_dim 16 : tensor<1x64xf32>, tensor<1x2xf32>, tensor<1x2xf32> -> tensor<1x32xbf16> epilogue(%h: tensor<1x32xf32>) {
+    %n = llm.rms_norm %h, @norm eps 1.0 : tensor<1x32xf32> -> tensor<1x32xbf16>
+    llm.yield %n : tensor<1x32xbf16>
+  }
+  return
+}
+
+// -----
+
+// llm.delta_rule R6
+llm.weight @decay from "decay" : tensor<2xf32>
+llm.weight @dt from "dt" : tensor<2xf32>
+llm.weight @norm from "norm" : tensor<16xf32>
+llm.state @s recurrent : tensor<2x16x16xf32>
+func.func @f(%x: tensor<1x64xf32>, %b: tensor<1x2xf32>, %g: tensor<1x1xf32>) {
+  // expected-error @+1 {{expected norms of 2 heads and gated products in the epilogue, got llm.gated_mul}}
+  %o = llm.delta_rule %x, %b, %b, @decay, @dt, @s key_heads 1 value_heads 2 key_dim 16 value_dim 16 : tensor<1x64xf32>, tensor<1x2xf32>, tensor<1x2xf32> -> tensor<1x32xbf16> epilogue(%h: tensor<1x32xf32>) {
+    %n = llm.gated_mul silu %g, %h : tensor<1x1xf32>, tensor<1x32xf32> -> tensor<1x32xbf16>
+    llm.yield %n : tensor<1x32xbf16>
+  }
+  return
+}
+
+// -----
+
+// llm.delta_rule R6
+llm.weight @decay from "decay" : tensor<2xf32>
+llm.weight @dt from "dt" : tensor<2xf32>
+llm.weight @norm from "norm" : tensor<16xf32>
+llm.state @s recurrent : tensor<2x16x16xf32>
+func.func @f(%x: tensor<1x64xf32>, %b: tensor<1x2xf32>, %g: tensor<1x1xf32>) {
+  // expected-error @+1 {{expected the epilogue to yield the result's type}}
+  %o = llm.delta_rule %x, %b, %b, @decay, @dt, @s key_heads 1 value_heads 2 key_dim 16 value_dim 16 : tensor<1x64xf32>, tensor<1x2xf32>, tensor<1x2xf32> -> tensor<1x32xbf16> epilogue(%h: tensor<1x32xf32>) {
+    llm.yield %h : tensor<1x32xf32>
+  }
+  return
+}
+
+// -----
+
+// llm.delta_rule R6
+llm.weight @decay from "decay" : tensor<2xf32>
+llm.weight @dt from "dt" : tensor<2xf32>
+llm.weight @norm from "norm" : tensor<16xf32>
+llm.state @s recurrent : tensor<2x16x16xf32>
+func.func @f(%x: tensor<1x64xf32>, %b: tensor<1x2xf32>, %g: tensor<1x1xf32>) {
+  // expected-error @+1 {{expected one block argument in the epilogue: the rows of all heads}}
+  %o = llm.delta_rule %x, %b, %b, @decay, @dt, @s key_heads 1 value_heads 2 key_dim 16 value_dim 16 : tensor<1x64xf32>, tensor<1x2xf32>, tensor<1x2xf32> -> tensor<1x32xbf16> epilogue(%h: tensor<1x32xf32>, %i: tensor<1x32xf32>) {
+    llm.yield %h : tensor<1x32xf32>
+  }
+  return
+}
+
+// -----
+
+// llm.delta_rule R7
+llm.weight @decay from "decay" : tensor<2xf32>
+llm.weight @dt from "dt" : tensor<2xf32>
+llm.weight @norm from "norm" : tensor<16xf32>
+llm.state @s recurrent : tensor<2x16x16xf32>
+func.func @f(%x: tensor<1x64xf32>, %b: tensor<1x2xf32>, %g: tensor<1x1xf32>) {
+  // expected-error @+1 {{expected a result of f32 without an epilogue, got 'tensor<1x32xbf16>'}}
+  %o = llm.delta_rule %x, %b, %b, @decay, @dt, @s key_heads 1 value_heads 2 key_dim 16 value_dim 16 : tensor<1x64xf32>, tensor<1x2xf32>, tensor<1x2xf32> -> tensor<1x32xbf16>
   return
 }

@@ -36,6 +36,8 @@ module attributes {llm.facts = {architecture = "llama", context_length = 2048 : 
   llm.weight @dt from "dt_bias" : tensor<2xf32>
   // CHECK: llm.state @conv0 conv : tensor<3x64xf32>
   llm.state @conv0 conv : tensor<3x64xf32>
+  llm.weight @qkv from "qkv" : tensor<64x32xf32>
+  llm.weight @head_norm from "head_norm" : tensor<16xf32>
   // CHECK: llm.state @s0 recurrent : tensor<2x16x16xf32>
   llm.state @s0 recurrent : tensor<2x16x16xf32>
 
@@ -47,6 +49,26 @@ module attributes {llm.facts = {architecture = "llama", context_length = 2048 : 
     %o = llm.delta_rule %y, %b, %a, @decay, @dt, @s0 key_heads 1 value_heads 2 key_dim 16 value_dim 16
         : tensor<?x64xf32>, tensor<?x2xf32>, tensor<?x2xf32> -> tensor<?x32xf32>
     return %o : tensor<?x32xf32>
+  }
+
+  // CHECK-LABEL: func.func @delta_step
+  func.func @delta_step(%x: tensor<1x32xbf16>, %b: tensor<1x2xf32>, %z: tensor<1x32xf32>) -> tensor<1x32xbf16> {
+    // CHECK: %[[C:.*]] = llm.linear %{{.*}}, @qkv : (tensor<1x32xbf16>) -> tensor<1x64xf32> epilogue(%[[P:.*]]: tensor<1x64xf32>) {
+    // CHECK-NEXT: llm.short_conv %[[P]], @conv, @conv0 : tensor<1x64xf32>
+    %c = llm.linear %x, @qkv : (tensor<1x32xbf16>) -> tensor<1x64xf32> epilogue(%p: tensor<1x64xf32>) {
+      %y = llm.short_conv %p, @conv, @conv0 : tensor<1x64xf32>
+      llm.yield %y : tensor<1x64xf32>
+    }
+    // CHECK: llm.delta_rule %[[C]], {{.*}} value_dim 16 : tensor<1x64xf32>, tensor<1x2xf32>, tensor<1x2xf32> -> tensor<1x32xbf16> epilogue(%[[H:.*]]: tensor<1x32xf32>) {
+    // CHECK-NEXT: %[[N:.*]] = llm.rms_norm %[[H]], @head_norm eps 9.99999997E-7 heads 2 : tensor<1x32xf32> -> tensor<1x32xf32>
+    // CHECK-NEXT: llm.gated_mul silu %{{.*}}, %[[N]] : tensor<1x32xf32>, tensor<1x32xf32> -> tensor<1x32xbf16>
+    %o = llm.delta_rule %c, %b, %b, @decay, @dt, @s0 key_heads 1 value_heads 2 key_dim 16 value_dim 16
+        : tensor<1x64xf32>, tensor<1x2xf32>, tensor<1x2xf32> -> tensor<1x32xbf16> epilogue(%h: tensor<1x32xf32>) {
+      %n = llm.rms_norm %h, @head_norm eps 1.0e-6 heads 2 : tensor<1x32xf32> -> tensor<1x32xf32>
+      %g = llm.gated_mul silu %z, %n : tensor<1x32xf32>, tensor<1x32xf32> -> tensor<1x32xbf16>
+      llm.yield %g : tensor<1x32xbf16>
+    }
+    return %o : tensor<1x32xbf16>
   }
 
   // CHECK-LABEL: func.func @prefill
@@ -61,6 +83,8 @@ module attributes {llm.facts = {architecture = "llama", context_length = 2048 : 
     %v, %s = llm.quantize %n : tensor<?x32xbf16> -> tensor<?x32xi8>, tensor<?xf32>
     // CHECK: llm.rms_norm_quantize %{{.*}}, @norm eps 9.99999974E-6 : tensor<?x32xbf16> -> tensor<?x32xi8>, tensor<?xf32>
     %fv, %fs = llm.rms_norm_quantize %x, @norm eps 1.0e-5 : tensor<?x32xbf16> -> tensor<?x32xi8>, tensor<?xf32>
+    // CHECK: llm.rms_norm_quantize %{{.*}}, @norm eps 9.99999974E-6 : tensor<?x32xbf16> -> tensor<?x32xi8>, tensor<?xf32>, tensor<?x32xbf16>
+    %gv, %gs, %gr = llm.rms_norm_quantize %x, @norm eps 1.0e-5 : tensor<?x32xbf16> -> tensor<?x32xi8>, tensor<?xf32>, tensor<?x32xbf16>
     // CHECK: llm.linear %{{.*}} scales %{{.*}}, @q : (tensor<?x32xi8>, tensor<?xf32>) -> tensor<?x32xbf16>
     %q = llm.linear %v scales %s, @q : (tensor<?x32xi8>, tensor<?xf32>) -> tensor<?x32xbf16>
     // CHECK: llm.linear %{{.*}}, @k bias @kb : (tensor<?x32xbf16>) -> tensor<?x16xbf16>

@@ -108,3 +108,12 @@ func.func @gate_and_up(%x: tensor<1x64xf32>) -> (tensor<1x8192xf32>, tensor<1x81
   %z:2 = llm.linear %m, @gate4, @gate4 : (tensor<1x64xbf16>) -> (tensor<1x8192xf32>, tensor<1x8192xf32>)
   return %y#0, %y#1, %z#0, %z#1 : tensor<1x8192xf32>, tensor<1x8192xf32>, tensor<1x8192xf32>, tensor<1x8192xf32>
 }
+
+// CHECK-LABEL: func.func @row_read_too(
+func.func @row_read_too(%x: tensor<1x64xf32>) -> (tensor<1x16384xf32>, tensor<1x64xbf16>) {
+  // CHECK-NEXT: llm.rms_norm_quantize
+  // REMARK: remark: [Missed] several ops read the normalised row
+  %v, %s, %r = llm.rms_norm_quantize %x, @norm eps 1.0e-5 : tensor<1x64xf32> -> tensor<1x64xi8>, tensor<1xf32>, tensor<1x64xbf16>
+  %y = llm.linear %v scales %s, @q : (tensor<1x64xi8>, tensor<1xf32>) -> tensor<1x16384xf32>
+  return %y, %r : tensor<1x16384xf32>, tensor<1x64xbf16>
+}

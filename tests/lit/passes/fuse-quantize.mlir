@@ -2,6 +2,8 @@
 // RUN: ingot-opt %s --fuse-quantize --remarks-filter=".*" 2>&1 | FileCheck %s --check-prefix=REMARK
 
 llm.weight @w from "w" : tensor<32x64xf32> {scheme = #llm.scheme<int8, activation = int8_per_token>}
+llm.weight @down from "down" : tensor<6x32x64xf32> {scheme = #llm.scheme<int8, activation = int8_per_token>}
+llm.weight @down4160 from "down4160" : tensor<6x32x4160xf32> {scheme = #llm.scheme<int8, activation = int8_per_token>}
 llm.weight @wide from "wide" : tensor<32x24640xf32> {scheme = #llm.scheme<int8, activation = int8_per_token>}
 
 // CHECK-LABEL: func.func @one_row(
@@ -52,5 +54,29 @@ func.func @too_wide(%x: tensor<1x24640xbf16>) -> tensor<1x32xf32> {
   // REMARK: remark: [Missed] the row is wider than a workgroup has room for
   %v, %s = llm.quantize %x : tensor<1x24640xbf16> -> tensor<1x24640xi8>, tensor<1xf32>
   %y = llm.linear %v scales %s, @wide : (tensor<1x24640xi8>, tensor<1xf32>) -> tensor<1x32xf32>
+  return %y : tensor<1x32xf32>
+}
+
+// CHECK-LABEL: func.func @of_experts(
+func.func @of_experts(%x: tensor<1x2x64xbf16>, %w: tensor<1x2xf32>, %i: tensor<1x2xi32>) -> tensor<1x32xf32> {
+  // CHECK-NEXT: llm.linear %{{.*}} experts %{{.*}} quantized, @down : (tensor<1x2x64xbf16>, tensor<1x2xi32>)
+  // REMARK: remark: [Passed] quantises its operand itself
+  %v, %s = llm.quantize %x : tensor<1x2x64xbf16> -> tensor<1x2x64xi8>, tensor<1x2xf32>
+  %y = llm.linear %v scales %s experts %i, @down : (tensor<1x2x64xi8>, tensor<1x2xf32>, tensor<1x2xi32>) -> tensor<1x32xf32> epilogue(%p: tensor<1x2x32xf32>) {
+    %c = llm.combine %p, %w : tensor<1x2x32xf32>, tensor<1x2xf32> -> tensor<1x32xf32>
+    llm.yield %c : tensor<1x32xf32>
+  }
+  return %y : tensor<1x32xf32>
+}
+
+// CHECK-LABEL: func.func @wide_experts(
+func.func @wide_experts(%x: tensor<1x2x4160xbf16>, %w: tensor<1x2xf32>, %i: tensor<1x2xi32>) -> tensor<1x32xf32> {
+  // CHECK-NEXT: llm.quantize
+  // REMARK: remark: [Missed] a row is wider than a wave has registers for
+  %v, %s = llm.quantize %x : tensor<1x2x4160xbf16> -> tensor<1x2x4160xi8>, tensor<1x2xf32>
+  %y = llm.linear %v scales %s experts %i, @down4160 : (tensor<1x2x4160xi8>, tensor<1x2xf32>, tensor<1x2xi32>) -> tensor<1x32xf32> epilogue(%p: tensor<1x2x32xf32>) {
+    %c = llm.combine %p, %w : tensor<1x2x32xf32>, tensor<1x2xf32> -> tensor<1x32xf32>
+    llm.yield %c : tensor<1x32xf32>
+  }
   return %y : tensor<1x32xf32>
 }
