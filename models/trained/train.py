@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""Trains the checkpoints of models/trained on the World English Bible (public domain): a Llama, and two of Qwen3.6's
-architecture, dense and mixture of experts, each with a head for multi-token prediction; at most two million weights each.
+"""Trains the checkpoints of models/trained on the World English Bible (public domain): a Llama, a Ministral-3, two of
+Qwen3.6's architecture, dense and mixture of experts, each with a head for multi-token prediction, and a Gemma 4 with a
+mixture of experts; at most two million weights each.
 
 The text is Debian's package sword-text-web, a SWORD module: `.bzs` is an index of (offset, bytes, bytes unpacked) and
 `.bzz` the zlib blocks it points into, one a book, OSIS markup inside. Writes config.json, model.safetensors (bf16) and
@@ -27,6 +28,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch.nn import functional
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.integrations.moe import ALL_EXPERTS_FUNCTIONS
+from transformers.models.gemma4.modeling_gemma4 import Gemma4TextRouter
 from transformers.models.qwen3_5_moe.modeling_qwen3_5_moe import Qwen3_5MoeTopKRouter, load_balancing_loss_func
 
 END = "<|endoftext|>"
@@ -46,6 +48,23 @@ ARCHITECTURES = {
         hidden_size=128, intermediate_size=384, num_hidden_layers=8, num_attention_heads=4, num_key_value_heads=2, head_dim=32,
         max_position_embeddings=512, rms_norm_eps=1e-5, tie_word_embeddings=True,
         rope_parameters={"rope_type": "default", "rope_theta": 10000.0})),
+    # YaRN's ramp and the steps of the queries' scale lie within what a training window reaches; heads are wider than the
+    # hidden size divided by their number, as the 3B model's.
+    "ministral3": ("ministral3", dict(
+        hidden_size=128, intermediate_size=320, num_hidden_layers=8, num_attention_heads=4, num_key_value_heads=2, head_dim=48,
+        max_position_embeddings=512, rms_norm_eps=1e-5, tie_word_embeddings=True, sliding_window=None,
+        rope_parameters={"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0, "original_max_position_embeddings": 128,
+                         "beta_fast": 32.0, "beta_slow": 1.0, "mscale": 1.0, "mscale_all_dim": 1.0,
+                         "llama_4_scaling_beta": 0.1})),
+    # The 26B-A4B's: five sliding layers to a global one, which has wider heads, fewer of them for keys, and keys for values.
+    "gemma4-moe": ("gemma4_text", dict(
+        hidden_size=128, intermediate_size=128, num_hidden_layers=6, num_attention_heads=4, num_key_value_heads=2, head_dim=32,
+        global_head_dim=64, num_global_key_value_heads=1, attention_k_eq_v=True, sliding_window=64,
+        max_position_embeddings=512, hidden_size_per_layer_input=0, final_logit_softcapping=30.0, tie_word_embeddings=True,
+        enable_moe_block=True, num_experts=16, top_k_experts=4, moe_intermediate_size=32,
+        rope_parameters={"sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
+                         "full_attention": {"rope_type": "proportional", "rope_theta": 100000.0,
+                                            "partial_rotary_factor": 0.25}})),
     "qwen3.6": ("qwen3_5_text", HYBRID | dict(
         num_hidden_layers=8, intermediate_size=256, linear_num_value_heads=6, linear_key_head_dim=32,
         linear_value_head_dim=32)),
@@ -91,13 +110,16 @@ def every_expert(self, hidden, chosen, weights):
 
 
 class Routing:
-    """The router logits [t, experts] of the forwards since the last `take`, one entry a router in the order they ran."""
+    """The router logits [t, experts], up to a constant a row, of the forwards since the last `take`, one entry a router in
+    the order they ran."""
 
     def __init__(self, *modules):
         self.logits = []
         for module in modules:
             for router in (m for m in module.modules() if isinstance(m, Qwen3_5MoeTopKRouter)):
                 router.register_forward_hook(lambda _, inputs, outputs: self.logits.append(outputs[0]))
+            for router in (m for m in module.modules() if isinstance(m, Gemma4TextRouter)):  # which gives probabilities
+                router.register_forward_hook(lambda _, inputs, outputs: self.logits.append(outputs[0].clamp_min(1e-30).log()))
 
     def take(self):
         logits, self.logits = self.logits, []
@@ -105,7 +127,12 @@ class Routing:
 
 
 def loss_of_rows(trunk, rows, targets):
-    return functional.cross_entropy(trunk.lm_head(rows).flatten(0, 1).float(), targets.flatten())
+    logits, cap = trunk.lm_head(rows).flatten(0, 1).float(), getattr(trunk.config, "final_logit_softcapping", None)
+    return functional.cross_entropy(cap * torch.tanh(logits / cap) if cap else logits, targets.flatten())
+
+
+def experts_per_token(config):
+    return config.top_k_experts if hasattr(config, "top_k_experts") else config.num_experts_per_tok
 
 
 class Losses:
@@ -129,7 +156,7 @@ class Losses:
                 losses["third"] = loss_of_rows(self.trunk, rows[:, :-1], batch[:, 3:])
         routed = self.routing.take()
         if routed:
-            losses["balance"] = sum(load_balancing_loss_func((logits,), config.num_experts, config.num_experts_per_tok)
+            losses["balance"] = sum(load_balancing_loss_func((logits,), config.num_experts, experts_per_token(config))
                                     for logits in routed) / len(routed)
         return losses
 
@@ -195,7 +222,7 @@ def measure(trunk, head, tokenizer, text, held_out):
     routing = Routing(*filter(None, (trunk, head)))
     losses(held_out[:16 * LENGTH].reshape(16, LENGTH))
     for layer, logits in enumerate(routing.take()):
-        chosen = logits.topk(trunk.config.num_experts_per_tok).indices
+        chosen = logits.topk(experts_per_token(trunk.config)).indices
         share = torch.bincount(chosen.flatten(), minlength=trunk.config.num_experts) / chosen.numel() * trunk.config.num_experts
         print(f"router {layer}: share of tokens an expert gets, relative to an even one: "
               + " ".join(f"{value:.2f}" for value in share.sort().values.tolist()))
