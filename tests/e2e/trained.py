@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The small trained Qwen3.6 checkpoints under their recipes: perplexity of a text that they were not trained on, and how far each
+"""The small trained checkpoints under their recipes: perplexity of a text that they were not trained on, and how far each
 recipe's predictions are from those of bf16, as docs/design/quality.md states them.
 
 usage: trained.py BUILD_FOLDER MODEL"""
@@ -12,13 +12,15 @@ QUALITY = support.SOURCE / "docs" / "design" / "quality.md"
 TEXT = support.SOURCE / "tests" / "goldens" / "held-out.txt"
 CALIBRATION = "/usr/share/common-licenses/GPL-3"  # on every Debian machine, and not the text that is scored
 TARGET = "gfx1151"
-ROWS = {"bf16": ("bf16", []), "w8a8": ("qwen3.6-w8a8", []), "int4": ("qwen3.6-int4", []),
-        "int4-calibrated": ("qwen3.6-int4", ["--calibrate", CALIBRATION])}
+# By model: the recipes of its int8 and its int4 rows, and the perplexity of transformers in fp32 by the same windows
+# (models/trained/README.md).
+MODELS = {"tiny-qwen3.6": ("qwen3.6-w8a8", "qwen3.6-int4", 18.1177),
+          "tiny-qwen3.6-moe": ("qwen3.6-w8a8", "qwen3.6-int4", 16.1101),
+          "tiny-ministral3": ("w8a8", "mistral-int4", 23.4646),
+          "tiny-gemma4-moe": ("w8a8", "gemma-int4", 16.6746)}
 # Runs of one artifact are equal; another compiler's code adds in another order.
 NO_WORSE = {"perplexity": 1.005, "divergence": 1.05}
-# Of transformers in fp32 by the same windows (tests/goldens/README.md), and how far bf16 may be from it.
-EXACT = {"tiny-qwen3.6": 18.1177, "tiny-qwen3.6-moe": 16.1101}
-ROUNDING = 2e-3
+ROUNDING = 2e-3  # how far bf16 may be from fp32
 
 
 def stated(model, row):
@@ -32,7 +34,9 @@ def stated(model, row):
 
 def body(session, model):
     reference = session.work / "bf16.ingot"
-    for row, (recipe, flags) in ROWS.items():
+    int8, int4, exact = MODELS[model]
+    for row, recipe, flags in (("bf16", "bf16", []), ("w8a8", int8, []), ("int4", int4, []),
+                               ("int4-calibrated", int4, ["--calibrate", CALIBRATION])):
         artifact = session.work / f"{row}.ingot"
         if not session.compile(support.SOURCE / "models" / "trained" / model, artifact, recipe, targets=(TARGET,), flags=flags,
                                what=f"ingotc compiles {model} as {row}"):
@@ -48,8 +52,8 @@ def body(session, model):
                       f"{model}, {row}: perplexity {perplexity:.4f}, mean KL {divergence:.2e} "
                       f"(docs/design/quality.md says {said[0]:.4f} and {said[1]:.2e})")
         if row == "bf16":
-            session.check(abs(perplexity / EXACT[model] - 1) < ROUNDING,
-                          f"{model}, {row}: transformers in fp32 have {EXACT[model]:.4f} (within {ROUNDING:.1%})")
+            session.check(abs(perplexity / exact - 1) < ROUNDING,
+                          f"{model}, {row}: transformers in fp32 have {exact:.4f} (within {ROUNDING:.1%})")
 
 
 support.main("trained", body)
