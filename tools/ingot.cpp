@@ -22,6 +22,7 @@ int main(int argc, char **argv) {
   ingot::cli::addBench(app, command);
   ingot::cli::addEval(app, command);
   ingot::cli::addServe(app, command);
+  ingot::cli::addChat(app, command);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError &error) {

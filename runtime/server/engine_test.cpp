@@ -242,6 +242,35 @@ TEST_F(EngineTest, APrefixIsTakenFromARequestThatStillRuns) {
   EXPECT_EQ(slow->tokens, toyReply(prompt, 30));
 }
 
+TEST_F(EngineTest, SnapshotsStayWithinTheirMemory) {
+  constexpr uint64_t kState = 1000;
+  ASSERT_TRUE(writeToyModel(path, toy.code, {}, kState).ok());
+  auto engine = engineOf(2, {.maxQueue = 9, .snapshotBytes = 3 * kState, .endOfSequence = {}});
+  auto run = [&](Tokens prompt) {
+    auto listener = std::make_shared<Collector>();
+    EXPECT_TRUE(submit(*engine, requestOf(prompt, 2), listener).ok());
+    Outcome outcome = listener->wait();
+    EXPECT_EQ(listener->tokens, toyReply(prompt, 2));
+    return outcome.reusedTokens;
+  };
+  Tokens prompt(50, 6);
+  EXPECT_EQ(run(prompt), 0u);
+  // Of twelve borders three are left, the last of them among these.
+  prompt.push_back(7);
+  EXPECT_EQ(run(prompt), 48u);
+  Tokens half(prompt.begin(), prompt.begin() + 30);
+  half.push_back(1);
+  uint32_t kept = run(half);
+  EXPECT_LE(kept, 28u);
+  EXPECT_EQ(kept % kToyChunk, 0u);
+  engine->drain(std::chrono::seconds(1));
+  EXPECT_LE(engine->counters().snapshotBytes, 3 * kState);
+  EXPECT_GT(engine->counters().snapshotBytes, 0u);
+  engine = engineOf(1, {.maxQueue = 9, .snapshotBytes = 0, .endOfSequence = {}});
+  EXPECT_EQ(run(prompt), 0u);
+  EXPECT_EQ(run(prompt), 0u);
+}
+
 TEST_F(EngineTest, ALongPromptLetsOthersGoOn) {
   auto engine = engineOf(2);
   auto speaking = std::make_shared<Collector>();

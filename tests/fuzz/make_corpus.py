@@ -79,6 +79,18 @@ def main(pack_bench=None):
             put("safetensors", folder.name, (folder / "model.safetensors").read_bytes())
     for recipe in sorted((TESTS.parent / "models/recipes").glob("*.textproto")):
         put("recipe", recipe.stem, recipe.read_bytes())
+    put("request", "chat", json.dumps({
+        "messages": [{"role": "system", "content": "a"}, {"role": "user", "content": [{"type": "text", "text": "b"}]},
+                     {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{\"x\": 1}"}}]},
+                     {"role": "tool", "content": "c"}],
+        "tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}], "tool_choice": "auto", "n": 2,
+        "stop": ["d"], "logit_bias": {"1": 2}, "logprobs": True, "top_logprobs": 1, "stream": True, "seed": 3,
+        "stream_options": {"include_usage": True}, "temperature": 0.5, "max_tokens": 4}).encode())
+    put("request", "text", json.dumps({"prompt": [[1, 2], [3]], "logprobs": 2, "top_k": -1, "min_p": 0.1}).encode())
+    put("reply", "hermes", b'\x04<think>a</think>b <tool_call>{"name": "f", "arguments": {"x": 1}}</tool_call> c')
+    put("reply", "xml", b"\x06<tool_call>\n<function=f>\n<parameter=x>\n1\n</parameter>\n</function>\n</tool_call>")
+    put("reply", "mistral", b'\x0d[/THINK]a[TOOL_CALLS]f[ARGS]{"x": [1]}[TOOL_CALLS][{"name": "g"}]')
+    put("reply", "gemma", b'\x05<|channel>thought\na<channel|><|tool_call>call:f{x:<|"|>b<|"|>,y:[1,{z:null}]}<tool_call|>')
     tiny = TESTS / "checkpoint/tiny"
     template = (TESTS / "tokenizer/templates/chatml.jinja").read_bytes()
     put("tokenizer", "bpe", (tiny / "tokenizer_config.json").read_bytes() + b"\0" + template + b"\0j\0"

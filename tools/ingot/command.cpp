@@ -67,6 +67,11 @@ const std::atomic<bool> *interruptFlag() {
   return &interrupted;
 }
 
+const std::atomic<bool> *rearmInterrupt() {
+  interrupted.store(false);
+  return interruptFlag();
+}
+
 absl::StatusOr<std::string> readFile(const std::string &path) {
   std::error_code error;
   // Reading a directory as a stream throws.

@@ -33,6 +33,7 @@ void addDoctor(CLI::App &app, Command &command);
 void addBench(CLI::App &app, Command &command);
 void addEval(CLI::App &app, Command &command);
 void addServe(CLI::App &app, Command &command);
+void addChat(CLI::App &app, Command &command);
 
 // --device, --target, --stats, --no-graph: the flags of every command that uses a device.
 struct DeviceFlags {
@@ -47,6 +48,8 @@ absl::StatusOr<SelectedDevice> chooseDevice(const Artifact &artifact, const Devi
 
 // Turns true with the first Ctrl-C; a second one ends the process at once.
 const std::atomic<bool> *interruptFlag();
+// The same for one piece of work after another: an earlier Ctrl-C is forgotten.
+const std::atomic<bool> *rearmInterrupt();
 
 absl::StatusOr<std::string> readFile(const std::string &path);
 // "1.5 MiB", "420 B"

@@ -132,12 +132,20 @@ Manifest toyManifest(std::span<const ToyCode> code) {
   return manifest;
 }
 
-absl::Status writeToyModel(const std::string &path, std::span<const ToyCode> code, const TokenizerData &tokenizer) {
+absl::Status writeToyModel(const std::string &path, std::span<const ToyCode> code, const TokenizerData &tokenizer,
+                           uint64_t fixedState) {
+  Manifest manifest = toyManifest(code);
+  if (fixedState > 0) {
+    Buffer &buffer = *manifest.add_buffers();
+    buffer.set_name("fixed");
+    buffer.set_role(Buffer::STATE);
+    buffer.set_bytes(fixedState);
+  }
   std::vector<std::pair<std::string, std::string>> objects;
   for (const ToyCode &each : code)
     objects.emplace_back(each.target, each.codeObject);
   std::string bundle = makeBundle(objects);
-  return writeArtifact(path, toyManifest(code), tokenizer, std::as_bytes(std::span(bundle)), [](WeightSink &sink) {
+  return writeArtifact(path, manifest, tokenizer, std::as_bytes(std::span(bundle)), [](WeightSink &sink) {
     std::vector<uint8_t> weights;
     weights.reserve(kToyVocabulary);
     for (int32_t token = 0; token < kToyVocabulary; ++token)

@@ -25,8 +25,10 @@ absl::StatusOr<std::vector<ToyCode>> readToyCode(const std::string &folder);
 
 // Programs prefill, decode, logits, greedy and sample over the kernels of toy_kernels.h.
 Manifest toyManifest(std::span<const ToyCode> code);
-// Writes the toy model; `tokenizer` may be empty.
-absl::Status writeToyModel(const std::string &path, std::span<const ToyCode> code, const TokenizerData &tokenizer = {});
+// Writes the toy model; `tokenizer` may be empty. `fixedState`: bytes of one more state, which does not grow with the
+// position and which no kernel uses.
+absl::Status writeToyModel(const std::string &path, std::span<const ToyCode> code, const TokenizerData &tokenizer = {},
+                           uint64_t fixedState = 0);
 
 // The logits after each of `tokens`.
 std::vector<std::vector<float>> toyLogitsOf(std::span<const int32_t> tokens);

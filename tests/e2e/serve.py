@@ -1,0 +1,332 @@
+#!/usr/bin/env python3
+"""`ingot serve` from outside, with a plain HTTP client: streams beside each other answer what each answers alone and what
+`ingot run` answers; a shared prefix is not computed again and changes no token; clients that leave free their slots; what
+is refused is refused with OpenAI's shape; SIGTERM lets running replies end.
+
+usage: serve.py BUILD_FOLDER MODEL"""
+
+import concurrent.futures
+import http.client
+import json
+import shutil
+import signal
+import socket
+import subprocess
+import time
+
+import support
+
+CHUNK = 64
+TEMPLATE = """{%- if tools %}{{ 'Tools: ' + (tools | tojson) + ' for <tool_call>\\n' }}{% endif %}
+{%- for message in messages %}{{ message.role + ': ' + message.content + '\\n' }}{% endfor %}
+{%- if add_generation_prompt %}{{ 'assistant:' }}{% endif %}"""
+# The text that the vocabulary's last token is made to stand for, so that a bias on it makes the model call a function.
+CALL = '<tool_call>{"name":"look","arguments":{"x":1}}</tool_call>'
+PROMPTS = ["In the beginning", "And the king said", "The sons of", "He went up to the mountain, and",
+           "Now these are the words of the man who walked through the land and came to the city by the river, where "
+           "the people were gathered together to hear what he would say to them about the house of the king:"]
+
+
+def prepare(model, folder):
+    shutil.copytree(model, folder)
+    (folder / "chat_template.jinja").write_text(TEMPLATE)
+    # Further than the model was trained for: what it writes there is no English, but it must be the same each time.
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "max_position_embeddings": 2560}))
+    path = folder / "tokenizer.json"
+    tokenizer = json.loads(path.read_text())
+    vocabulary, merges = tokenizer["model"]["vocab"], tokenizer["model"]["merges"]
+    last = max(vocabulary.values())
+    name, = (piece for piece, number in vocabulary.items() if number == last)
+    left, right = merges.pop() if isinstance(merges[-1], list) else merges.pop().split()
+    if left + right != name:
+        raise ValueError("the last token is not the last merge's")
+    del vocabulary[name]
+    vocabulary[CALL] = last
+    path.write_text(json.dumps(tokenizer))
+    return last
+
+
+class Server:
+    def __init__(self, session, artifact, *options, target="gfx1151"):
+        command = [session.bin / "ingot", "serve", artifact, "--device", "emulator", "--target", target, "--port", "0",
+                   *options]
+        self.process = subprocess.Popen([str(part) for part in command], stderr=subprocess.PIPE, text=True)
+        line = self.process.stderr.readline()
+        self.ready = line.startswith("{")
+        self.said = line
+        if self.ready:
+            self.port = int(json.loads(line)["address"].rsplit(":", 1)[1])
+
+    def connection(self):
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
+
+    def request(self, method, path, body=None, headers=None):
+        """(status, headers, parsed body)"""
+        connection = self.connection()
+        data = body if isinstance(body, (bytes, str, type(None))) else json.dumps(body)
+        connection.request(method, path, data, {"Content-Type": "application/json", **(headers or {})})
+        response = connection.getresponse()
+        text = response.read().decode()
+        connection.close()
+        try:
+            return response.status, response.headers, json.loads(text)
+        except ValueError:
+            return response.status, response.headers, text
+
+    def complete(self, prompt, **fields):
+        status, _, answer = self.request("POST", "/v1/completions",
+                                         {"prompt": prompt, "max_tokens": 16, "temperature": 0, **fields})
+        return answer["choices"][0]["text"] if status == 200 else f"{status} {answer}"
+
+    def chat(self, **fields):
+        return self.request("POST", "/v1/chat/completions",
+                            {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 8, "temperature": 0, **fields})
+
+    def metrics(self):
+        _, _, text = self.request("GET", "/metrics")
+        return {name: float(value) for name, _, value in
+                (line.rpartition(" ") for line in text.splitlines() if line and not line.startswith("#"))}
+
+    def open_stream(self, **fields):
+        connection = self.connection()
+        connection.request("POST", "/v1/completions", json.dumps({"prompt": "The", "stream": True, "temperature": 0, **fields}),
+                           {"Content-Type": "application/json"})
+        return connection
+
+    def quiet(self, seconds=20):
+        """Whether no request is running or waiting, within that time."""
+        until = time.time() + seconds
+        while time.time() < until:
+            found = self.metrics()
+            if found["ingot_requests_running"] == found["ingot_requests_waiting"] == 0:
+                return True
+            time.sleep(0.05)
+        return False
+
+    def stop(self):
+        """The exit code after SIGTERM."""
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(60)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return "no end after SIGTERM"
+
+
+def events(text):
+    return [json.loads(line[6:]) for line in text.split("\n") if line.startswith("data: {")]
+
+
+def streams(session, artifact, target):
+    server = Server(session, artifact, "--streams", "16", "--context", "512", target=target)
+    if not session.check(server.ready, f"{target}: the server starts", server.said):
+        return
+    asked = [(PROMPTS[index % len(PROMPTS)], {"temperature": 0} if index % 2 else {"temperature": 0.9, "seed": index})
+             for index in range(16)]
+    alone = [server.complete(prompt, **fields) for prompt, fields in asked]
+    ran = []
+    for prompt, fields in asked[:2]:
+        options = [item for key, value in fields.items() for item in ("--" + key, value)]
+        done = session.run("ingot", "run", artifact, "--prompt", prompt, "--raw", "--max-tokens", "16", "--device",
+                           "emulator", "--target", target, *options)
+        ran.append(done.stdout[:-1])
+    session.check(alone[:2] == ran, f"{target}: the server writes what `ingot run` writes", (alone[:2], ran))
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        beside = list(pool.map(lambda one: server.complete(one[0], **one[1]), asked))
+    session.check(beside == alone, f"{target}: 16 streams write what each writes alone", (beside, alone))
+    session.check(server.quiet(), f"{target}: no slot is left taken")
+    session.check(server.stop() == 0, f"{target}: SIGTERM ends the server with exit code 0")
+
+
+def prefixes(session, artifact):
+    """A second request that shares a prefix of 2,048 tokens or more with the first."""
+    server = Server(session, artifact, "--streams", "2")
+    if not session.check(server.ready, "the server with a long context starts", server.said):
+        return
+    sentence = "And the children of Israel went up from the river, and they came to the land that was given to them. "
+    shared = sentence
+    while len(server.request("POST", "/tokenize", {"content": shared})[2]["tokens"]) < 2048 + CHUNK:
+        shared += sentence
+    prompts = [shared + "The king said", shared + "But the woman"]
+    costs, texts = [], []
+    for prompt in prompts:
+        before = server.metrics()
+        texts.append(server.complete(prompt, max_tokens=12))
+        after = server.metrics()
+        costs.append({name: after[name] - before[name] for name in after if name in before})
+    launches = [cost["ingot_prefill_launches_total"] for cost in costs]
+    session.check(0 < launches[1] <= 0.05 * launches[0],
+                  "a second request with a shared prefix of 2,048 tokens has at most 5 % of the launches", launches)
+    session.check(costs[0]["ingot_prefix_hits_total"] == 0 and costs[1]["ingot_prefix_hits_total"] == 1 and
+                  costs[1]["ingot_prompt_tokens_reused_total"] >= 2048, "the figures say so", costs)
+    fresh = session.run("ingot", "run", artifact, "--prompt", prompts[1], "--raw", "--max-tokens", "12", "--device",
+                        "emulator", "--target", "gfx1151", "--temperature", "0")
+    session.check(fresh.stdout[:-1] == texts[1], "and the text is that of a fresh run", (texts[1], fresh.stdout, fresh.stderr))
+    again = server.complete(prompts[0], max_tokens=12)
+    session.check(again == texts[0], "the first request again gives its text again", (again, texts[0]))
+    server.stop()
+
+
+def interface(session, artifact, call):
+    server = Server(session, artifact, "--streams", "2", "--max-queue", "3", "--context", "512", "--name", "small")
+    if not session.check(server.ready, "the server with a short queue starts", server.said):
+        return
+    status, _, listed = server.request("GET", "/v1/models")
+    session.check(status == 200 and listed["data"][0]["id"] == "small" and server.request("GET", "/v1/models/small")[0] == 200,
+                  "the model is listed by its name", listed)
+    status, headers, page = server.request("GET", "/")
+    session.check(status == 200 and "text/html" in headers["Content-Type"] and "//" not in page.split("<body", 1)[0],
+                  "the page is there and loads nothing from elsewhere", page)
+    text = "In the beginning \u00e9\U0001f600"
+    tokens = server.request("POST", "/tokenize", {"content": text})[2]["tokens"]
+    session.check(server.request("POST", "/detokenize", {"tokens": tokens})[2]["content"] == text, "text survives the tokens")
+
+    status, _, whole = server.chat(logprobs=True, top_logprobs=2, seed=1, temperature=0.7)
+    choice = whole["choices"][0]
+    entries = choice["logprobs"]["content"]
+    session.check(status == 200 and choice["finish_reason"] == "length" and whole["usage"]["completion_tokens"] == 8 and
+                  "".join(entry["token"] for entry in entries).strip() == choice["message"]["content"].strip() and
+                  all(len(entry["top_logprobs"]) == 2 and entry["logprob"] <= entry["top_logprobs"][0]["logprob"] <= 0
+                      for entry in entries), "a chat with logprobs", whole)
+    streamed = events(server.chat(stream=True, stream_options={"include_usage": True}, seed=1, temperature=0.7)[2])
+    joined = "".join(chunk["choices"][0]["delta"].get("content", "") for chunk in streamed if chunk["choices"])
+    session.check(joined == choice["message"]["content"] and streamed[-1]["usage"] == whole["usage"] and
+                  streamed[-2]["choices"][0]["finish_reason"] == "length",
+                  "the same chat as a stream, without logprobs, has the same text and usage", streamed)
+    words = server.complete("In the beginning", max_tokens=24)
+    stop = words.split()[4]
+    stopped = server.request("POST", "/v1/completions", {"prompt": "In the beginning", "max_tokens": 24, "temperature": 0,
+                                                        "stop": ["never met", stop]})[2]["choices"][0]
+    session.check(stopped["text"] == words[:words.index(stop)] and stopped["finish_reason"] == "stop",
+                  "a stop string ends the text before it", (words, stopped))
+    several = server.request("POST", "/v1/completions", {"prompt": ["In the", "And"], "n": 2, "seed": 5, "temperature": 1})[2]
+    single = server.request("POST", "/v1/completions", {"prompt": "And", "seed": 6, "temperature": 1})[2]
+    session.check(len(several["choices"]) == 4 and several["choices"][3]["text"] == single["choices"][0]["text"],
+                  "n choices of each prompt, with seeds that follow", several)
+    plain = server.complete("the the the", max_tokens=24)
+    session.check(server.complete("the the the", max_tokens=24, repetition_penalty=1.5, frequency_penalty=1) != plain and
+                  server.complete("the the the", max_tokens=24, min_p=0.1, presence_penalty=0) == plain,
+                  "penalties change greedy text, min-p does not")
+
+    tools = [{"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}]
+    called = server.chat(tools=tools, logit_bias={call: 100}, max_tokens=2)[2]["choices"][0]
+    ids = [each["id"] for each in called["message"].get("tool_calls", [])]
+    chunks = events(server.chat(tools=tools, logit_bias={call: 100}, max_tokens=1, stream=True)[2])
+    deltas = [each for chunk in chunks for each in chunk["choices"][0]["delta"].get("tool_calls", [])]
+    ids += [each["id"] for each in deltas]
+    session.check(len(ids) == 3 == len(set(ids)) and called["message"]["tool_calls"][1]["function"] ==
+                  {"name": "look", "arguments": '{"x":1}'} and deltas[0]["function"]["name"] == "look" and deltas[0]["index"] == 0,
+                  "function calls are parsed, whole and streamed, with ids of their own", (called, chunks))
+    untold = server.chat(logit_bias={call: 100}, max_tokens=1)[2]["choices"][0]["message"]
+    session.check(untold["content"] == CALL, "without tools the same text is content", untold)
+
+    deep = '{"messages":' + "[" * 100000
+    refused = {
+        "no messages": (400, "/v1/chat/completions", {"messages": []}),
+        "an unknown role": (400, "/v1/chat/completions", {"messages": [{"role": "robot", "content": "x"}]}),
+        "an image": (400, "/v1/chat/completions", {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}),
+        "a temperature that is text": (400, "/v1/completions", {"prompt": "a", "temperature": "hot"}),
+        "a negative temperature": (400, "/v1/completions", {"prompt": "a", "temperature": -1}),
+        "a token that there is not": (400, "/v1/completions", {"prompt": [99999]}),
+        "a prompt longer than the context": (400, "/v1/completions", {"prompt": "word " * 2000}),
+        "an empty prompt": (400, "/v1/completions", {"prompt": ""}),
+        "a schema": (400, "/v1/chat/completions", {"messages": [{"role": "user", "content": "x"}],
+                                                  "response_format": {"type": "json_object"}}),
+        "another model": (404, "/v1/completions", {"prompt": "a", "model": "gpt"}),
+        "embeddings": (400, "/v1/embeddings", {"input": "a"}),
+        "another path": (404, "/v1/nothing", {}),
+        "broken JSON": (400, "/v1/completions", '{"prompt": '),
+        "broken UTF-8": (400, "/v1/completions", b'{"prompt": "\xff"}'),
+        "JSON nested too deeply": (400, "/v1/chat/completions", deep),
+        "no body": (400, "/v1/completions", None),
+    }
+    wrong = {}
+    for what, (expected, path, body) in refused.items():
+        status, _, answer = server.request("POST", path, body)
+        if status != expected or not isinstance(answer, dict) or set(answer.get("error", ())) != {"message", "type", "param", "code"}:
+            wrong[what] = (status, answer)
+    session.check(not wrong, f"{len(refused)} wrong requests are refused in OpenAI's shape", wrong)
+    session.check(server.request("GET", "/health", headers={"Origin": "http://elsewhere.example"})[0] == 403,
+                  "a page of another origin is not answered")
+
+    clients = [server.open_stream(max_tokens=400) for _ in range(5)]
+    until = time.time() + 20
+    while server.metrics()["ingot_requests_waiting"] < 3 and time.time() < until:
+        time.sleep(0.02)
+    status, headers, answer = server.chat()
+    session.check(status == 503 and headers["Retry-After"] == "1" and answer["error"]["code"] == "queue_full",
+                  "beyond slots and queue a request is answered 503 with Retry-After", answer)
+    for client in clients:
+        client.sock.close()
+        client.close()
+    session.check(server.quiet(5), "clients that leave free their slots and places")
+    whole = server.connection()
+    whole.request("POST", "/v1/completions", json.dumps({"prompt": "The", "max_tokens": 400, "temperature": 0}),
+                  {"Content-Type": "application/json"})
+    until = time.time() + 10
+    while server.metrics()["ingot_requests_running"] == 0 and time.time() < until:
+        time.sleep(0.02)
+    whole.sock.close()
+    session.check(server.quiet(5), "also one that waits for a whole answer")
+    for index in range(200):
+        client = socket.create_connection(("127.0.0.1", server.port))
+        body = json.dumps({"prompt": "The", "max_tokens": 300, "stream": index % 2 == 0})
+        client.sendall(f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
+        if index % 4 == 0:
+            client.recv(1)
+        client.close()
+    session.check(server.quiet(), "200 clients that leave at once leave nothing behind", server.metrics())
+    session.check(server.complete("In the beginning", max_tokens=24) == words, "and change no later answer")
+
+    last = server.open_stream(max_tokens=120)
+    answer = last.getresponse()
+    answer.readline()
+    server.process.send_signal(signal.SIGTERM)
+    rest = answer.read().decode()
+    session.check(rest.rstrip().endswith("[DONE]") and len(events(rest)) >= 100 and server.process.wait(60) == 0,
+                  "SIGTERM lets a running reply end", rest[-200:])
+
+
+def keys(session, artifact):
+    server = Server(session, artifact, "--streams", "1", "--context", "512", "--api-key", "secret")
+    if not session.check(server.ready, "the server with a key starts", server.said):
+        return
+    found = [server.request("GET", "/v1/models", headers=headers)[0]
+             for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "Bearer secret"})]
+    session.check(found == [401, 401, 200] and server.request("GET", "/health")[0] == 200,
+                  "with a key only those who have it are answered", found)
+    server.stop()
+    taken = socket.socket()
+    taken.bind(("127.0.0.1", 0))
+    taken.listen()
+    done = session.run("ingot", "serve", artifact, "--device", "emulator", "--port", str(taken.getsockname()[1]))
+    session.check(done.returncode == 1 and "cannot listen" in done.stderr, "a taken port is an error", done.stderr)
+
+
+def terminal(session, artifact):
+    """`ingot chat`, which stands on the same service."""
+    said = "hello\n/stats\none \\\ntwo\n/history\n/undo\n/history\n/temperature cold\n\"\"\"\nthree\nfour\n\"\"\"\n/nonsense\n/quit\n"
+    done = subprocess.run([session.bin / "ingot", "chat", artifact, "--device", "emulator", "--context", "512", "--seed", "3",
+                           "-n", "8", "--system", "be kind"], input=said, capture_output=True, text=True, timeout=120)
+    shown = done.stdout
+    session.check(done.returncode == 0 and shown.count("system: be kind") == 2 and shown.count("user: hello") == 2 and
+                  shown.count("user: one \ntwo") == 1 and "reply 8 tokens" in shown and "expected a number" in shown and
+                  "there is no /nonsense" in shown, "ingot chat keeps a history and knows its commands", (shown, done.stderr))
+
+
+def body(session, model):
+    folder, artifact = session.work / model, session.work / f"{model}.ingot"
+    call = prepare(support.SOURCE / "models" / "trained" / model, folder)
+    if not session.compile(folder, artifact, flags=["--prefill-chunk", str(CHUNK)]):
+        return
+    for target in support.TARGETS:
+        streams(session, artifact, target)
+    prefixes(session, artifact)
+    interface(session, artifact, call)
+    keys(session, artifact)
+    terminal(session, artifact)
+
+
+if __name__ == "__main__":
+    support.main("serve", body)
