@@ -19,6 +19,8 @@ LaunchShape emitRoute(mlir::gpu::GPUModuleOp module, const TargetInfo &target, l
                       const RouteConfig &c) {
   constexpr int64_t kTaken = std::numeric_limits<int32_t>::min(), kNoIndex = std::numeric_limits<int32_t>::max();
   std::vector<Access> access{Access::Read, Access::Write, Access::Write};
+  if (c.scaled)
+    access.push_back(Access::Read);
   if (c.shared)
     access.push_back(Access::Read);
   KernelBuilder k(module, target, name, access, target.waveSize);
@@ -74,9 +76,12 @@ LaunchShape emitRoute(mlir::gpu::GPUModuleOp module, const TargetInfo &target, l
   weight = k.select(chosen, weight, k.constantF(0));
   if (c.normalize)
     weight = weight / k.reduceWave(weight, Combine::SumF);
+  if (c.scaled)
+    weight = k.select(chosen, weight * k.load(k.f32(), k.argument(3), k.select(chosen, index, k.constant(0)) * 4),
+                      k.constantF(0));
   if (c.shared) { // as the product with 1 of an `llm.gated_mul`
     Val gate =
-        k.load(k.f32(), k.advance(k.argument(3), k.zext(token, k.i64()) * static_cast<int64_t>(paddedRow(1) * 4)),
+        k.load(k.f32(), k.advance(k.argument(c.scaled ? 4 : 3), k.zext(token, k.i64()) * static_cast<int64_t>(paddedRow(1) * 4)),
                k.constant(0));
     weight = k.select(lane == static_cast<int64_t>(c.top),
                       applyElementwise(k, Elementwise::SigmoidMul, gate, k.constantF(1)), weight);

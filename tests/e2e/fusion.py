@@ -13,7 +13,7 @@ import sys
 import support
 
 FUSIONS = ["merge-linears", "fuse-gated-mul", "fuse-rope-append", "fuse-heads", "fuse-combine", "fuse-residual-add", "fuse-softcap",
-           "fuse-argmax", "fuse-norm-quantize", "fuse-quantize", "fuse-norm"]
+           "fuse-argmax", "fuse-norm-quantize", "fuse-quantize", "fuse-norm", "ring-caches"]
 RECIPES = {
     "int8": """name: "int8"
 rules { pattern: "model.embed_tokens.weight" scheme: "bf16" }
