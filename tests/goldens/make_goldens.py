@@ -323,6 +323,7 @@ def make(name, case, out):
     epsilon = 1e-6 if family.startswith(("qwen", "gemma")) else 1e-5
     config = AutoConfig.for_model(family, max_position_embeddings=512, rms_norm_eps=epsilon, bos_token_id=1, eos_token_id=2,
                                   **({"tie_word_embeddings": False} | facts | case.get("extra", {})))
+    config.allow_global_per_layer_attribute_access = True  # for config_json, which spells both
     config._attn_implementation = config._experts_implementation = "eager"
     model = AutoModelForCausalLM.from_config(config).eval().float()
     config.architectures = [type(model).__name__]
