@@ -84,8 +84,8 @@ protected:
   mlir::Value norm(mlir::Value x, mlir::FlatSymbolRefAttr weight, const std::string &name);
   /// The norm of each of `heads` pieces of a row, not rounded.
   mlir::Value headNorm(mlir::Value x, mlir::FlatSymbolRefAttr weight, int64_t heads, const std::string &name);
-  /// Rotates the leading elements of each of `heads` heads, which are as wide as the row makes them, as `rotary` says, with
-  /// `frequencies` the symbol of its frequencies. Only queries have a temperature.
+  /// Rotates the leading elements of each of `heads` heads, which are as wide as the row makes them, as `rotary` says,
+  /// with `frequencies` the symbol of its frequencies. Only queries have a temperature.
   mlir::Value rope(mlir::Value x, mlir::FlatSymbolRefAttr frequencies, const Rotary &rotary, int64_t heads,
                    bool queries, const std::string &name);
   /// Appends to the cache and attends over it; scores are scaled by 1 / sqrt(head_dim). A window of 0 is none.

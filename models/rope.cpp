@@ -105,7 +105,8 @@ Rotary readRotary(ConfigReader &config, int64_t headDim) {
   } else if (type == "yarn") {
     scaleYarn(scaling, theta, rotary);
   } else if (type != "default" && type != "proportional") {
-    scaling.fail(absl::StrCat("expected `rope_type` default, linear, llama3, yarn or proportional, got \"", type, "\""));
+    scaling.fail(
+        absl::StrCat("expected `rope_type` default, linear, llama3, yarn or proportional, got \"", type, "\""));
   }
   if (scaling.has("llama_4_scaling_beta")) {
     rotary.temperature = static_cast<float>(scaling.number("llama_4_scaling_beta", 0, 1e3));

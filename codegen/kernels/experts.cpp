@@ -81,7 +81,8 @@ LaunchShape emitRoute(mlir::gpu::GPUModuleOp module, const TargetInfo &target, l
                       k.constantF(0));
   if (c.shared) { // as the product with 1 of an `llm.gated_mul`
     Val gate =
-        k.load(k.f32(), k.advance(k.argument(c.scaled ? 4 : 3), k.zext(token, k.i64()) * static_cast<int64_t>(paddedRow(1) * 4)),
+        k.load(k.f32(),
+               k.advance(k.argument(c.scaled ? 4 : 3), k.zext(token, k.i64()) * static_cast<int64_t>(paddedRow(1) * 4)),
                k.constant(0));
     weight = k.select(lane == static_cast<int64_t>(c.top),
                       applyElementwise(k, Elementwise::SigmoidMul, gate, k.constantF(1)), weight);

@@ -209,10 +209,10 @@ private:
       v = attention.v.weight ? apply(attention.v, a, name + ".v_proj", gemma_.fourth ? f32() : bf16()) : k;
     }
     q = headNorm(q, attention.qNorm, heads.heads, name + ".q_norm");
-    q = rope(q, frequencies, rotary.dim, heads.heads, name + ".q_rope");
+    q = rope(q, frequencies, rotary, heads.heads, /*queries=*/true, name + ".q_rope");
     if (attention.k.weight) {
       k = headNorm(k, attention.kNorm, heads.kvHeads, name + ".k_norm");
-      k = rope(k, frequencies, rotary.dim, heads.kvHeads, name + ".k_rope");
+      k = rope(k, frequencies, rotary, heads.kvHeads, /*queries=*/false, name + ".k_rope");
       if (gemma_.fourth)
         v = llm::RmsNormOp::create(builder_, at(name + ".v_norm"), like(v, heads.keyWidth(), bf16()), v, attention.ones,
                                    builder_.getF32FloatAttr(shape_.eps), integer(heads.kvHeads));
@@ -235,7 +235,7 @@ private:
     const std::string name = layer.name + ".experts", router = layer.name + ".router";
     mlir::Value logits = apply(experts.router, norm(x, experts.routerNorm, router + ".norm"), router + ".proj", f32());
     auto route = llm::RouteOp::create(builder_, at(router), logits, integer(gemma_.chosen), builder_.getUnitAttr(),
-                                      experts.factors);
+                                      experts.factors, mlir::Value());
     mlir::Value m = norm(x, experts.preNorm, layer.name + ".pre_feedforward_layernorm_2");
     const auto product = [&](mlir::FlatSymbolRefAttr weight, mlir::Value in, int64_t outputs, const char *part) {
       auto type = mlir::RankedTensorType::get({like(in, outputs, f32()).getDimSize(0), gemma_.chosen, outputs}, f32());

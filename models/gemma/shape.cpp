@@ -38,6 +38,8 @@ Rotary readLayerRotary(ConfigReader &config, const char *kind, int64_t headDim) 
   if (config.has("rope_parameters")) {
     ConfigReader kinds(config.object("rope_parameters"), absl::StrCat(config.where(), ", `rope_parameters`"));
     nlohmann::json parameters = kinds.object(kind);
+    if (kinds.has("rope_theta") || kinds.has("rope_type"))
+      kinds.fail("expected RoPE by type of layer, sliding_attention and full_attention");
     if (!kinds.status().ok())
       config.fail(std::string(kinds.status().message()).substr(config.where().size() + 2));
     if (parameters.is_object() && !parameters.empty()) {
@@ -211,6 +213,9 @@ GemmaShape readGemmaShape(ConfigReader &config, const Checkpoint &checkpoint, co
     readExperts(config, shape);
   if (shape.fourth && config.integerOr("hidden_size_per_layer_input", 0, 0, mostWidth) > 0) {
     shape.inputWidth = config.integer("hidden_size_per_layer_input", 1, mostWidth / shape.decoder.layers);
+    if (shape.inputWidth % 16 != 0 || shape.inputWidth > 512)
+      config.fail(absl::StrCat("expected `hidden_size_per_layer_input` to be a multiple of 16 up to 512, got ",
+                               shape.inputWidth));
     shape.inputVocabulary = config.integer("vocab_size_per_layer_input", 1, mostVocabulary);
   }
   if (!config.status().ok())

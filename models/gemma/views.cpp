@@ -6,6 +6,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "models/gemma/shape.h"
+#include "models/text_names.h"
 
 namespace ingot {
 
@@ -13,22 +14,11 @@ namespace {
 
 using Function = TensorView::Function;
 
-// Of a text model inside one of several senses.
-constexpr std::pair<const char *, const char *> kPrefixes[] = {
-    {"model.language_model.", "model."}, {"language_model.model.", "model."}, {"language_model.lm_head.", "lm_head."}};
-
-std::string plainName(const std::string &name) {
-  for (const auto &[from, to] : kPrefixes)
-    if (absl::StartsWith(name, from))
-      return absl::StrCat(to, name.substr(std::string_view(from).size()));
-  return name;
-}
-
 class Views {
 public:
   Views(const Checkpoint &checkpoint, const GemmaShape &shape) : shape_(shape) {
     for (const TensorInfo &tensor : checkpoint.tensors())
-      published_.emplace(plainName(tensor.name), &tensor);
+      published_.emplace(textName(tensor.name), &tensor);
   }
 
   std::vector<TensorView> all() && {

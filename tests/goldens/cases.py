@@ -64,7 +64,7 @@ GEMMA4 = dict(vocab_size=97, hidden_size=56, intermediate_size=72, num_hidden_la
 GEMMA4_MOE = GEMMA4 | dict(hidden_size=48, intermediate_size=40, num_hidden_layers=2, enable_moe_block=True, num_experts=8,
                            top_k_experts=2, moe_intermediate_size=24, layer_types=["sliding_attention", "full_attention"])
 GEMMA4_E = GEMMA4 | dict(hidden_size=64, intermediate_size=80, attention_k_eq_v=False, num_global_key_value_heads=None,
-                         hidden_size_per_layer_input=8, num_kv_shared_layers=3,
+                         hidden_size_per_layer_input=16, num_kv_shared_layers=3,
                          layer_types=["sliding_attention", "sliding_attention", "full_attention"] * 2)
 
 # by name
@@ -379,8 +379,8 @@ CASES = {
     # With inputs of each layer's own, and layers that read the cache of an earlier one.
     "gemma4e-inputs": dict(
         family="gemma4_text", tokens=130, rope_keys=5, storage="bf16", heads="layers",
-        covers="inputs of each layer's own, 16 wide, no shared cache",
-        config=GEMMA4_E | dict(num_kv_shared_layers=0, hidden_size_per_layer_input=16)),
+        covers="inputs of each layer's own, 32 wide, no shared cache",
+        config=GEMMA4_E | dict(num_kv_shared_layers=0, hidden_size_per_layer_input=32)),
     "gemma4e-shared": dict(
         family="gemma4_text", tokens=130, rope_keys=5, storage="bf16", heads="layers",
         covers="the last 3 of 6 layers read earlier caches, MLPs twice as wide there",
