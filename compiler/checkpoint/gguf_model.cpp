@@ -410,6 +410,7 @@ private:
     if (!local.ok())
       return local.status();
     facts["rope_local_base_freq"] = local->value_or(10000.0);
+    facts["dtype"] = "float32"; // llama.cpp computes in it whatever the file stores, so factors are not rounded
     constexpr int64_t kLayersOf27B = 62;
     const int64_t hidden = facts["hidden_size"], heads = facts["num_attention_heads"];
     facts["query_pre_attn_scalar"] = facts["num_hidden_layers"] == kLayersOf27B

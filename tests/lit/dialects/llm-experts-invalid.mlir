@@ -22,7 +22,7 @@ func.func @f(%l: tensor<?x1025xf32>) {
 
 // -----
 
-// llm.route R4
+// llm.route R5
 llm.weight @s from "s" : tensor<63xf32> // expected-note {{declared here}}
 func.func @f(%l: tensor<?x64xf32>) {
   // expected-error @+1 {{expected @s to have type 'tensor<64xf32>', got 'tensor<63xf32>'}}
