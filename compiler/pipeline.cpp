@@ -60,6 +60,7 @@ constexpr Fusion fusions[] = {
     {"fuse-norm-quantize", createFuseNormQuantize},
     {"fuse-quantize", createFuseQuantize}, // what no norm could take
     {"fuse-norm", createFuseNorm},         // with its quantisation, where it has one
+    {"ring-caches", createRingCaches},
 };
 
 } // namespace

@@ -83,7 +83,8 @@ absl::StatusOr<std::vector<WeightReport>> explainQuantization(mlir::ModuleOp mod
       report.stored = tensor->storage;
     if (tensor && keepsCodes(weights.back(), *tensor))
       report.rule = "the checkpoint's own";
-    else if (int index = recipe.ruleFor(report.name); op.getLayout() != exec::Layout::RowF32 && index >= 0)
+    else if (int index = recipe.ruleFor(report.name, op.getTensorType().getShape().back());
+             op.getLayout() != exec::Layout::RowF32 && index >= 0)
       report.rule = absl::StrCat(recipe.rules[index].pattern, " (line ", recipe.rules[index].line, ")");
     reports.push_back(std::move(report));
   }

@@ -304,9 +304,11 @@ LogicalResult StateOp::verify() {
   switch (getKind()) {
   case StateKind::Key:
   case StateKind::Value:
-    if (type.getRank() != 3 || !type.getElementType().isBF16() || !type.isDynamicDim(0) || type.getDimSize(1) < 1 ||
-        !multipleOf16(2))
-      return emitOpError() << "expected tensor<?xHxDxbf16>, H at least 1 and D a positive multiple of 16, got " << type;
+    if (type.getRank() != 3 || !type.getElementType().isBF16() || (!type.isDynamicDim(0) && !multipleOf16(0)) ||
+        type.getDimSize(1) < 1 || !multipleOf16(2))
+      return emitOpError()
+             << "expected tensor<?xHxDxbf16> or a ring tensor<RxHxDxbf16>, H at least 1, R and D positive "
+             << "multiples of 16, got " << type;
     return success();
   case StateKind::Conv:
     if (type.getRank() != 2 || !type.getElementType().isF32() || type.getDimSize(0) < 1 || type.getDimSize(0) > 7 ||
@@ -393,7 +395,10 @@ int64_t widthOf(Value value) { return shapeOf(value).back(); }
 /// Whether the two are the halves of a cache of such heads.
 LogicalResult checkCache(Operation *op, SymbolTableCollection &tables, FlatSymbolRefAttr keys, FlatSymbolRefAttr values,
                          uint64_t heads, uint64_t dim) {
-  const int64_t shape[] = {ShapedType::kDynamic, static_cast<int64_t>(heads), static_cast<int64_t>(dim)};
+  auto state = dyn_cast_or_null<StateOp>(tables.lookupNearestSymbolFrom(op, keys));
+  // Keys and values have as many positions, whether they are rings or not.
+  const int64_t positions = state && state.getRing() ? state.getRing() : ShapedType::kDynamic;
+  const int64_t shape[] = {positions, static_cast<int64_t>(heads), static_cast<int64_t>(dim)};
   if (failed(checkState(op, tables, keys, StateKind::Key, shape)))
     return failure();
   return checkState(op, tables, values, StateKind::Value, shape);
@@ -770,7 +775,20 @@ LogicalResult AttentionOp::verify() {
 }
 
 LogicalResult AttentionOp::verifySymbolUses(SymbolTableCollection &tables) {
-  return checkCache(*this, tables, getKStateAttr(), getVStateAttr(), getKvHeads(), getHeadDim());
+  if (failed(checkCache(*this, tables, getKStateAttr(), getVStateAttr(), getKvHeads(), getHeadDim())))
+    return failure();
+  const int64_t ring = cast<StateOp>(tables.lookupNearestSymbolFrom(*this, getKStateAttr())).getRing();
+  if (ring == 0)
+    return success();
+  int64_t rows = rowsOf(getQ());
+  if (ShapedType::isDynamic(rows))
+    rows = std::max<int64_t>(1, Facts::of((*this)->getParentOfType<ModuleOp>()).prefillChunk);
+  const int64_t window = static_cast<int64_t>(getWindow().value_or(0));
+  if (window == 0 || window > ring || rows - 1 > ring - window)
+    return emitOpError() << "expected a window W with W + rows - 1 at most the " << ring << " positions of the ring "
+                         << getKStateAttr() << ", got " << (window ? "W = " + std::to_string(window) : "none")
+                         << " and up to " << rows << " rows";
+  return success();
 }
 
 int64_t headDimOf(Operation *op) {
@@ -814,6 +832,21 @@ LogicalResult GatedMulOp::verify() {
     return success();
   return emitOpError() << "expected a gate of the shape of " << getUp().getType() << ", or of one column, got "
                        << getGate().getType();
+}
+
+LogicalResult AddOp::verifySymbolUses(SymbolTableCollection &tables) {
+  return getFactor() ? checkWeight(*this, tables, getFactorAttr(), {1}) : success();
+}
+
+LogicalResult ColumnsOp::verify() {
+  if (rowsOf(getX()) != rowsOf(getResult()))
+    return emitOpError() << "expected operand and result to have the same first dimension, got " << getX().getType()
+                         << " and " << getResult().getType();
+  const auto from = static_cast<int64_t>(getFrom());
+  if (from < 0 || from > widthOf(getX()) || widthOf(getResult()) > widthOf(getX()) - from)
+    return emitOpError() << "expected columns of " << getX().getType() << ", got " << widthOf(getResult()) << " from "
+                         << from << " on";
+  return success();
 }
 
 LogicalResult SoftcapOp::verify() {

@@ -76,7 +76,8 @@ def Llm_StateOp : Llm_Op<"state", [Symbol]> {
   let summary = "what a layer remembers of a sequence";
   let description = [{
     Declares a tensor that lives from step to step, as the mathematics sees it. It is zero when a sequence starts. Its
-    first dimension is `?` where it grows to the context that the runtime chose.
+    first dimension is `?` where it grows to the context that the runtime chose. A KV cache whose readers have a window
+    may be a ring of R positions instead: position p lies at `p mod R`, over what position p - R left there.
 
     | kind | type | is |
     |---|---|---|
@@ -86,19 +87,22 @@ def Llm_StateOp : Llm_Op<"state", [Symbol]> {
 
     ```mlir
     llm.state @layers.0.k key : tensor<?x3x64xbf16>
+    llm.state @layers.2.k key : tensor<768x3x64xbf16>
     llm.state @layers.1.conv conv : tensor<3x10240xf32>
     llm.state @layers.1.s recurrent : tensor<48x128x128xf32>
     ```
 
-    Rules: R1, a `key` or `value` is `tensor<?xHxDxbf16>`, H at least 1 and D a positive multiple of 16; R2, a `conv` is
-    `tensor<TxCxf32>`, T from 1 to 7 and C a positive multiple of 16; R3, a `recurrent` is `tensor<HxKxVxf32>`, H at
-    least 1, K and V multiples of 16 from 16 to 256.
+    Rules: R1, a `key` or `value` is `tensor<?xHxDxbf16>`, or `tensor<RxHxDxbf16>` where it is a ring, R and D positive
+    multiples of 16 and H at least 1; R2, a `conv` is `tensor<TxCxf32>`, T from 1 to 7 and C a positive multiple of 16;
+    R3, a `recurrent` is `tensor<HxKxVxf32>`, H at least 1, K and V multiples of 16 from 16 to 256.
   }];
   let arguments = (ins SymbolNameAttr:$sym_name, Llm_StateKind:$kind, TypeAttrOf<AnyRankedTensor>:$type,
                        OptionalAttr<StrAttr>:$sym_visibility);
   let assemblyFormat = "$sym_name $kind `:` $type attr-dict";
   let extraClassDeclaration = [{
     ::mlir::RankedTensorType getTensorType() { return ::llvm::cast<::mlir::RankedTensorType>(getType()); }
+    /// Positions of a ring; 0 where the state grows with the context.
+    int64_t getRing() { return getTensorType().isDynamicDim(0) ? 0 : getTensorType().getDimSize(0); }
   }];
 }
 
@@ -437,7 +441,9 @@ def Llm_AttentionOp : Llm_SymbolUser<"attention", [SameOperandsAndResultType,
     ```
 
     Rules: R1, `heads * head_dim` is the width of the rows; R2, `kv_heads` divides `heads`; R3, the first state is of kind
-    key and the second of kind value, both with these `kv_heads` and `head_dim`; R4, `window`, where given, is at least 1.
+    key and the second of kind value, both with these `kv_heads` and `head_dim`; R4, `window`, where given, is at least 1;
+    R5, where the states are rings of R positions, there is a window W and `W + rows - 1 <= R` for as many rows as the
+    chunk may have, so that the chunk's last key has not replaced what its first row sees.
   }];
   let arguments = (ins Llm_Rows:$q, FlatSymbolRefAttr:$k_state, FlatSymbolRefAttr:$v_state, I64Attr:$heads,
                        I64Attr:$kv_heads, I64Attr:$head_dim, F32Attr:$scale, OptionalAttr<I64Attr>:$window);
@@ -501,18 +507,41 @@ def Llm_SoftcapOp : Llm_Op<"softcap", [Pure, SameOperandsAndResultType]> {
   let assemblyFormat = "$x `cap` $cap attr-dict `:` type($x)";
 }
 
-def Llm_AddOp : Op<LlmDialect, "add", [Pure, SameOperandsAndResultType]> {
+def Llm_AddOp : Llm_SymbolUser<"add", [Pure, SameOperandsAndResultType]> {
   let summary = "the residual's sum";
   let description = [{
-    `result = a + b` in fp32, rounded once to the result's type.
+    `result = a + b` in fp32, or with `times` `result = (a + b) * s` where the weight has the one element s: the sum is
+    rounded to fp32 before the product. Rounded once to the result's type.
 
     ```mlir
     %y = llm.add %x, %o : tensor<?x576xf32>
+    %z = llm.add %y, %d times @layers.0.layer_scalar : tensor<?x576xf32>
     ```
+
+    Rules: R1, the factor is a weight of one element.
   }];
-  let arguments = (ins Llm_WideRows:$lhs, Llm_WideRows:$rhs);
+  let arguments = (ins Llm_WideRows:$lhs, Llm_WideRows:$rhs, OptionalAttr<FlatSymbolRefAttr>:$factor);
   let results = (outs Llm_WideRows:$result);
-  let assemblyFormat = "$lhs `,` $rhs attr-dict `:` type($lhs)";
+  let assemblyFormat = "$lhs `,` $rhs (`times` $factor^)? attr-dict `:` type($lhs)";
+}
+
+def Llm_ColumnsOp : Llm_Op<"columns", [Pure]> {
+  let summary = "some neighbouring columns of every row";
+  let description = [{
+    `result[t, n] = x[t, from + n]`, rounded once to the result's type. All columns of a row that is not rounded yet make it
+    what a matrix product reads.
+
+    ```mlir
+    %p = llm.columns %all from 512 : tensor<?x8960xf32> -> tensor<?x256xf32>
+    %y = llm.columns %x from 0 : tensor<?x1536xf32> -> tensor<?x1536xbf16>
+    ```
+
+    Rules: R1, operand and result have the same first dimension; R2, the columns are the operand's: `from` is not negative
+    and `from` plus the result's width at most the operand's.
+  }];
+  let arguments = (ins Llm_WideRows:$x, I64Attr:$from);
+  let results = (outs Llm_WideRows:$result);
+  let assemblyFormat = "$x `from` $from attr-dict `:` type($x) `->` type($result)";
 }
 
 def Llm_LastTokenOp : Op<LlmDialect, "last_token", [InferTypeOpAdaptor, MemoryEffects<[MemRead<Llm_StepResource>]>]> {

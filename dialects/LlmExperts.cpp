@@ -1,6 +1,8 @@
 // Verifiers and type inference of the ops of dialects/LlmExperts.td.
 #include "dialects/Llm.h"
 
+#include "dialects/LlmChecks.h"
+
 using namespace mlir;
 
 namespace ingot::llm {
@@ -23,6 +25,10 @@ LogicalResult RouteOp::verify() {
   if (top == kMostChosen)
     return emitOpError() << "expected 'top' of at most " << kMostChosen - 1 << " beside 'shared', got " << top;
   return success();
+}
+
+LogicalResult RouteOp::verifySymbolUses(SymbolTableCollection &tables) {
+  return getFactors() ? checkWeight(*this, tables, getFactorsAttr(), {shapeOf(getLogits())[1]}) : success();
 }
 
 LogicalResult RouteOp::inferReturnTypes(MLIRContext *context, std::optional<Location>, Adaptor adaptor,

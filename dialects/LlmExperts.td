@@ -3,7 +3,7 @@
 #ifndef INGOT_DIALECTS_LLM_EXPERTS_TD
 #define INGOT_DIALECTS_LLM_EXPERTS_TD
 
-def Llm_RouteOp : Op<LlmDialect, "route", [Pure, InferTypeOpAdaptor]> {
+def Llm_RouteOp : Llm_SymbolUser<"route", [Pure, InferTypeOpAdaptor]> {
   let summary = "the experts that each token goes to, and their shares";
   let description = [{
     For each row, all in fp32:
@@ -12,7 +12,8 @@ def Llm_RouteOp : Op<LlmDialect, "route", [Pure, InferTypeOpAdaptor]> {
        largest logit.
     2. `indices` are the `top` experts of the largest logits in descending order, which is the order of p; where logits are
        equal the lower index comes first.
-    3. `weights[j] = p[indices[j]]`; with `normalize` each is divided by the sum of the row's weights.
+    3. `weights[j] = p[indices[j]]`; with `normalize` each is divided by the sum of the row's weights; with `scaled` each
+       is then multiplied by its expert's factor, `scaled[indices[j]]`.
 
     A logit that is no number counts as the smallest there is, and has the share 0 where another is a number.
 
@@ -21,18 +22,20 @@ def Llm_RouteOp : Op<LlmDialect, "route", [Pure, InferTypeOpAdaptor]> {
 
     ```mlir
     %w, %i = llm.route %logits top 8 normalize : tensor<?x256xf32> -> tensor<?x8xf32>, tensor<?x8xi32>
-    %v, %j = llm.route %l top 8 shared %g : tensor<1x256xf32>, tensor<1x1xf32> -> tensor<1x9xf32>, tensor<1x8xi32>
+    %v, %j = llm.route %logits top 8 normalize scaled @per_expert_scale
+        : tensor<?x256xf32> -> tensor<?x8xf32>, tensor<?x8xi32>
+    %u, %k = llm.route %l top 8 shared %g : tensor<1x256xf32>, tensor<1x1xf32> -> tensor<1x9xf32>, tensor<1x8xi32>
     ```
 
     Rules: R1, there are at most 1024 experts; R2, `top` is at least 1, at most 32, and at most E; R3, weights and indices
     are `[tokens, top]`, weights with one column more where there is `shared`; R4, `shared` is `[tokens, 1]`, and `top` then
-    at most 31.
+    at most 31; R5, the factors are a weight `[E]`.
   }];
   let arguments = (ins 2DTensorOf<[F32]>:$logits, I64Attr:$top, UnitAttr:$normalize,
-                       Optional<2DTensorOf<[F32]>>:$shared);
+                       OptionalAttr<FlatSymbolRefAttr>:$factors, Optional<2DTensorOf<[F32]>>:$shared);
   let results = (outs 2DTensorOf<[F32]>:$weights, Llm_Experts:$indices);
   let assemblyFormat = [{
-    $logits `top` $top (`normalize` $normalize^)? (`shared` $shared^)? attr-dict `:` type($logits)
+    $logits `top` $top (`normalize` $normalize^)? (`scaled` $factors^)? (`shared` $shared^)? attr-dict `:` type($logits)
     (`,` type($shared)^)? `->` type($weights) `,` type($indices)
   }];
   let hasVerifier = 1;

@@ -10,6 +10,8 @@
 #include "mlir/IR/Diagnostics.h"
 #include "mlir/IR/Verifier.h"
 #include "models/config.h"
+#include "models/gemma/gemma.h"
+#include "models/gemma/views.h"
 #include "models/mistral/mistral.h"
 #include "models/qwen/qwen.h"
 #include "models/qwen/views.h"
@@ -36,6 +38,8 @@ constexpr FamilyRow families[] = {
     {.modelType = "qwen3_next", .declare = declareQwen, .view = viewQwen},
     {.modelType = "qwen3_5_text", .declare = declareQwen, .view = viewQwen},
     {.modelType = "qwen3_5_moe_text", .declare = declareQwen, .view = viewQwen},
+    {.modelType = "gemma3_text", .declare = declareGemma, .view = viewGemma},
+    {.modelType = "gemma4_text", .declare = declareGemma, .view = viewGemma},
 };
 
 // A model of text and images keeps what belongs to text in an object of its own.

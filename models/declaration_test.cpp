@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "compiler/checkpoint/synthetic.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/Parser/Parser.h"
 #include "models/config.h"
@@ -230,6 +231,125 @@ TEST(Frequencies, OfYarn) {
   yarn["rope_parameters"]["attention_factor"] = 0.5;
   ConfigReader named(yarn, "config");
   EXPECT_FLOAT_EQ(readRotary(named, 128).magnitude, 0.5F);
+}
+
+// Gemma from its configuration alone, with made-up weights.
+class GemmaTest : public testing::Test {
+protected:
+  static nlohmann::json gemma3() {
+    return {{"model_type", "gemma3_text"},
+            {"hidden_size", 1152},
+            {"intermediate_size", 64},
+            {"num_hidden_layers", 7},
+            {"num_attention_heads", 2},
+            {"num_key_value_heads", 1},
+            {"head_dim", 32},
+            {"vocab_size", 40},
+            {"max_position_embeddings", 128},
+            {"sliding_window", 8},
+            {"query_pre_attn_scalar", 64}};
+  }
+  static nlohmann::json gemma4() {
+    return {{"model_type", "gemma4_text"},
+            {"hidden_size", 32},
+            {"intermediate_size", 64},
+            {"num_hidden_layers", 4},
+            {"num_attention_heads", 2},
+            {"num_key_value_heads", 2},
+            {"head_dim", 16},
+            {"global_head_dim", 32},
+            {"num_global_key_value_heads", 1},
+            {"attention_k_eq_v", true},
+            {"vocab_size", 40},
+            {"vocab_size_per_layer_input", 40},
+            {"sliding_window", 8},
+            {"hidden_size_per_layer_input", 16},
+            {"num_kv_shared_layers", 2},
+            {"layer_types", {"sliding_attention", "full_attention", "sliding_attention", "full_attention"}}};
+  }
+  absl::StatusOr<mlir::OwningOpRef<mlir::ModuleOp>> declare(nlohmann::json config) {
+    checkpoint_ = makeUp(std::move(config), "gemma", 1);
+    return declareModel(context_, *checkpoint_);
+  }
+  std::string errorOf(nlohmann::json config, const char *key, const nlohmann::json &value) {
+    config[key] = value;
+    auto module = declare(std::move(config));
+    return module.ok() ? "" : std::string(module.status().message());
+  }
+  template <typename Op> static std::vector<Op> opsOf(mlir::ModuleOp module) {
+    std::vector<Op> ops;
+    module.lookupSymbol<mlir::func::FuncOp>("decode").walk([&](Op op) { ops.push_back(op); });
+    return ops;
+  }
+  mlir::MLIRContext context_;
+  std::unique_ptr<Checkpoint> checkpoint_;
+};
+
+// sqrt(1152) is 33.94; in bf16 it is 34. The reference rounds it to what it holds the table in.
+TEST_F(GemmaTest, EmbeddingScaleRoundsToTheTypeOfTheTable) {
+  nlohmann::json config = gemma3();
+  config["torch_dtype"] = "bfloat16";
+  auto rounded = declare(config);
+  ASSERT_TRUE(rounded.ok()) << rounded.status();
+  EXPECT_EQ(opsOf<llm::EmbedOp>(**rounded).at(0).getScale().convertToFloat(), 34.0F);
+  config["torch_dtype"] = "float32";
+  auto exact = declare(config);
+  ASSERT_TRUE(exact.ok()) << exact.status();
+  EXPECT_EQ(opsOf<llm::EmbedOp>(**exact).at(0).getScale().convertToFloat(), std::sqrt(1152.0F));
+}
+
+TEST_F(GemmaTest, EverySixthLayerSeesEverything) {
+  auto module = declare(gemma3());
+  ASSERT_TRUE(module.ok()) << module.status();
+  std::vector<int64_t> windows;
+  for (llm::AttentionOp op : opsOf<llm::AttentionOp>(**module)) {
+    windows.push_back(static_cast<int64_t>(op.getWindow().value_or(0)));
+    EXPECT_EQ(op.getScale().convertToFloat(), 0.125F);
+  }
+  EXPECT_THAT(windows, ElementsAre(8, 8, 8, 8, 8, 0, 8));
+}
+
+TEST_F(GemmaTest, LayersThatShareACacheReadTheLastOfTheirType) {
+  auto module = declare(gemma4());
+  ASSERT_TRUE(module.ok()) << module.status();
+  std::vector<std::string> read;
+  for (llm::AttentionOp op : opsOf<llm::AttentionOp>(**module)) {
+    read.push_back(op.getKState().str());
+    EXPECT_EQ(op.getScale().convertToFloat(), 1.0F);
+  }
+  EXPECT_THAT(read, ElementsAre("layers.0.k", "layers.1.k", "layers.0.k", "layers.1.k"));
+  EXPECT_EQ(opsOf<llm::AppendOp>(**module).size(), 2U);
+  for (const char *none : {"model.layers.1.self_attn.v_proj.weight", "model.layers.2.self_attn.k_proj.weight"})
+    EXPECT_FALSE((*module)->lookupSymbol(none)) << none;
+}
+
+TEST_F(GemmaTest, ProportionalRotationLeavesTheRestOfAHead) {
+  auto module = declare(gemma4());
+  ASSERT_TRUE(module.ok()) << module.status();
+  auto frequencies = llvm::cast<llm::WeightOp>((*module)->lookupSymbol("rope.inv_freq")).getValue();
+  ASSERT_TRUE(frequencies);
+  auto values = frequencies->getValues<float>();
+  ASSERT_EQ(values.size(), 16U); // of heads of 32, a quarter of which rotates
+  for (int i = 0; i < 16; ++i)
+    EXPECT_FLOAT_EQ(values[i], i < 4 ? std::pow(1e6F, -static_cast<float>(i) / 16) : 0) << i;
+}
+
+TEST_F(GemmaTest, KeysThatTheGraphHasNot) {
+  EXPECT_THAT(errorOf(gemma3(), "attn_logit_softcapping", 50.0), HasSubstr("expected no `attn_logit_softcapping`"));
+  EXPECT_THAT(errorOf(gemma3(), "use_bidirectional_attention", true), HasSubstr("`use_bidirectional_attention`"));
+  EXPECT_THAT(errorOf(gemma4(), "use_bidirectional_attention", "all"), HasSubstr("`use_bidirectional_attention`"));
+  EXPECT_EQ(errorOf(gemma4(), "use_bidirectional_attention", "vision"), "");
+  EXPECT_THAT(errorOf(gemma3(), "hidden_activation", "silu"), HasSubstr("gelu_pytorch_tanh, got \"silu\""));
+  EXPECT_THAT(errorOf(gemma3(), "layer_types", {"full_attention"}), HasSubstr("`layer_types` to name 7 layers, got 1"));
+  EXPECT_THAT(errorOf(gemma4(), "num_kv_shared_layers", 3), HasSubstr("num_kv_shared_layers"));
+  EXPECT_THAT(errorOf(gemma4(), "global_head_dim", 520), HasSubstr("multiple of 16 up to 512, got 520"));
+  EXPECT_THAT(errorOf(gemma4(), "hidden_size_per_layer_input", 24), HasSubstr("multiple of 16 up to 512, got 24"));
+  EXPECT_THAT(errorOf(gemma4(), "rope_parameters", {{"full_attention", {{"rope_type", "other"}}}}),
+              HasSubstr("\"other\""));
+  EXPECT_THAT(errorOf(gemma3(), "rope_parameters", {{"rope_theta", 1e5}}), HasSubstr("by type of layer"));
+  nlohmann::json experts = gemma4();
+  experts["enable_moe_block"] = true;
+  EXPECT_THAT(errorOf(experts, "num_experts", 4), HasSubstr("top_k_experts"));
 }
 
 } // namespace

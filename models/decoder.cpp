@@ -6,7 +6,7 @@
 
 namespace ingot {
 
-DecoderShape readDecoderShape(ConfigReader &config, const Checkpoint &checkpoint) {
+DecoderShape readDecoderShape(ConfigReader &config, const Checkpoint &checkpoint, const char *activation) {
   DecoderShape shape = {};
   shape.hidden = config.integer("hidden_size", 1, mostWidth);
   shape.layers = config.integer("num_hidden_layers", 1, mostLayers);
@@ -29,8 +29,9 @@ DecoderShape readDecoderShape(ConfigReader &config, const Checkpoint &checkpoint
   if (shape.heads * shape.headDim > mostWidth)
     config.fail(absl::StrCat("expected at most ", mostWidth, " columns of queries, got ", shape.heads, " heads of ",
                              shape.headDim));
-  if (std::string act = config.textOr("hidden_act", "silu"); act != "silu")
-    config.fail(absl::StrCat("expected `hidden_act` silu, got \"", act, "\""));
+  for (const char *key : {"hidden_act", "hidden_activation"})
+    if (std::string act = config.textOr(key, activation); act != activation)
+      config.fail(absl::StrCat("expected `", key, "` ", activation, ", got \"", act, "\""));
   return shape;
 }
 
@@ -79,13 +80,16 @@ void Decoder::forward(const char *name, bool oneToken, Logits which) {
     results.push_back(mlir::RankedTensorType::get({rows, shape_.vocabulary}, f32()));
   auto function = begin(name, {mlir::RankedTensorType::get({tokens}, builder_.getI32Type())}, results);
   auto stream = mlir::RankedTensorType::get({tokens, shape_.hidden}, f32());
-  mlir::Value x = llm::EmbedOp::create(builder_, at("embed_tokens"), stream, function.getArgument(0), embedding_,
-                                       builder_.getF32FloatAttr(1));
+  tokens_ = function.getArgument(0);
+  mlir::Value x = llm::EmbedOp::create(builder_, at("embed_tokens"), stream, tokens_, embedding_,
+                                       builder_.getF32FloatAttr(shape_.embeddingScale));
   x = layers(x);
   if (rows != tokens)
     x = llm::LastTokenOp::create(builder_, at("last_token"), x);
   x = norm(x, norm_, "norm");
   mlir::Value logits = apply({head_, nullptr, shape_.vocabulary}, x, "lm_head", f32());
+  if (shape_.logitCap > 0)
+    logits = llm::SoftcapOp::create(builder_, at("softcap"), logits, builder_.getF32FloatAttr(shape_.logitCap));
   if (which == Logits::None)
     choose<llm::ArgmaxOp>(logits, "greedy");
   end(results.empty() ? mlir::ValueRange() : mlir::ValueRange(logits));
@@ -127,8 +131,15 @@ mlir::FlatSymbolRefAttr Decoder::state(const std::string &name, llm::StateKind k
   return symbol(name);
 }
 
-Decoder::Cache Decoder::cache(const std::string &layer) {
-  const int64_t shape[] = {mlir::ShapedType::kDynamic, shape_.kvHeads, shape_.headDim};
+HeadShape Decoder::heads() const {
+  return {.heads = shape_.heads,
+          .kvHeads = shape_.kvHeads,
+          .headDim = shape_.headDim,
+          .scale = 1 / std::sqrt(static_cast<double>(shape_.headDim))};
+}
+
+Decoder::Cache Decoder::cache(const std::string &layer, const HeadShape &heads) {
+  const int64_t shape[] = {mlir::ShapedType::kDynamic, heads.kvHeads, heads.headDim};
   return {state(layer + ".k", llm::StateKind::Key, shape, bf16()),
           state(layer + ".v", llm::StateKind::Value, shape, bf16())};
 }
@@ -152,9 +163,9 @@ mlir::Value Decoder::headNorm(mlir::Value x, mlir::FlatSymbolRefAttr weight, int
 mlir::Value Decoder::rope(mlir::Value x, mlir::FlatSymbolRefAttr frequencies, const Rotary &rotary, int64_t heads,
                           bool queries, const std::string &name) {
   const bool warm = queries && rotary.temperature != 0;
-  return llm::RopeOp::create(builder_, at(name), like(x, heads * shape_.headDim, bf16()), x, frequencies,
-                             integer(heads), integer(shape_.headDim),
-                             rotary.dim == shape_.headDim ? mlir::IntegerAttr() : integer(rotary.dim),
+  const int64_t width = mlir::cast<mlir::RankedTensorType>(x.getType()).getDimSize(1), headDim = width / heads;
+  return llm::RopeOp::create(builder_, at(name), like(x, width, bf16()), x, frequencies, integer(heads),
+                             integer(headDim), rotary.dim == headDim ? mlir::IntegerAttr() : integer(rotary.dim),
                              rotary.magnitude == 1 ? mlir::FloatAttr() : builder_.getF32FloatAttr(rotary.magnitude),
                              warm ? builder_.getF32FloatAttr(rotary.temperature) : mlir::FloatAttr(),
                              warm ? integer(rotary.every) : mlir::IntegerAttr());
@@ -162,12 +173,22 @@ mlir::Value Decoder::rope(mlir::Value x, mlir::FlatSymbolRefAttr frequencies, co
 
 mlir::Value Decoder::attend(mlir::Value q, mlir::Value k, mlir::Value v, const Cache &cache, int64_t window,
                             const std::string &name) {
-  llm::AppendOp::create(builder_, at(name + ".append"), k, v, cache.k, cache.v, integer(shape_.kvHeads),
-                        integer(shape_.headDim));
-  auto scale = static_cast<float>(1 / std::sqrt(static_cast<double>(shape_.headDim)));
+  append(k, v, cache, heads(), name);
+  return attention(q, cache, heads(), window, name);
+}
+
+void Decoder::append(mlir::Value k, mlir::Value v, const Cache &cache, const HeadShape &heads,
+                     const std::string &name) {
+  llm::AppendOp::create(builder_, at(name + ".append"), k, v, cache.k, cache.v, integer(heads.kvHeads),
+                        integer(heads.headDim));
+}
+
+mlir::Value Decoder::attention(mlir::Value q, const Cache &cache, const HeadShape &heads, int64_t window,
+                               const std::string &name) {
   return llm::AttentionOp::create(builder_, at(name + ".attention"), q.getType(), q, cache.k, cache.v,
-                                  integer(shape_.heads), integer(shape_.kvHeads), integer(shape_.headDim),
-                                  builder_.getF32FloatAttr(scale), window ? integer(window) : mlir::IntegerAttr());
+                                  integer(heads.heads), integer(heads.kvHeads), integer(heads.headDim),
+                                  builder_.getF32FloatAttr(static_cast<float>(heads.scale)),
+                                  window ? integer(window) : mlir::IntegerAttr());
 }
 
 mlir::Value Decoder::gatedMul(llm::Gate function, mlir::Value gate, mlir::Value up, mlir::Type element,
@@ -176,8 +197,8 @@ mlir::Value Decoder::gatedMul(llm::Gate function, mlir::Value gate, mlir::Value 
   return llm::GatedMulOp::create(builder_, at(name), type, function, gate, up);
 }
 
-mlir::Value Decoder::add(mlir::Value x, mlir::Value y, const std::string &name) {
-  return llm::AddOp::create(builder_, at(name), x, y);
+mlir::Value Decoder::add(mlir::Value x, mlir::Value y, const std::string &name, mlir::FlatSymbolRefAttr factor) {
+  return llm::AddOp::create(builder_, at(name), x, y, factor);
 }
 
 mlir::RankedTensorType Decoder::like(mlir::Value x, int64_t columns, mlir::Type element) {

@@ -28,11 +28,22 @@ struct DecoderShape {
   int64_t hidden = 0, layers = 0, heads = 0, kvHeads = 0, headDim = 0, vocabulary = 0, context = 0;
   float eps = 0;
   bool tied = false;
+  float embeddingScale = 1; // of the rows of the table, not of the head
+  float logitCap = 0;       // logits are bent into (-cap, cap); 0: they are not
+};
+
+/// Heads of one layer.
+struct HeadShape {
+  int64_t heads = 0, kvHeads = 0, headDim = 0;
+  double scale = 1; // of scores
+  int64_t queryWidth() const { return heads * headDim; }
+  int64_t keyWidth() const { return kvHeads * headDim; }
 };
 
 /// Reads them from Hugging Face's keys, and checks that heads are what kernels can run (a head dimension that is a
-/// multiple of 16, KV heads that divide heads). Errors stick to `config`.
-DecoderShape readDecoderShape(ConfigReader &config, const Checkpoint &checkpoint);
+/// multiple of 16, KV heads that divide heads) and that the MLP's gate has the `activation` of the family. Errors stick
+/// to `config`.
+DecoderShape readDecoderShape(ConfigReader &config, const Checkpoint &checkpoint, const char *activation = "silu");
 
 class Decoder {
 public:
@@ -61,8 +72,9 @@ protected:
   Linear linear(const std::string &name, int64_t outputs, int64_t inputs, bool bias = false);
   mlir::FlatSymbolRefAttr state(const std::string &name, llm::StateKind kind, llvm::ArrayRef<int64_t> shape,
                                 mlir::Type element);
-  /// The KV cache of `layer`: states `layer`.k and `layer`.v.
-  Cache cache(const std::string &layer);
+  /// The KV cache of `layer`: states `layer`.k and `layer`.v, for heads as all layers have them or of its own.
+  Cache cache(const std::string &layer) { return cache(layer, heads()); }
+  Cache cache(const std::string &layer, const HeadShape &heads);
   /// The embedding table, the final norm and the head; called once, before anything else is declared.
   void declareEnds();
 
@@ -72,21 +84,29 @@ protected:
   mlir::Value norm(mlir::Value x, mlir::FlatSymbolRefAttr weight, const std::string &name);
   /// The norm of each of `heads` pieces of a row, not rounded.
   mlir::Value headNorm(mlir::Value x, mlir::FlatSymbolRefAttr weight, int64_t heads, const std::string &name);
-  /// Rotates each head's leading elements as `rotary` says, with `frequencies` the symbol of its frequencies. Only
-  /// queries have a temperature.
+  /// Rotates the leading elements of each of `heads` heads, which are as wide as the row makes them, as `rotary` says,
+  /// with `frequencies` the symbol of its frequencies. Only queries have a temperature.
   mlir::Value rope(mlir::Value x, mlir::FlatSymbolRefAttr frequencies, const Rotary &rotary, int64_t heads,
                    bool queries, const std::string &name);
   /// Appends to the cache and attends over it; scores are scaled by 1 / sqrt(head_dim). A window of 0 is none.
   mlir::Value attend(mlir::Value q, mlir::Value k, mlir::Value v, const Cache &cache, int64_t window,
                      const std::string &name);
+  /// The two parts of it, for heads of another shape or a cache that another layer fills.
+  void append(mlir::Value k, mlir::Value v, const Cache &cache, const HeadShape &heads, const std::string &name);
+  mlir::Value attention(mlir::Value q, const Cache &cache, const HeadShape &heads, int64_t window,
+                        const std::string &name);
   mlir::Value gatedMul(llm::Gate function, mlir::Value gate, mlir::Value up, mlir::Type element,
                        const std::string &name);
-  mlir::Value add(mlir::Value x, mlir::Value y, const std::string &name);
+  /// The sum, times the one element of the weight `factor` where it is given.
+  mlir::Value add(mlir::Value x, mlir::Value y, const std::string &name,
+                  mlir::FlatSymbolRefAttr factor = mlir::FlatSymbolRefAttr());
 
   mlir::Location at(const std::string &name) { return mlir::NameLoc::get(builder_.getStringAttr(name)); }
   mlir::Type f32() { return builder_.getF32Type(); }
   mlir::Type bf16() { return builder_.getBF16Type(); }
   mlir::IntegerAttr integer(int64_t value) { return builder_.getI64IntegerAttr(value); }
+  /// Those of a layer that has nothing of its own.
+  HeadShape heads() const;
   /// As many rows as `x` has, of `columns`.
   static mlir::RankedTensorType like(mlir::Value x, int64_t columns, mlir::Type element);
   mlir::FlatSymbolRefAttr symbol(const std::string &name) {
@@ -96,6 +116,7 @@ protected:
   mlir::OpBuilder builder_;
   WeightDeclarer weights_;
   DecoderShape shape_;
+  mlir::Value tokens_; // of the function that is being emitted
 
 private:
   enum class Logits { None, Last, All };

@@ -58,9 +58,9 @@ bool matchesPattern(std::string_view pattern, std::string_view name) {
   return p == pattern.size();
 }
 
-int Recipe::ruleFor(std::string_view weight) const {
+int Recipe::ruleFor(std::string_view weight, int64_t columns) const {
   for (size_t i = 0; i < rules.size(); ++i)
-    if (matchesPattern(rules[i].pattern, weight))
+    if (columns % rules[i].columnsMultipleOf == 0 && matchesPattern(rules[i].pattern, weight))
       return static_cast<int>(i);
   return -1;
 }
@@ -92,7 +92,8 @@ absl::StatusOr<Recipe> parseRecipe(std::string_view text, const std::string &ori
       return absl::InvalidArgumentError(absl::StrCat(origin, ":", line,
                                                      ": a rule needs both a pattern and a scheme, got pattern \"",
                                                      rule.pattern(), "\" and scheme \"", rule.scheme(), "\""));
-    recipe.rules.push_back({rule.pattern(), rule.scheme(), rule.may_match_nothing(), line});
+    recipe.rules.push_back({rule.pattern(), rule.scheme(), rule.may_match_nothing(), line,
+                            std::max<int64_t>(1, rule.columns_multiple_of())});
   }
   if (recipe.rules.empty())
     return absl::InvalidArgumentError(absl::StrCat(origin, ": expected at least one rule"));

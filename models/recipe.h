@@ -2,6 +2,7 @@
 // text (models/recipe.proto); those of models/recipes/ are compiled in and known by name. No MLIR here.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -16,14 +17,15 @@ struct Recipe {
     std::string scheme;
     bool mayMatchNothing = false;
     int line = 0; // of the rule in the recipe's text, from 1
+    int64_t columnsMultipleOf = 1;
   };
   std::string name;
   std::string text;   // as written, for provenance
   std::string origin; // what errors call it: a path, or "recipe w8a8"
   std::vector<Rule> rules;
 
-  /// The first rule whose pattern matches `weight`; -1 if none does.
-  int ruleFor(std::string_view weight) const;
+  /// The first rule that is for `weight`, a matrix of so many columns; -1 if none is.
+  int ruleFor(std::string_view weight, int64_t columns) const;
 };
 
 /// Reads the recipe that `nameOrPath` means: one that is compiled in, by name, or else a file. Errors name the file and

@@ -36,12 +36,23 @@ TEST(Recipe, BuiltinOnesParse) {
 TEST(Recipe, FirstMatchWins) {
   auto recipe = loadRecipe("w8a8");
   ASSERT_TRUE(recipe.ok()) << recipe.status();
-  auto scheme = [&](std::string_view name) { return recipe->rules.at(recipe->ruleFor(name)).scheme; };
+  auto scheme = [&](std::string_view name) { return recipe->rules.at(recipe->ruleFor(name, 64)).scheme; };
   EXPECT_EQ(scheme("model.embed_tokens.weight"), "bf16");
   EXPECT_EQ(scheme("lm_head.weight"), "int8_g32");
   EXPECT_EQ(scheme("model.layers.11.mlp.down_proj.weight"), "int8_g32");
   EXPECT_EQ(scheme("model.layers.11.mlp.up_proj.weight"), "w8a8");
-  EXPECT_EQ(recipe->ruleFor("vision.weight"), -1);
+  EXPECT_EQ(recipe->ruleFor("vision.weight", 64), -1);
+}
+
+TEST(Recipe, RulesForMultiplesOfColumnsLeaveOthersToTheNext) {
+  auto recipe = parseRecipe(R"(name: "t"
+      rules { pattern: "*" scheme: "int4_g128_zp" columns_multiple_of: 128 }
+      rules { pattern: "*" scheme: "int4_g32_zp" })",
+                            "t");
+  ASSERT_TRUE(recipe.ok()) << recipe.status();
+  EXPECT_EQ(recipe->ruleFor("down", 2816), 0);
+  EXPECT_EQ(recipe->ruleFor("down", 704), 1);
+  EXPECT_EQ(recipe->ruleFor("down", 64), 1);
 }
 
 TEST(Recipe, RulesKnowTheirLine) {
@@ -67,7 +78,8 @@ TEST(Recipe, ErrorsNameFileAndLine) {
 }
 
 TEST(Recipe, UnknownNamesListTheKnownOnes) {
-  EXPECT_THAT(loadRecipe("w4a4").status().message(), HasSubstr("bf16, int4, qwen3.6-int4, qwen3.6-w8a8, w8a8"));
+  EXPECT_THAT(loadRecipe("w4a4").status().message(),
+              HasSubstr("bf16, gemma-int4, int4, qwen3.6-int4, qwen3.6-w8a8, w8a8"));
   EXPECT_THAT(loadRecipe(INGOT_SOURCE_DIR).status().message(), HasSubstr("nor a file"));
 }
 

@@ -85,14 +85,18 @@ Rotary readRotary(ConfigReader &config, int64_t headDim) {
   if (rotary.dim < 2 || rotary.dim % 2 != 0)
     scaling.fail(absl::StrCat("expected `partial_rotary_factor` to leave an even number of rotating elements, got ",
                               rotary.dim, " of ", headDim));
+  std::string type = scaling.textOr("rope_type", scaling.textOr("type", "default"));
+  const auto rotating = static_cast<size_t>(std::max<int64_t>(rotary.dim / 2, 1));
+  // The whole head rotates, most of it not at all: elements pair across the head, and angles are of its width.
+  if (type == "proportional")
+    rotary.dim = headDim;
   std::vector<float> &frequencies = rotary.frequencies;
   frequencies.resize(static_cast<size_t>(std::max<int64_t>(rotary.dim / 2, 1)));
-  for (size_t i = 0; i < frequencies.size(); ++i)
+  for (size_t i = 0; i < rotating; ++i)
     frequencies[i] =
         static_cast<float>(1 / std::pow(theta, 2 * static_cast<double>(i) / static_cast<double>(rotary.dim)));
 
-  std::string type = scaling.textOr("rope_type", scaling.textOr("type", "default"));
-  if (type == "linear") {
+  if (type == "linear" || (type == "proportional" && scaling.has("factor"))) {
     auto factor = static_cast<float>(scaling.number("factor", 1, 1e6));
     for (float &frequency : frequencies)
       frequency /= factor;
@@ -100,8 +104,9 @@ Rotary readRotary(ConfigReader &config, int64_t headDim) {
     scaleLlama3(scaling, frequencies);
   } else if (type == "yarn") {
     scaleYarn(scaling, theta, rotary);
-  } else if (type != "default") {
-    scaling.fail(absl::StrCat("expected `rope_type` default, linear, llama3 or yarn, got \"", type, "\""));
+  } else if (type != "default" && type != "proportional") {
+    scaling.fail(
+        absl::StrCat("expected `rope_type` default, linear, llama3, yarn or proportional, got \"", type, "\""));
   }
   if (scaling.has("llama_4_scaling_beta")) {
     rotary.temperature = static_cast<float>(scaling.number("llama_4_scaling_beta", 0, 1e3));

@@ -17,8 +17,10 @@ struct Rotary {
 };
 
 /// `theta^(-2i/dim)` for i < dim/2 in fp32, scaled as `rope_scaling` or `rope_parameters` says (types default, linear,
-/// llama3 and yarn). Sections of positions (`mrope_section`) are read as what they are for text: one position. Errors,
-/// among them every other type, go to `config`.
+/// llama3, yarn, and proportional: as many frequencies as rotate, then zeros up to half the head). Sections of
+/// positions
+/// (`mrope_section`) are read as what they are for text: one position. Errors, among them every other type, go to
+/// `config`.
 Rotary readRotary(ConfigReader &config, int64_t headDim);
 
 } // namespace ingot

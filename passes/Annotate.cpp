@@ -74,7 +74,7 @@ struct AnnotatePass : impl::AnnotateBase<AnnotatePass> {
     const Recurrence recurrence(module);
     for (auto weight : module.getOps<llm::WeightOp>()) {
       bool matrix = weight.getTensorType().getRank() >= 2 && !taps.contains(weight.getSymName());
-      int index = matrix ? loaded->ruleFor(weight.getSymName().str()) : -1;
+      int index = matrix ? loaded->ruleFor(weight.getSymName().str(), weight.getTensorType().getShape().back()) : -1;
       if (index >= 0)
         decided[index] = true;
       if (weight.getScheme()) {

@@ -28,6 +28,8 @@ llm::LinearOp linearOf(llm::AddOp add) {
 }
 
 std::string whyNot(llm::AddOp add, llm::LinearOp linear) {
+  if (add.getFactor())
+    return "it scales the sum";
   if (!linear)
     return "neither operand is the product of a linear";
   if (add.getLhs() == add.getRhs())

@@ -127,7 +127,7 @@ llm::LinearOp withSlot(OpBuilder &b, llm::LinearOp experts, llm::LinearOp shared
 void rewrite(Mixture &m) {
   OpBuilder b(m.sum);
   auto route = llm::RouteOp::create(b, m.route.getLoc(), m.route.getLogits(), m.route.getTopAttr(),
-                                    m.route.getNormalizeAttr(), m.gated.getGate());
+                                    m.route.getNormalizeAttr(), m.route.getFactorsAttr(), m.gated.getGate());
   Value x = m.experts.gate.getX(), scales = m.experts.gate.getScales();
   auto gate = withSlot(b, m.experts.gate, m.shared.gate, x, scales, route.getIndices());
   auto up = withSlot(b, m.experts.up, m.shared.up, x, scales, route.getIndices());

@@ -429,6 +429,31 @@ def FuseHeads : Pass<"fuse-heads", "::mlir::ModuleOp"> {
   let dependentDialects = ["::ingot::llm::LlmDialect"];
 }
 
+def RingCaches : Pass<"ring-caches", "::mlir::ModuleOp"> {
+  let summary = "Let caches of layers with a window keep what the window sees";
+  let description = [{
+    A KV cache all of whose readers have a window becomes a ring of R positions: position p lies where position p - R lay.
+    R is the widest window and the longest chunk less one, in whole blocks of 16, so that the chunk's last key replaces
+    nothing that its first row sees. No reader notices: it asks for positions, and those that it sees are there.
+
+    Before, with chunks of 256 tokens:
+    ```mlir
+    llm.state @layers.0.k key : tensor<?x1x256xbf16>
+    ...
+    %a = llm.attention %q, @layers.0.k, @layers.0.v heads 4 kv_heads 1 head_dim 256 scale 6.250000e-02 window 512
+        : tensor<?x1024xbf16>
+    ```
+    After:
+    ```mlir
+    llm.state @layers.0.k key : tensor<768x1x256xbf16>
+    ```
+
+    It declines caches that something reads without a window, and those for which window and chunk are no less than the
+    context.
+  }];
+  let dependentDialects = ["::ingot::llm::LlmDialect"];
+}
+
 def Select : Pass<"select", "::mlir::ModuleOp"> {
   let summary = "Choose a kernel for every op, for each target";
   let description = [{

@@ -72,6 +72,11 @@ int64_t widthOf(Value tensor) { return cast<RankedTensorType>(tensor.getType()).
 uint64_t slotsOf(Value tensor) {
   return cast<RankedTensorType>(tensor.getType()).getRank() == 3 ? static_cast<uint64_t>(dim(tensor, 1)) : 0;
 }
+// Positions of the cache that `op` knows by this name, where it is a ring; else 0.
+uint64_t ringOf(Operation *op, FlatSymbolRefAttr cache) {
+  return static_cast<uint64_t>(llm::lookupState(op, cache).getRing());
+}
+std::string ringSuffix(uint64_t ring) { return ring ? "_ring" + std::to_string(ring) : ""; }
 std::string slotsSuffix(uint64_t slots) { return slots ? "_slots" + std::to_string(slots) : ""; }
 
 // Whether a route also leaves the order of rows by experts (`emitGroup`): linears of many tokens read it.
@@ -183,9 +188,11 @@ private:
       stream << ')';
       for (NamedAttribute attribute : op.getAttrs()) {
         stream << attribute.getName() << '=';
-        if (isa<FlatSymbolRefAttr>(attribute.getValue()))
-          stream << '@' << symbols.try_emplace(attribute.getValue(), symbols.size()).first->second << ' ';
-        else
+        if (auto symbol = dyn_cast<FlatSymbolRefAttr>(attribute.getValue())) {
+          stream << '@' << symbols.try_emplace(symbol, symbols.size()).first->second << ' ';
+          if (auto state = llm::lookupState(&op, symbol))
+            stream << state.getTensorType() << ' ';
+        } else
           stream << attribute.getValue() << ' ';
       }
       for (Value result : op.getResults()) {
@@ -412,8 +419,8 @@ private:
     return llvm::TypeSwitch<Operation *, LogicalResult>(op)
         .Case<llm::EmbedOp, llm::RmsNormOp, llm::RmsNormQuantizeOp, llm::QuantizeOp, llm::LinearOp, llm::RopeOp,
               llm::AppendOp, llm::HeadsOp, llm::AttentionOp, llm::GatedMulOp, llm::AddOp, llm::SoftcapOp,
-              llm::LastTokenOp, llm::ArgmaxOp, llm::SampleOp, llm::AdvanceOp, llm::AdvanceBestOp, llm::GatherColumnsOp,
-              llm::RouteOp, llm::CombineOp, llm::ShortConvOp, llm::DeltaRuleOp>(
+              llm::ColumnsOp, llm::LastTokenOp, llm::ArgmaxOp, llm::SampleOp, llm::AdvanceOp, llm::AdvanceBestOp,
+              llm::GatherColumnsOp, llm::RouteOp, llm::CombineOp, llm::ShortConvOp, llm::DeltaRuleOp>(
             [&](auto typed) { return select(typed); })
         .Default([](Operation *other) { return other->emitOpError("has no kernel"); });
   }
@@ -425,7 +432,7 @@ private:
     Element out = elementOf(op.getResult());
     std::string name = llvm::formatv("embed_{0}x{1}{2}", vocabulary, hidden, suffix(out)).str();
     if (scale != 1)
-      name += "_scaled";
+      name += bitsOf(scale);
     launch(op, name, dim(op.getResult(), 0) == 1,
            {fixed("step"), define(op.getTokens()), weight(op.getTableAttr()), define(op.getResult())},
            [&](llvm::StringRef n) {
@@ -578,15 +585,18 @@ private:
     RouteConfig config{.experts = static_cast<uint64_t>(widthOf(op.getLogits())),
                        .top = static_cast<uint64_t>(op.getTop()),
                        .normalize = op.getNormalize(),
-                       .shared = static_cast<bool>(op.getShared())};
+                       .shared = static_cast<bool>(op.getShared()),
+                       .scaled = op.getFactors().has_value()};
     bool decode = dim(op.getLogits(), 0) == 1;
     SmallVector<Place> arguments{define(op.getLogits())};
     if (op.getShared())
       arguments.push_back(define(op.getShared()));
+    if (config.scaled)
+      arguments.push_back(weight(op.getFactorsAttr()));
     arguments.append({define(op.getWeights()), define(op.getIndices())});
     launch(op,
-           llvm::formatv("route_{0}of{1}{2}{3}", config.top, config.experts, config.normalize ? "_normalize" : "",
-                         config.shared ? "_shared" : "")
+           llvm::formatv("route_{0}of{1}{2}{3}{4}", config.top, config.experts, config.normalize ? "_normalize" : "",
+                         config.scaled ? "_scaled" : "", config.shared ? "_shared" : "")
                .str(),
            decode, arguments, [&](llvm::StringRef n) { return emitRoute(kernels, *target, n, config); });
     if (!groupsRows(op))
@@ -690,8 +700,10 @@ private:
 
   LogicalResult select(llm::AppendOp op) {
     AppendConfig config{.kvHeads = static_cast<uint64_t>(op.getKvHeads()),
-                        .headDim = static_cast<uint64_t>(op.getHeadDim())};
-    launch(op, llvm::formatv("append_{0}x{1}", config.kvHeads, config.headDim).str(), dim(op.getK(), 0) == 1,
+                        .headDim = static_cast<uint64_t>(op.getHeadDim()),
+                        .ring = ringOf(op, op.getKStateAttr())};
+    launch(op, llvm::formatv("append_{0}x{1}{2}", config.kvHeads, config.headDim, ringSuffix(config.ring)).str(),
+           dim(op.getK(), 0) == 1,
            {fixed("step"), define(op.getK()), define(op.getV()), state(op.getKStateAttr()), state(op.getVStateAttr())},
            [&](llvm::StringRef n) { return emitAppend(kernels, *target, n, config); });
     return success();
@@ -702,10 +714,12 @@ private:
                            .kvHeads = static_cast<uint64_t>(op.getKvHeads()),
                            .headDim = static_cast<uint64_t>(op.getHeadDim()),
                            .scale = op.getScale().convertToFloat(),
-                           .window = static_cast<uint64_t>(op.getWindow().value_or(0))};
-    std::string shape = llvm::formatv("{0}_{1}x{2}_{3}{4}", config.heads, config.kvHeads, config.headDim,
-                                      llvm::utohexstr(llvm::bit_cast<uint32_t>(static_cast<float>(config.scale))),
-                                      config.window ? "_window" + std::to_string(config.window) : "");
+                           .window = static_cast<uint64_t>(op.getWindow().value_or(0)),
+                           .ring = ringOf(op, op.getKStateAttr())};
+    std::string shape =
+        llvm::formatv("{0}_{1}x{2}_{3}{4}", config.heads, config.kvHeads, config.headDim,
+                      llvm::utohexstr(llvm::bit_cast<uint32_t>(static_cast<float>(config.scale))),
+                      (config.window ? "_window" + std::to_string(config.window) : "") + ringSuffix(config.ring));
     Place q = define(op.getQ()), k = state(op.getKStateAttr()), v = state(op.getVStateAttr()),
           out = define(op.getResult());
     if (dim(op.getQ(), 0) != 1) {
@@ -777,10 +791,15 @@ private:
       name += element == Element::F32 ? "_f32" : "_bf16";
     if (config.broadcast)
       name += "_broadcast";
+    if (config.scaled)
+      name += "_scaled";
     if (config.slots > 1)
       name += slotsSuffix(config.slots);
-    launch(op, name, dim(op->getResult(0), 0) == 1,
-           {define(op->getOperand(0)), define(op->getOperand(1)), define(op->getResult(0))},
+    SmallVector<Place> arguments{define(op->getOperand(0)), define(op->getOperand(1))};
+    if (config.scaled)
+      arguments.push_back(weight(cast<llm::AddOp>(op).getFactorAttr()));
+    arguments.push_back(define(op->getResult(0)));
+    launch(op, name, dim(op->getResult(0), 0) == 1, arguments,
            [&](llvm::StringRef n) { return emitElementwise(kernels, *target, n, config); });
     return success();
   }
@@ -799,7 +818,22 @@ private:
                                   .columns = static_cast<uint64_t>(widthOf(op.getResult())),
                                   .a = element,
                                   .b = element,
-                                  .out = element});
+                                  .out = element,
+                                  .scaled = op.getFactor().has_value()});
+  }
+  LogicalResult select(llm::ColumnsOp op) {
+    ColumnsConfig config{.width = static_cast<uint64_t>(widthOf(op.getX())),
+                         .from = static_cast<uint64_t>(op.getFrom()),
+                         .columns = static_cast<uint64_t>(widthOf(op.getResult())),
+                         .x = elementOf(op.getX()),
+                         .out = elementOf(op.getResult())};
+    launch(op,
+           llvm::formatv("columns_{0}from{1}of{2}{3}{4}", config.columns, config.from, config.width, suffix(config.x),
+                         config.out == Element::F32 ? "_to_f32" : "_to_bf16")
+               .str(),
+           dim(op.getX(), 0) == 1, {define(op.getX()), define(op.getResult())},
+           [&](llvm::StringRef n) { return emitColumns(kernels, *target, n, config); });
+    return success();
   }
   LogicalResult select(llm::SoftcapOp op) {
     SoftcapConfig config{.columns = static_cast<uint64_t>(widthOf(op.getResult())),

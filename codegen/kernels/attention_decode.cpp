@@ -3,6 +3,7 @@
 // combines. The fact it turns on: decode is bound by reading K and V, so each is loaded once for all query heads of its
 // KV head, 16 bytes a lane, straight from a layout made for it. Cache positions not yet written hold finite values
 // (`llm.state`: zero at first); their scores are masked and their probabilities are 0.
+#include "codegen/kernels/cache.h"
 #include "codegen/kernels/kernels.h"
 
 #include <algorithm>
@@ -54,6 +55,9 @@ LaunchShape emitAttentionDecode(mlir::gpu::GPUModuleOp module, const TargetInfo 
   const auto headDim = static_cast<int64_t>(c.headDim), ratio = static_cast<int64_t>(c.heads / c.kvHeads);
   const unsigned rows = (static_cast<unsigned>(headDim) + target.waveSize - 1) / target.waveSize;
   const auto [heads, groups] = headGroups(c);
+  // Of a head too wide for its block of K and V to lie in registers beside q, a part is loaded at a time.
+  const bool wide = headDim > 256;
+  const unsigned tilesAtOnce = wide ? 8 : tiles, rowsAtOnce = wide ? 4 : rows;
 
   KernelBuilder kb(module, target, name, {Access::Read, Access::Read, Access::Read, Access::Read, Access::Write},
                    kWaves * target.waveSize);
@@ -84,20 +88,23 @@ LaunchShape emitAttentionDecode(mlir::gpu::GPUModuleOp module, const TargetInfo 
     }
 
     state = kb.forLoop(begin, end, kb.constant(units), state, [&](Val block, std::vector<Val> s) {
-      Val bytes = kb.zext(block, kb.i64()) * static_cast<int64_t>(c.kvHeads * c.headDim * 32);
+      Val bytes = kb.zext(cacheBlock(block, c.ring), kb.i64()) * static_cast<int64_t>(c.kvHeads * c.headDim * 32);
       Val k = kb.advance(kb.argument(2), bytes), v = kb.advance(kb.argument(3), bytes);
       Val headStart = kvHead * (headDim * 32);
-      std::vector<Val> keys, values;
-      for (unsigned t = 0; t < tiles; ++t)
-        keys.push_back(kb.load(piece, k, headStart + lane * 16 + t * 512));
-      for (unsigned i = 0; i < rows; ++i) {
+      std::vector<Val> keys(tiles), values(2 * rows);
+      auto loadKey = [&](unsigned t) { keys[t] = kb.load(piece, k, headStart + lane * 16 + t * 512); };
+      auto loadValues = [&](unsigned i) {
         Val d = lane + i * target.waveSize;
         if (headDim % target.waveSize != 0 && i + 1 == rows)
           d = kb.minI(d, kb.constant(headDim - 1));
         mlir::Type eight = kb.vec(8, kb.bf16());
-        values.push_back(kb.load(eight, v, headStart + d * 32));
-        values.push_back(kb.load(eight, v, headStart + d * 32 + 16));
-      }
+        values[2 * i] = kb.load(eight, v, headStart + d * 32);
+        values[2 * i + 1] = kb.load(eight, v, headStart + d * 32 + 16);
+      };
+      for (unsigned t = 0; !wide && t < tiles; ++t)
+        loadKey(t);
+      for (unsigned i = 0; !wide && i < rows; ++i)
+        loadValues(i);
       Val place = block * 16 + lane % 16;
       Val visible = place <= position;
       if (c.window > 0)
@@ -107,9 +114,14 @@ LaunchShape emitAttentionDecode(mlir::gpu::GPUModuleOp module, const TargetInfo 
       for (unsigned g = 0; g < heads; ++g) {
         Val *old = &s[g * (2 + rows)];
         Val dot = kb.constantF(0);
-        for (unsigned t = 0; t < tiles; ++t)
+        for (unsigned t = 0; t < tiles; ++t) {
+          if (wide && t % tilesAtOnce == 0)
+            kb.scheduleFence();
+          if (wide)
+            loadKey(t);
           for (unsigned i = 0; i < 4; ++i)
             dot = kb.dot2(kb.element(keys[t], i), kb.element(q[g][t], i), dot);
+        }
         Val score = (dot + kb.otherHalf(dot)) * kb.constantF(c.scale * std::numbers::log2e);
         score = kb.select(visible, score, kb.constantF(-std::numeric_limits<double>::infinity()));
         Val maximum = kb.maxF(old[0], kb.reduceHalf(score, KernelBuilder::Combine::MaxF));
@@ -120,10 +132,17 @@ LaunchShape emitAttentionDecode(mlir::gpu::GPUModuleOp module, const TargetInfo 
         sums.reserve(rows);
         for (unsigned i = 0; i < rows; ++i)
           sums.push_back(old[2 + i] * rescale);
-        for (unsigned n = 0; n < 16; ++n) {
-          Val weight = kb.readLane(p, n);
-          for (unsigned i = 0; i < rows; ++i)
-            sums[i] = kb.fma(kb.extend(kb.element(values[2 * i + n / 8], n % 8)), weight, sums[i]);
+        for (unsigned begin = 0; begin < rows; begin += rowsAtOnce) {
+          const unsigned end = std::min(begin + rowsAtOnce, rows);
+          if (wide)
+            kb.scheduleFence();
+          for (unsigned i = begin; wide && i < end; ++i)
+            loadValues(i);
+          for (unsigned n = 0; n < 16; ++n) {
+            Val weight = kb.readLane(p, n);
+            for (unsigned i = begin; i < end; ++i)
+              sums[i] = kb.fma(kb.extend(kb.element(values[2 * i + n / 8], n % 8)), weight, sums[i]);
+          }
         }
         next.insert(next.end(), sums.begin(), sums.end());
       }

@@ -3,6 +3,7 @@
 // lane eight scores of one query, in the very order in which V^T * P^T wants them as its operand, so scores never leave
 // registers and the softmax needs one exchange between the halves of a wave. Cache positions not yet written hold
 // finite values (`llm.state`).
+#include "codegen/kernels/cache.h"
 #include "codegen/kernels/kernels.h"
 #include "codegen/kernels/split.h"
 
@@ -48,23 +49,26 @@ LaunchShape emitAttentionPrefill(mlir::gpu::GPUModuleOp module, const TargetInfo
     probe.value().getDefiningOp()->erase();
   }
   constexpr unsigned kRegisters = 160;
+  // A head whose fragments alone would take most of them reads them again for each block of positions.
+  const bool queriesHeld = tiles * fragment <= kRegisters * 4 / 5;
+  const unsigned held = queriesHeld ? tiles * fragment : 0;
   unsigned parts = 1, tilesOfPart = tiles;
-  while (tiles * fragment + tilesOfPart * 8 > kRegisters && tilesOfPart > 1) {
+  while (held + tilesOfPart * 8 > kRegisters && tilesOfPart > 1) {
     parts *= 2;
     tilesOfPart = (tiles + parts - 1) / parts;
   }
   // With more than half the registers held throughout, loads for a few tiles at a time are all that fit.
   constexpr unsigned kTilesInFlight = 2;
-  const bool crowded = tiles * fragment + tilesOfPart * 8 >= 144;
+  const bool crowded = !queriesHeld || held + tilesOfPart * 8 >= 144;
 
   kb.ifThen(firstQuery < tokens, [&] {
     Val firstTile = kb.constant(0);
     if (parts > 1)
       firstTile = kb.minI(kb.workgroupZ() * tilesOfPart, kb.constant(tiles - tilesOfPart));
+    Val firstOfQuery = query * (stride * 2) + head * (headDim * 2);
     std::vector<Val> q;
-    q.reserve(tiles);
-    for (unsigned t = 0; t < tiles; ++t)
-      q.push_back(kb.loadFragment(kb.argument(1), query * (stride * 2) + head * (headDim * 2) + t * 32));
+    for (unsigned t = 0; queriesHeld && t < tiles; ++t)
+      q.push_back(kb.loadFragment(kb.argument(1), firstOfQuery + t * 32));
 
     Val queryPosition = position + query;
     Val lastPosition = position + kb.minI(firstQuery + (kQueries - 1), tokens - 1);
@@ -80,14 +84,17 @@ LaunchShape emitAttentionPrefill(mlir::gpu::GPUModuleOp module, const TargetInfo
       state.push_back(kb.zero(kb.vec(8, kb.f32())));
 
     state = kb.forLoop(begin, end, kb.constant(1), state, [&](Val block, std::vector<Val> s) {
-      Val bytes = kb.zext(block, kb.i64()) * blockBytes;
+      Val bytes = kb.zext(cacheBlock(block, c.ring), kb.i64()) * blockBytes;
       Val k = kb.advance(kb.argument(2), bytes), v = kb.advance(kb.argument(3), bytes);
       Val headStart = kvHead * (headDim * 32);
       Val scores = kb.zero(kb.vec(8, kb.f32()));
+      // Pinned, so that the loads stay in the loop.
+      Val again = queriesHeld ? firstOfQuery : kb.pin(firstOfQuery);
       for (unsigned t = 0; t < tiles; ++t) {
         if (crowded && t % kTilesInFlight == 0)
           kb.scheduleFence();
-        scores = kb.matrixBf16(kb.loadTileFragment(k, headStart + t * 512, matrixRow), q[t], scores);
+        Val queries = queriesHeld ? q[t] : kb.loadFragment(kb.argument(1), again + t * 32);
+        scores = kb.matrixBf16(kb.loadTileFragment(k, headStart + t * 512, matrixRow), queries, scores);
       }
 
       // Element e is the score of position 16 block + 8 half + e.

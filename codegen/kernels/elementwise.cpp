@@ -106,17 +106,24 @@ Val applySoftcap(KernelBuilder &k, Val x, double cap) {
 
 LaunchShape emitElementwise(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
                             const ElementwiseConfig &c) {
-  KernelBuilder k(module, target, name, {Access::Read, Access::Read, Access::Write}, kThreads);
+  llvm::SmallVector<Access> access{Access::Read, Access::Read, Access::Write};
+  if (c.scaled)
+    access.insert(access.begin(), Access::Read);
+  KernelBuilder k(module, target, name, access, kThreads);
   Val row = k.workgroupY();
   if (c.slots > 1)
     row = row * static_cast<int64_t>(c.slots) + k.workgroupZ();
   Val first = rowOf(k, c.a, k.argument(0), row, c.broadcast ? 1 : c.columns),
-      second = rowOf(k, c.b, k.argument(1), row, c.columns), out = rowOf(k, c.out, k.argument(2), row, c.columns);
+      second = rowOf(k, c.b, k.argument(1), row, c.columns),
+      out = rowOf(k, c.out, k.argument(c.scaled ? 3 : 2), row, c.columns);
   unsigned x = overPieces(k, c.columns, [&](Val piece) {
     Val a = loadPiece(k, c.a, first, c.broadcast ? k.constant(0) : piece), b = loadPiece(k, c.b, second, piece);
     if (c.broadcast)
       a = k.splat(k.element(a, 0), 8);
-    storePiece(k, c.out, applyElementwise(k, c.op, a, b), out, piece);
+    Val y = applyElementwise(k, c.op, a, b);
+    if (c.scaled)
+      y = y * k.splat(k.load(k.f32(), k.argument(2), k.constant(0)), 8);
+    storePiece(k, c.out, y, out, piece);
   });
   k.finish();
   return {.kernel = name.str(),
@@ -147,6 +154,26 @@ LaunchShape emitGatherColumns(mlir::gpu::GPUModuleOp module, const TargetInfo &t
   });
   k.finish();
   return {.kernel = name.str(), .x = x, .tokensPerWorkgroup = 1, .workgroupSize = kThreads, .bound = kBound};
+}
+
+LaunchShape emitColumns(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
+                        const ColumnsConfig &c) {
+  // An element a lane: nothing says that the first column is aligned to more.
+  KernelBuilder k(module, target, name, {Access::Read, Access::Write}, kThreads);
+  Val token = k.workgroupY(), column = k.workgroupX() * kThreads + k.thread();
+  Val from = rowOf(k, c.x, k.argument(0), token, c.width), to = rowOf(k, c.out, k.argument(1), token, c.columns);
+  k.ifThen(column < static_cast<int64_t>(paddedRow(c.columns)), [&] {
+    Val inside = k.minI(column, k.constant(static_cast<int64_t>(c.columns - 1))) + static_cast<int64_t>(c.from);
+    Val y = widen(k, k.load(c.x == Element::F32 ? k.f32() : k.bf16(), from, inside * bytesOf(c.x)));
+    y = k.select(column < static_cast<int64_t>(c.columns), y, k.constantF(0));
+    k.store(c.out == Element::F32 ? y : k.round(y, k.bf16()), to, column * bytesOf(c.out));
+  });
+  k.finish();
+  return {.kernel = name.str(),
+          .x = static_cast<unsigned>((paddedRow(c.columns) + kThreads - 1) / kThreads),
+          .tokensPerWorkgroup = 1,
+          .workgroupSize = kThreads,
+          .bound = "one lane an element"};
 }
 
 LaunchShape emitSoftcap(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,

@@ -1,5 +1,6 @@
 #include "codegen/kernels/epilogue.h"
 
+#include "codegen/kernels/cache.h"
 #include "codegen/kernels/elementwise.h"
 #include "codegen/kernels/heads.h"
 #include "codegen/kernels/pieces.h"
@@ -363,11 +364,12 @@ void Epilogue::finishOp(Operation *op, llvm::ArrayRef<Site> sites, Values &value
       })
       .Case([&](llm::AppendOp write) {
         uint64_t columns = widthOf(write.getK().getType());
+        auto ring = static_cast<uint64_t>(llm::lookupState(write, write.getKStateAttr()).getRing());
         for (auto [value, state, key] :
              {std::tuple{write.getK(), write.getKStateAttr(), true}, {write.getV(), write.getVStateAttr(), false}})
           if (const std::vector<Val> *y = operand(value, sites, values))
             for (auto [site, at] : llvm::zip(sites, *y))
-              append(state, key, columns, site, at);
+              append(state, ring, key, columns, site, at);
       })
       .Case([&](llm::YieldOp yield) {
         for (auto [i, value] : llvm::enumerate(yield.getValues()))
@@ -430,11 +432,11 @@ void Epilogue::storeResult(unsigned result, const Site &site, Val y) {
 
 // docs/design/layouts.md, "KV cache": blocks of 16 positions; K is tile16 by position, V has the 16 positions of an
 // element side by side.
-void Epilogue::append(FlatSymbolRefAttr state, bool key, uint64_t columns, const Site &site, Val y) {
+void Epilogue::append(FlatSymbolRefAttr state, uint64_t ring, bool key, uint64_t columns, const Site &site, Val y) {
   Val at = position(site.token), inBlock = at % 16;
   Val cache = argument(state);
   // Lanes may be at different blocks, so the block is part of the lane's own offset, in 64 bits.
-  Val block = k.zext(at / 16, k.i64()) * static_cast<int64_t>(columns * 32);
+  Val block = k.zext(cacheBlock(at / 16, ring), k.i64()) * static_cast<int64_t>(columns * 32);
   Val bits = k.round(y, k.bf16());
   auto write = [&] {
     if (key)

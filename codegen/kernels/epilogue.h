@@ -44,7 +44,8 @@ private:
   Val convolve(llm::ShortConvOp conv, int64_t channels, int64_t taps, const Site &site, Val y);
   // The largest of the 16 sites of a tile, and its n; in every lane of the tile.
   std::pair<Val, Val> bestOfTile(const Site &site, Val y, uint64_t columns);
-  void append(mlir::FlatSymbolRefAttr state, bool key, uint64_t width, const Site &site, Val y);
+  // `ring`: positions of the state, where it is a ring.
+  void append(mlir::FlatSymbolRefAttr state, uint64_t ring, bool key, uint64_t width, const Site &site, Val y);
   // Elements i ... of an f32 vector, as many as a site has.
   Val vectorAt(mlir::FlatSymbolRefAttr symbol, Val i);
   Val rounded(Val y, mlir::Type type);

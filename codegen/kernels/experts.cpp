@@ -18,7 +18,7 @@ using Combine = KernelBuilder::Combine;
 LaunchShape emitRoute(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
                       const RouteConfig &c) {
   constexpr int64_t kTaken = std::numeric_limits<int32_t>::min(), kNoIndex = std::numeric_limits<int32_t>::max();
-  std::vector<Access> access(c.shared ? 2 : 1, Access::Read);
+  std::vector<Access> access(1 + c.shared + c.scaled, Access::Read);
   access.insert(access.end(), {Access::Write, Access::Write});
   KernelBuilder k(module, target, name, access, target.waveSize);
   const auto lanes = static_cast<int64_t>(target.waveSize), experts = static_cast<int64_t>(c.experts);
@@ -73,6 +73,9 @@ LaunchShape emitRoute(mlir::gpu::GPUModuleOp module, const TargetInfo &target, l
   weight = k.select(chosen, weight, k.constantF(0));
   if (c.normalize)
     weight = weight / k.reduceWave(weight, Combine::SumF);
+  if (c.scaled)
+    weight = k.select(chosen, weight * k.load(k.f32(), k.argument(c.shared ? 2 : 1), k.select(chosen, index, k.constant(0)) * 4),
+                      k.constantF(0));
   if (c.shared) { // as the product with 1 of an `llm.gated_mul`
     Val gate =
         k.load(k.f32(), k.advance(k.argument(1), k.zext(token, k.i64()) * static_cast<int64_t>(paddedRow(1) * 4)),
@@ -82,7 +85,7 @@ LaunchShape emitRoute(mlir::gpu::GPUModuleOp module, const TargetInfo &target, l
   }
   // At most a wave is chosen, half of what a padded row holds.
   Val row = k.zext(token, k.i64()) * static_cast<int64_t>(paddedRow(c.top) * 4);
-  const unsigned first = c.shared ? 2 : 1; // of the results
+  const unsigned first = 1 + c.shared + c.scaled; // of the results
   Val weights = k.advance(k.argument(first), row), indices = k.advance(k.argument(first + 1), row);
   k.store(weight, weights, lane * 4);
   k.store(k.select(chosen, index, k.constant(0)), indices, lane * 4);

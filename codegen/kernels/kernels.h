@@ -113,6 +113,7 @@ LaunchShape emitRope(mlir::gpu::GPUModuleOp module, const TargetInfo &target, ll
 // (step, k bf16 rows, v bf16 rows, K cache, V cache): writes each token of the chunk at its position.
 struct AppendConfig {
   uint64_t kvHeads, headDim;
+  uint64_t ring = 0; // positions of the cache, where it is a ring; 0: it holds all
 };
 LaunchShape emitAppend(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
                        const AppendConfig &c);
@@ -139,6 +140,7 @@ struct AttentionConfig {
   uint64_t heads, kvHeads, headDim;
   double scale;
   uint64_t window = 0; // keys visible, the query's own included; 0: all
+  uint64_t ring = 0;   // positions of the cache, where it is a ring; 0: it holds all
 };
 // Decode, first stage: (step, q bf16, K cache, V cache, partials f32). Unit u of `attentionUnits` takes blocks of 16
 // positions u, u + units, ... Partials: [head][unit][headDim + 2]: sum of p * v, maximum (of scaled scores, times log2
@@ -182,25 +184,28 @@ LaunchShape emitDeltaPrepare(mlir::gpu::GPUModuleOp module, const TargetInfo &ta
 LaunchShape emitDeltaChunks(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
                             const DeltaConfig &c);
 
-// (a, b, out), rows of `columns`. Of a gated product, a is the gate.
+// (a, b, out), rows of `columns`. Of a gated product, a is the gate. `scaled`: (a, b, factor f32, out), the result of
+// the op is multiplied by the one factor.
 enum class Elementwise { Add, SiluMul, GeluTanhMul, SigmoidMul };
 struct ElementwiseConfig {
   Elementwise op;
   uint64_t columns;
   Element a, b, out;
   bool broadcast = false; // rows of a hold one element, for all columns
-  uint64_t slots = 1;     // rows of a token
+  bool scaled = false;
+  uint64_t slots = 1; // rows of a token
 };
 LaunchShape emitElementwise(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
                             const ElementwiseConfig &c);
 
 // (logits f32, weights f32, indices i32): the `top` experts of each token and their shares, as `llm.route` says. Rows
-// of all three are padded; the padding of the results is 0. With `shared` (logits f32, shared f32, weights f32, indices
-// i32): weights also have the share of an expert that each token goes to.
+// of all three are padded; the padding of the results is 0. After the logits come, where they are wanted, the logit f32 of
+// an expert that each token goes to (`shared`), and factors f32, one an expert (`scaled`).
 struct RouteConfig {
   uint64_t experts, top;
   bool normalize;
   bool shared = false;
+  bool scaled = false;
 };
 LaunchShape emitRoute(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
                       const RouteConfig &c);
@@ -240,6 +245,14 @@ LaunchShape emitSoftcap(mlir::gpu::GPUModuleOp module, const TargetInfo &target,
 // (x bf16, order u32 [columns padded], out bf16): out[k] = x[order[k]]. An order beyond the row reads its last element.
 LaunchShape emitGatherColumns(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
                               uint64_t columns);
+
+// (x, out): columns [from, from + columns) of rows of `width`, rounded to `out`.
+struct ColumnsConfig {
+  uint64_t width, from, columns;
+  Element x, out;
+};
+LaunchShape emitColumns(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
+                        const ColumnsConfig &c);
 
 // (step, x, out): the row of the chunk's last token.
 LaunchShape emitLastToken(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,

@@ -1,6 +1,7 @@
 // Two kernels between the projections and attention: rope turns each head by its position, append writes keys and
 // values to the cache in the layouts that attention loads whole (docs/design/layouts.md, "KV cache"). The fact they
 // turn on: both are bound by memory, so lanes are laid over the row so that its loads are contiguous.
+#include "codegen/kernels/cache.h"
 #include "codegen/kernels/kernels.h"
 #include "codegen/kernels/pieces.h"
 #include "codegen/kernels/rotation.h"
@@ -90,7 +91,7 @@ LaunchShape emitAppend(mlir::gpu::GPUModuleOp module, const TargetInfo &target, 
                    lanes);
   Val position = kb.stepPosition(kb.argument(0)) + kb.workgroupY();
   Val row = kb.zext(kb.workgroupY(), kb.i64()) * static_cast<int64_t>(padded * 2);
-  Val block = kb.zext(position / 16, kb.i64()) * static_cast<int64_t>(width * 32);
+  Val block = kb.zext(cacheBlock(position / 16, c.ring), kb.i64()) * static_cast<int64_t>(width * 32);
   Val inBlock = position % 16;
   Val k = kb.advance(kb.argument(1), row), v = kb.advance(kb.argument(2), row);
   Val kCache = kb.advance(kb.argument(3), block), vCache = kb.advance(kb.argument(4), block);

@@ -53,6 +53,13 @@ constexpr GgufArchitecture kArchitectures[] = {
      .hybrid = true,
      .tiledValueHeads = true,
      .experts = true},
+    {.name = "gemma3",
+     .modelType = "gemma3_text",
+     .pairedHeads = false,
+     .hybrid = false,
+     .tiledValueHeads = false,
+     .experts = false,
+     .postNorms = true},
 };
 
 using Names = std::pair<std::string_view, std::string_view>;
@@ -95,6 +102,12 @@ constexpr Names kLayerNames[] = {
     {"ffn_down_shexp", "mlp.shared_expert.down_proj"},
 };
 
+// Where there are norms after the blocks too, these come first.
+constexpr Names kPostNormNames[] = {
+    {"ffn_norm", "pre_feedforward_layernorm"},
+    {"post_ffw_norm", "post_feedforward_layernorm"},
+};
+
 // Whole names, where Hugging Face ends otherwise.
 constexpr Names kWholeLayerNames[] = {
     {"ssm_a", "linear_attn.A_log"},
@@ -124,7 +137,7 @@ std::optional<std::pair<std::string_view, std::string_view>> splitLayer(std::str
 
 // A GGUF name in Hugging Face's words, for a model of so many layers; a name outside the tables stays as it is, so that
 // the compiler refuses it by the name that the user can find in the file.
-std::string huggingFaceName(std::string_view name, uint64_t layers) {
+std::string huggingFaceName(std::string_view name, uint64_t layers, bool postNorms) {
   const auto layer = splitLayer(name);
   std::string_view stem = layer ? layer->second : name, suffix;
   const bool drafting = layer && std::stoull(std::string(layer->first)) == layers;
@@ -143,6 +156,10 @@ std::string huggingFaceName(std::string_view name, uint64_t layers) {
     for (const auto &[from, to] : kDraftingNames)
       if (stem == from)
         return cat(to, suffix);
+  if (layer && postNorms)
+    for (const auto &[from, to] : kPostNormNames)
+      if (stem == from)
+        return cat(prefix, to, suffix);
   for (const auto &[from, to] : layer ? std::span<const Names>(kLayerNames) : std::span<const Names>(kGlobalNames))
     if (stem == from)
       return cat(prefix, to, suffix);
@@ -161,7 +178,7 @@ public:
           cat(file.path(), ": one of ", **parts, " parts; join them with gguf-split --merge first"));
     for (absl::Status (ConfigMaker::*step)() :
          {&ConfigMaker::makeSizes, &ConfigMaker::makeHeads, &ConfigMaker::makeLayers, &ConfigMaker::makeRope,
-          &ConfigMaker::makeRopeScaling, &ConfigMaker::makeTensorFacts})
+          &ConfigMaker::makeRopeScaling, &ConfigMaker::makeWindows, &ConfigMaker::makeTensorFacts})
       if (absl::Status status = (this->*step)(); !status.ok())
         return status;
     return std::move(facts);
@@ -199,7 +216,7 @@ private:
 
   absl::Status makeSizes() {
     facts["model_type"] = architecture.modelType;
-    facts["hidden_act"] = "silu";
+    facts["hidden_act"] = architecture.postNorms ? "gelu_pytorch_tanh" : "silu";
     struct Key {
       const char *to;
       const char *from;
@@ -384,6 +401,32 @@ private:
     return absl::OkStatus();
   }
 
+  // What Gemma 3 says beside: its layers with a window rotate by a theta of their own. Which layers those are, and what
+  // queries are scaled by, converters do not write; llama.cpp knows it of the releases.
+  absl::Status makeWindows() {
+    if (!architecture.postNorms)
+      return absl::OkStatus();
+    absl::StatusOr<std::optional<double>> local = file.real(key("rope.freq_base_swa"));
+    if (!local.ok())
+      return local.status();
+    facts["rope_local_base_freq"] = local->value_or(10000.0);
+    facts["dtype"] = "float32"; // llama.cpp computes in it whatever the file stores, so factors are not rounded
+    constexpr int64_t kLayersOf27B = 62;
+    const int64_t hidden = facts["hidden_size"], heads = facts["num_attention_heads"];
+    facts["query_pre_attn_scalar"] = facts["num_hidden_layers"] == kLayersOf27B
+                                         ? static_cast<double>(hidden) / static_cast<double>(heads)
+                                         : facts["head_dim"].get<double>();
+    for (const auto &[to, from] : {std::pair("final_logit_softcapping", "final_logit_softcapping"),
+                                   std::pair("attn_logit_softcapping", "attn_logit_softcapping")}) {
+      absl::StatusOr<std::optional<double>> value = file.real(key(from));
+      if (!value.ok())
+        return value.status();
+      if (value->value_or(0) != 0)
+        facts[to] = **value;
+    }
+    return absl::OkStatus();
+  }
+
   absl::Status makeTensorFacts() {
     const auto find = [&](std::string_view name) {
       const auto found =
@@ -453,7 +496,7 @@ absl::StatusOr<nlohmann::json> readGgufConfig(const GgufFile &file, const GgufAr
 absl::StatusOr<GgufPlace> placeGgufTensor(const GgufFile &file, const GgufTensor &tensor,
                                           const GgufArchitecture &architecture, const nlohmann::json &config) {
   GgufPlace place;
-  place.name = huggingFaceName(tensor.name, config.at("num_hidden_layers").get<uint64_t>());
+  place.name = huggingFaceName(tensor.name, config.at("num_hidden_layers").get<uint64_t>(), architecture.postNorms);
   const auto number = [&](const char *key) { return config.at(key).get<uint64_t>(); };
   const auto is = [&](std::string_view part) { return place.name.find(part) != std::string::npos; };
   const auto refuse = [&](uint64_t found, const char *what, uint64_t expected) {
@@ -470,6 +513,8 @@ absl::StatusOr<GgufPlace> placeGgufTensor(const GgufFile &file, const GgufTensor
           return refuse(tensor.shape.front(), "rows", rows);
         place.rows = pairedRows(number(count), number("head_dim"));
       }
+  if (architecture.postNorms)
+    place.converted = place.name.ends_with("norm.weight");
   if (!architecture.hybrid)
     return place;
   place.converted = is(".A_log") || (place.name.ends_with("norm.weight") && !is(".linear_attn.norm."));

@@ -22,6 +22,7 @@ struct GgufArchitecture {
   bool hybrid;           // Gated DeltaNet layers; norms hold 1 + w, decays -exp(A_log)
   bool tiledValueHeads;  // value heads go round the key heads, where Hugging Face has those of a key head together
   bool experts;
+  bool postNorms = false; // Gemma 3: norms after attention and MLP too, and all norms hold 1 + w
 };
 
 // The architecture of `file`. Errors: none, or one that is not in the table (names those that are).

@@ -86,6 +86,9 @@ public:
         value = -std::exp(value);
       break;
     }
+    if ((*seen)->factor != 1)
+      for (float &value : out)
+        value *= (*seen)->factor;
     return absl::OkStatus();
   }
 
@@ -111,7 +114,7 @@ public:
 
   std::span<const uint8_t> bf16Rows(const TensorInfo &tensor, uint64_t first, uint64_t count) const override {
     absl::StatusOr<const Seen *> seen = locate(tensor, first, count);
-    if (!seen.ok() || count == 0 || (*seen)->function != TensorView::Function::Same)
+    if (!seen.ok() || count == 0 || !(*seen)->same())
       return {};
     const Run &run = runOf(**seen, first);
     if (first - run.at + count > rowsOf(**seen, run))
@@ -139,10 +142,13 @@ private:
     TensorInfo info;
     std::vector<Run> runs;
     TensorView::Function function;
+    float factor = 1;
+    // Whether rows are what their sources have.
+    bool same() const { return function == TensorView::Function::Same && factor == 1; }
   };
 
   absl::StatusOr<Seen> look(TensorView &view) const {
-    Seen seen{{.name = view.name, .shape = view.shape, .storage = {}}, {}, view.function};
+    Seen seen{{.name = view.name, .shape = view.shape, .storage = {}}, {}, view.function, view.factor};
     uint64_t rows = 0;
     bool whole = true; // bands of rows stay together, and one order of columns serves all
     for (const TensorView::Piece &piece : view.pieces) {
@@ -175,8 +181,7 @@ private:
     if (std::optional<StoredQuantization> &stored = seen.info.quantization) {
       const bool oneSource = std::all_of(seen.runs.begin(), seen.runs.end(),
                                          [&](const Run &run) { return run.source == seen.runs.front().source; });
-      if (view.function != TensorView::Function::Same || (stored->permutedColumns && !oneSource) ||
-          (stored->groupRows != 1 && !whole))
+      if (!seen.same() || (stored->permutedColumns && !oneSource) || (stored->groupRows != 1 && !whole))
         stored.reset();
       else if (stored->groupRows != 1 && seen.runs.size() > 1)
         stored->groupRows = kBandRows;

@@ -30,6 +30,7 @@ struct TensorView {
   std::vector<uint64_t> shape;
   std::vector<Piece> pieces;
   Function function = Function::Same;
+  float factor = 1; // of what the function gives
 };
 
 // `base` with `views` in the place of the tensors they read, before its other tensors, and with `config`. A view may

@@ -53,6 +53,14 @@ TEST(ViewedTest, TensorsApartAreOneOfThreeDimensions) {
   EXPECT_THAT(rows(**seen, "experts", 1, 1), ElementsAre(22, 23));
 }
 
+TEST(ViewedTest, FactorsMultiply) {
+  auto seen = viewed(base(), {{"half", {2}, {{"vector", 0, 1}}, Function::Same, 0.5F}}, {});
+  auto plain = viewed(base(), {}, {});
+  ASSERT_TRUE(seen.ok() && plain.ok());
+  const std::vector<float> whole = rows(**plain, "vector", 0, 1), halves = rows(**seen, "half", 0, 1);
+  EXPECT_THAT(halves, ElementsAre(whole[0] / 2, whole[1] / 2));
+}
+
 TEST(ViewedTest, FunctionsAreAppliedOnce) {
   auto seen = viewed(
       base(),

@@ -74,7 +74,7 @@ private:
   absl::StatusOr<Results> linear(llm::LinearOp op, const Values &values);
   absl::StatusOr<HostTensor> product(llm::LinearOp op, unsigned part, const HostTensor &x, const HostTensor *scales,
                                      const HostTensor *experts);
-  static Results route(llm::RouteOp op, const HostTensor &logits, const HostTensor *shared);
+  absl::StatusOr<Results> route(llm::RouteOp op, const HostTensor &logits, const HostTensor *shared);
   HostTensor combine(llm::CombineOp op, const HostTensor &x, const HostTensor &weights);
   absl::StatusOr<HostTensor> rope(llm::RopeOp op, const HostTensor &x);
   absl::Status append(llm::AppendOp op, const HostTensor &k, const HostTensor &v);
@@ -432,8 +432,15 @@ absl::StatusOr<HostTensor> Interpreter::Implementation::product(llm::LinearOp op
   return result;
 }
 
-Interpreter::Implementation::Results Interpreter::Implementation::route(llm::RouteOp op, const HostTensor &logits,
-                                                                        const HostTensor *shared) {
+absl::StatusOr<Interpreter::Implementation::Results>
+Interpreter::Implementation::route(llm::RouteOp op, const HostTensor &logits, const HostTensor *shared) {
+  std::span<const float> factors;
+  if (op.getFactors()) {
+    auto read = weight(*op.getFactors());
+    if (!read.ok())
+      return read.status();
+    factors = (*read)->values;
+  }
   const auto top = static_cast<int64_t>(op.getTop());
   const int64_t shares = top + (shared ? 1 : 0);
   HostTensor weights = floats(logits.rows, shares);
@@ -458,6 +465,8 @@ Interpreter::Implementation::Results Interpreter::Implementation::route(llm::Rou
       chosen += weights.floats[t * shares + j] = share(order[j]) / all;
     for (int64_t j = 0; j < top && op.getNormalize(); ++j)
       weights.floats[t * shares + j] /= chosen;
+    for (int64_t j = 0; j < top && !factors.empty(); ++j)
+      weights.floats[t * shares + j] *= factors[order[j]];
     if (shared)
       weights.floats[t * shares + top] = gated(llm::Gate::Sigmoid, shared->floats[t]);
     indices.ids.insert(indices.ids.end(), order.begin(), order.begin() + top);
@@ -751,7 +760,24 @@ absl::StatusOr<Interpreter::Implementation::Results> Interpreter::Implementation
           y = cap * std::tanh(y / cap);
         return one(std::move(result));
       })
-      .Case([&](llm::AddOp o) { return elementwise(o.getLhs(), o.getRhs(), [](float a, float b) { return a + b; }); })
+      .Case([&](llm::AddOp o) -> Outcome {
+        float factor = 1;
+        if (o.getFactor()) {
+          auto read = weight(*o.getFactor());
+          if (!read.ok())
+            return read.status();
+          factor = (*read)->values[0];
+        }
+        return elementwise(o.getLhs(), o.getRhs(), [&](float a, float b) { return (a + b) * factor; });
+      })
+      .Case([&](llm::ColumnsOp o) {
+        const HostTensor &x = in(o.getX());
+        HostTensor result = floats(x.rows, mlir::cast<mlir::RankedTensorType>(o.getResult().getType()).getDimSize(1));
+        for (int64_t t = 0; t < x.rows; ++t)
+          for (int64_t n = 0; n < result.columns; ++n)
+            result.floats[t * result.columns + n] = stored(x.row(t)[o.getFrom() + n], o.getResult().getType());
+        return one(std::move(result));
+      })
       .Case([&](llm::LastTokenOp o) {
         const HostTensor &x = in(o.getX());
         HostTensor result = floats(1, x.columns);

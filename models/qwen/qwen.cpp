@@ -180,7 +180,8 @@ private:
   mlir::Value mixture(const Experts &experts, mlir::Value m, const std::string &name) {
     mlir::Value logits = apply(experts.router, m, name + ".gate", f32());
     auto route = llm::RouteOp::create(builder_, at(name + ".route"), logits, integer(qwen_.chosen),
-                                      qwen_.normalise ? builder_.getUnitAttr() : mlir::UnitAttr(), mlir::Value());
+                                      qwen_.normalise ? builder_.getUnitAttr() : mlir::UnitAttr(),
+                                      mlir::FlatSymbolRefAttr(), mlir::Value());
     const auto product = [&](mlir::FlatSymbolRefAttr weight, mlir::Value x, int64_t outputs, const char *part) {
       auto type = mlir::RankedTensorType::get({like(x, outputs, f32()).getDimSize(0), qwen_.chosen, outputs}, f32());
       return llm::LinearOp::create(builder_, at(absl::StrCat(name, ".experts.", part)), type, x, mlir::Value(), weight,

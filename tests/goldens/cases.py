@@ -12,6 +12,7 @@ and where it applies
   layers   "interval": config.json gives full_attention_interval alone; "types": layer_types alone; "both"
   experts  "fused": one tensor for all experts of a layer; "single": one tensor an expert, as published
   published  names and nesting of the multimodal release: text_config, `model.language_model.`, a few vision tensors
+  heads    "layers": config.json gives heads of Gemma 4's global layers by layer, and not in older keys
   mtp      a head for multi-token prediction: "golden" with its logits, "ignored" when its tensors are there to be left alone
 """
 
@@ -45,6 +46,26 @@ QWEN3_NEXT = QWEN35_MOE | dict(linear_num_value_heads=4, intermediate_size=56, n
 REAL_HEADS = dict(hidden_size=32, num_hidden_layers=2, interval=2, num_attention_heads=2, num_key_value_heads=1, head_dim=256,
                   linear_num_key_heads=1, linear_key_head_dim=128, linear_value_head_dim=128,
                   rope_parameters=MROPE | {"rope_theta": 1e7, "mrope_section": [11, 11, 10]})
+
+LINEAR8 = {"rope_type": "linear", "factor": 8.0}
+PROPORTIONAL = {"rope_type": "proportional", "partial_rotary_factor": 0.25}
+
+
+def two_ropes(whole=PLAIN | {"rope_theta": 1e6}):
+    return {"full_attention": whole, "sliding_attention": PLAIN | {"rope_theta": 1e4}}
+
+
+GEMMA3 = dict(vocab_size=97, hidden_size=56, intermediate_size=72, num_attention_heads=4, num_key_value_heads=2, head_dim=16,
+              query_pre_attn_scalar=16, tie_word_embeddings=True, rope_parameters=two_ropes())
+GEMMA4 = dict(vocab_size=97, hidden_size=56, intermediate_size=72, num_hidden_layers=6, num_attention_heads=4,
+              num_key_value_heads=2, head_dim=16, global_head_dim=32, num_global_key_value_heads=1, attention_k_eq_v=True,
+              sliding_window=8, hidden_size_per_layer_input=0, vocab_size_per_layer_input=97, tie_word_embeddings=True,
+              rope_parameters=two_ropes(PROPORTIONAL | {"rope_theta": 1e6}))
+GEMMA4_MOE = GEMMA4 | dict(hidden_size=48, intermediate_size=40, num_hidden_layers=2, enable_moe_block=True, num_experts=8,
+                           top_k_experts=2, moe_intermediate_size=24, layer_types=["sliding_attention", "full_attention"])
+GEMMA4_E = GEMMA4 | dict(hidden_size=64, intermediate_size=80, attention_k_eq_v=False, num_global_key_value_heads=None,
+                         hidden_size_per_layer_input=16, num_kv_shared_layers=3,
+                         layer_types=["sliding_attention", "sliding_attention", "full_attention"] * 2)
 
 # by name
 CASES = {
@@ -267,4 +288,121 @@ CASES = {
         config=QWEN3_NEXT | REAL_HEADS | dict(norm_topk_prob=True, linear_num_value_heads=2, num_experts=4,
                                               num_experts_per_tok=2,
                                               rope_parameters=PLAIN | {"rope_theta": 1e7, "partial_rotary_factor": 0.25})),
+    # Gemma 3: norms after the blocks, windows with a theta of their own.
+    "gemma3-two-ropes": dict(
+        family="gemma3_text", tokens=130, rope_keys=5, storage="bf16",
+        covers="window 8, linear scaling of global layers, query_pre_attn_scalar 24, the last layer windowed",
+        config=GEMMA3 | dict(num_hidden_layers=7, query_pre_attn_scalar=24, sliding_window=8,
+                             rope_parameters=two_ropes(LINEAR8 | {"rope_theta": 1e6}))),
+    "gemma3-old-keys": dict(
+        family="gemma3_text", tokens=67, rope_keys=4, storage="f16",
+        covers="transformers 4's keys, sliding_window_pattern 2, untied head, F16 storage",
+        config=GEMMA3 | dict(hidden_size=48, head_dim=32, num_hidden_layers=3, sliding_window_pattern=2, sliding_window=16,
+                             tie_word_embeddings=False, rope_parameters=two_ropes(LINEAR8 | {"rope_theta": 1e5}))),
+    "gemma3-softcap": dict(
+        family="gemma3_text", tokens=300, rope_keys=4, storage="bf16",
+        covers="final_logit_softcapping 2, window 20, no scaling, 300 tokens",
+        config=GEMMA3 | dict(num_hidden_layers=4, sliding_window_pattern=3, sliding_window=20, final_logit_softcapping=2.0)),
+    "gemma3-published": dict(
+        family="gemma3_text", tokens=130, rope_keys=5, storage="bf16", published=True, shards=2,
+        covers="published names with vision tensors, two shards, one KV head",
+        config=GEMMA3 | dict(vocab_size=101, hidden_size=48, num_key_value_heads=1, num_hidden_layers=3, sliding_window=12,
+                             layer_types=["sliding_attention", "full_attention", "sliding_attention"])),
+    "gemma3-real-heads": dict(
+        family="gemma3_text", tokens=150, rope_keys=5, storage="bf16",
+        covers="the released head dimension, 256, window 32",
+        config=GEMMA3 | dict(hidden_size=64, num_attention_heads=2, num_key_value_heads=1, head_dim=256, num_hidden_layers=2,
+                             query_pre_attn_scalar=256, sliding_window=32,
+                             layer_types=["sliding_attention", "full_attention"])),
+    "gemma3-windows-only": dict(
+        family="gemma3_text", tokens=33, rope_keys=5, storage="f32",
+        covers="no global layer, window 3, attention biases, F32 storage",
+        config=GEMMA3 | dict(num_hidden_layers=2, sliding_window=3, attention_bias=True,
+                             layer_types=["sliding_attention", "sliding_attention"])),
+    # Gemma 4, dense: values normalised, global layers with heads of their own, a factor a layer.
+    "gemma4-keys-as-values": dict(
+        family="gemma4_text", tokens=130, rope_keys=5, storage="bf16", heads="layers",
+        covers="attention_k_eq_v, one wide KV head in global layers, proportional RoPE, softcap 5, window 8",
+        config=GEMMA4 | dict(final_logit_softcapping=5.0)),
+    "gemma4-older-keys": dict(
+        family="gemma4_text", tokens=65, rope_keys=5, storage="bf16",
+        covers="global_head_dim, values projected in every layer, as many KV heads in global layers",
+        config=GEMMA4 | dict(attention_k_eq_v=False, num_global_key_value_heads=None, num_hidden_layers=4,
+                             layer_types=["sliding_attention", "full_attention"] * 2)),
+    "gemma4-real-heads": dict(
+        family="gemma4_text", tokens=150, rope_keys=5, storage="bf16", heads="layers",
+        covers="the released head dimensions: 256, and 512 with a quarter rotating",
+        config=GEMMA4 | dict(hidden_size=64, num_attention_heads=2, num_key_value_heads=2, num_global_key_value_heads=1,
+                             head_dim=256, global_head_dim=512, num_hidden_layers=2, sliding_window=32,
+                             layer_types=["sliding_attention", "full_attention"])),
+    "gemma4-published": dict(
+        family="gemma4_text", tokens=130, rope_keys=5, storage="bf16", heads="layers", published=True, shards=2,
+        covers="published names with vision tensors, two shards",
+        config=GEMMA4 | dict(vocab_size=101, hidden_size=48, num_hidden_layers=3, final_logit_softcapping=30.0,
+                             layer_types=["sliding_attention", "sliding_attention", "full_attention"])),
+    "gemma4-long": dict(
+        family="gemma4_text", tokens=300, rope_keys=5, storage="f16",
+        covers="window 64, half of a global head rotating, 300 tokens, F16 storage",
+        config=GEMMA4 | dict(num_hidden_layers=3, sliding_window=64,
+                             layer_types=["full_attention", "sliding_attention", "full_attention"],
+                             rope_parameters=two_ropes(PROPORTIONAL | {"rope_theta": 1e5, "partial_rotary_factor": 0.5}))),
+    "gemma4-one-size": dict(
+        family="gemma4_text", tokens=33, rope_keys=5, storage="f32",
+        covers="heads of one size, biases, untied head, no RoPE scaling, F32 storage",
+        config=GEMMA4 | dict(num_hidden_layers=2, head_dim=32, attention_bias=True, attention_k_eq_v=False,
+                             num_global_key_value_heads=None, tie_word_embeddings=False,
+                             layer_types=["sliding_attention", "full_attention"], rope_parameters=two_ropes())),
+    # With experts beside the MLP.
+    "gemma4moe-two": dict(
+        family="gemma4_text", tokens=130, rope_keys=5, storage="bf16", heads="layers",
+        covers="2 of 8 experts, keys as values, softcap 30",
+        config=GEMMA4_MOE | dict(final_logit_softcapping=30.0)),
+    "gemma4moe-one": dict(
+        family="gemma4_text", tokens=65, rope_keys=5, storage="bf16",
+        covers="one of 5 experts, wider than the MLP",
+        config=GEMMA4_MOE | dict(num_experts=5, top_k_experts=1, moe_intermediate_size=64, intermediate_size=48)),
+    "gemma4moe-many": dict(
+        family="gemma4_text", tokens=71, rope_keys=5, storage="bf16", heads="layers", covers="8 of 32 experts",
+        config=GEMMA4_MOE | dict(num_experts=32, top_k_experts=8, moe_intermediate_size=16)),
+    "gemma4moe-all": dict(
+        family="gemma4_text", tokens=2, rope_keys=5, storage="f32", covers="2 tokens, every expert, F32 storage",
+        config=GEMMA4_MOE | dict(num_experts=4, top_k_experts=4)),
+    "gemma4moe-published": dict(
+        family="gemma4_text", tokens=130, rope_keys=5, storage="bf16", heads="layers", published=True,
+        covers="published names with vision tensors, 3 of 6 experts",
+        config=GEMMA4_MOE | dict(vocab_size=101, hidden_size=48, num_experts=6, top_k_experts=3)),
+    "gemma4moe-long": dict(
+        family="gemma4_text", tokens=300, rope_keys=5, storage="bf16", heads="layers",
+        covers="300 tokens, window 40, expert width 40, values projected",
+        config=GEMMA4_MOE | dict(sliding_window=40, moe_intermediate_size=40, attention_k_eq_v=False,
+                                 num_global_key_value_heads=None)),
+    # With inputs of each layer's own, and layers that read the cache of an earlier one.
+    "gemma4e-inputs": dict(
+        family="gemma4_text", tokens=130, rope_keys=5, storage="bf16", heads="layers",
+        covers="inputs of each layer's own, 32 wide, no shared cache",
+        config=GEMMA4_E | dict(num_kv_shared_layers=0, hidden_size_per_layer_input=32)),
+    "gemma4e-shared": dict(
+        family="gemma4_text", tokens=130, rope_keys=5, storage="bf16", heads="layers",
+        covers="the last 3 of 6 layers read earlier caches, MLPs twice as wide there",
+        config=GEMMA4_E | dict(use_double_wide_mlp=True)),
+    "gemma4e-no-inputs": dict(
+        family="gemma4_text", tokens=65, rope_keys=5, storage="bf16",
+        covers="shared caches without inputs of a layer's own",
+        config=GEMMA4_E | dict(hidden_size_per_layer_input=0, num_kv_shared_layers=2)),
+    "gemma4e-published": dict(
+        family="gemma4_text", tokens=130, rope_keys=5, storage="bf16", heads="layers", published=True, shards=2,
+        covers="published names with vision tensors, softcap 30",
+        config=GEMMA4_E | dict(vocab_size=101, vocab_size_per_layer_input=101, hidden_size=48, final_logit_softcapping=30.0)),
+    "gemma4e-long": dict(
+        family="gemma4_text", tokens=300, rope_keys=5, storage="f16", heads="layers",
+        covers="300 tokens, window 24, two shared layers of one type, F16 storage",
+        config=GEMMA4_E | dict(sliding_window=24, num_hidden_layers=5, num_kv_shared_layers=2,
+                               layer_types=["full_attention", "sliding_attention", "full_attention", "full_attention",
+                                            "full_attention"])),
+    "gemma4e-real-heads": dict(
+        family="gemma4_text", tokens=150, rope_keys=5, storage="bf16", heads="layers",
+        covers="the released head dimensions, one KV head for all",
+        config=GEMMA4_E | dict(hidden_size=64, num_attention_heads=2, num_key_value_heads=1, head_dim=256, global_head_dim=512,
+                               num_hidden_layers=4, num_kv_shared_layers=2, sliding_window=32,
+                               layer_types=["sliding_attention", "full_attention"] * 2)),
 }

@@ -6,11 +6,12 @@ qwen35 in tiled order, the projections of qwen3next unpacked, and an MTP head as
 `<arch>.gguf` has the weights of its case, so its logits are that case's golden. `qwen35moe-q8_0.gguf` has its larger matrices
 in Q8_0; `qwen35moe-q8_0.safetensors` holds `tokens` i64 [n] and `logits` f32 [n, vocabulary] of the weights as they then are.
 
-usage: make_gguf.py     (needs torch, transformers 5, safetensors and gguf)
+usage: make_gguf.py [FILE...]     (needs torch, transformers 5, safetensors and gguf)
 """
 
 import json
 import pathlib
+import sys
 
 import gguf
 import numpy
@@ -22,7 +23,7 @@ from transformers import AutoModelForCausalLM
 GOLDENS = pathlib.Path(__file__).resolve().parent
 TYPES = gguf.GGMLQuantizationType
 ARCHITECTURES = {"qwen3": "qwen3", "qwen3_moe": "qwen3moe", "qwen3_next": "qwen3next", "qwen3_5_text": "qwen35",
-                 "qwen3_5_moe_text": "qwen35moe"}
+                 "qwen3_5_moe_text": "qwen35moe", "gemma3_text": "gemma3"}
 FILES = {  # name: case and type of the matrices
     "qwen3": ("qwen3-narrow", TYPES.BF16),
     "qwen3moe": ("qwen3moe-renormalised", TYPES.F16),
@@ -30,9 +31,12 @@ FILES = {  # name: case and type of the matrices
     "qwen35": ("qwen35-grouped", TYPES.BF16),
     "qwen35moe": ("qwen35moe-shared", TYPES.BF16),
     "qwen35moe-q8_0": ("qwen35moe-real-heads", TYPES.Q8_0),
+    "gemma3": ("gemma3-windows-only", TYPES.BF16),
 }
 GLOBAL = {"model.embed_tokens.weight": "token_embd.weight", "model.norm.weight": "output_norm.weight",
           "lm_head.weight": "output.weight"}
+# Where there are norms after the blocks too, `ffn_norm` is the one before the MLP.
+POST_NORMS = {"pre_feedforward_layernorm": "ffn_norm", "post_feedforward_layernorm": "post_ffw_norm"}
 LAYER = {"input_layernorm": "attn_norm", "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k",
          "self_attn.v_proj": "attn_v", "self_attn.o_proj": "attn_output", "self_attn.q_norm": "attn_q_norm",
          "self_attn.k_norm": "attn_k_norm", "linear_attn.in_proj_qkv": "attn_qkv", "linear_attn.in_proj_z": "attn_gate",
@@ -42,7 +46,7 @@ LAYER = {"input_layernorm": "attn_norm", "self_attn.q_proj": "attn_q", "self_att
          "mlp.experts.gate_proj": "ffn_gate_exps", "mlp.experts.up_proj": "ffn_up_exps",
          "mlp.experts.down_proj": "ffn_down_exps", "mlp.shared_expert_gate": "ffn_gate_inp_shexp",
          "mlp.shared_expert.gate_proj": "ffn_gate_shexp", "mlp.shared_expert.up_proj": "ffn_up_shexp",
-         "mlp.shared_expert.down_proj": "ffn_down_shexp"}
+         "mlp.shared_expert.down_proj": "ffn_down_shexp"} | POST_NORMS
 DRAFT = {"fc": "eh_proj", "pre_fc_norm_embedding": "enorm", "pre_fc_norm_hidden": "hnorm", "norm": "shared_head_norm"}
 
 
@@ -115,7 +119,7 @@ def converted(state, config):
     """The tensors of the file by name."""
     hybrid = config["model_type"] in OFFSET_NORMS
     state = stack_experts(split_experts(state))
-    if hybrid:
+    if "linear_num_key_heads" in config:
         state = unpack_qkvz(state, config)
     out = {}
     for name, value in state.items():
@@ -154,6 +158,9 @@ def metadata(writer, config, drafting):
             writer.add_uint32(name, value)
 
     rope = config.get("rope_parameters") or config
+    if "full_attention" in rope:  # Gemma's; llama.cpp knows the windows' theta and every sixth layer to be global
+        rope = rope["full_attention"]
+        put("attention.sliding_window", config["sliding_window"])
     put("block_count", config["num_hidden_layers"] + drafting)
     put("context_length", config["max_position_embeddings"])
     put("embedding_length", config["hidden_size"])
@@ -227,5 +234,5 @@ def make(name, case, kind):
 
 
 if __name__ == "__main__":
-    for file, (case_name, matrices) in FILES.items():
-        make(file, case_name, matrices)
+    for file in sys.argv[1:] or FILES:
+        make(file, *FILES[file])

@@ -21,7 +21,8 @@ import sys
 import torch
 from cases import CASES
 from safetensors.torch import save_file
-from transformers import (AutoConfig, AutoModelForCausalLM, Mistral3ForConditionalGeneration, Qwen3_5ForConditionalGeneration,
+from transformers import (AutoConfig, AutoModelForCausalLM, Gemma3ForConditionalGeneration, Gemma4ForConditionalGeneration,
+                          Mistral3ForConditionalGeneration, Qwen3_5ForConditionalGeneration,
                           Qwen3_5MoeForConditionalGeneration)
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "models" / "trained"))
@@ -32,13 +33,14 @@ CANDIDATES = 16  # tokens tried at once
 CLEAR_GAP = 0.125  # of router logits with a standard deviation of 2
 STEADY = 0.05  # relative L2 of one row of logits
 # Families whose norms multiply by 1 + w.
-OFFSET_NORMS = ("qwen3_5_text", "qwen3_5_moe_text", "qwen3_next")
+OFFSET_NORMS = ("qwen3_5_text", "qwen3_5_moe_text", "qwen3_next", "gemma3_text")
 # The multimodal release around a text model: its model_type, class, the configuration of its vision part, and a few of
 # that part's tensors.
 QWEN_VISION = dict(depth=1, hidden_size=16, intermediate_size=32, num_heads=2, out_hidden_size=48, num_position_embeddings=4,
                    patch_size=4, in_channels=3)
 QWEN_TENSORS = {"visual.patch_embed.proj.weight": (16, 3, 2, 4, 4), "visual.blocks.0.attn.qkv.weight": (48, 16),
                 "visual.blocks.0.attn.qkv.bias": (48,), "visual.merger.norm.weight": (16,)}
+GEMMA_VISION = dict(num_hidden_layers=1, hidden_size=16, intermediate_size=32, num_attention_heads=2, image_size=8, patch_size=4)
 PUBLISHED = {
     "qwen3_5_text": ("qwen3_5", Qwen3_5ForConditionalGeneration, {"model_type": "qwen3_5_vision"} | QWEN_VISION, QWEN_TENSORS),
     "qwen3_5_moe_text": ("qwen3_5_moe", Qwen3_5MoeForConditionalGeneration,
@@ -48,7 +50,13 @@ PUBLISHED = {
                         num_attention_heads=1, head_dim=16, image_size=8, patch_size=4),
                    {"vision_tower.patch_conv.weight": (16, 3, 4, 4), "vision_tower.ln_pre.weight": (16,),
                     "multi_modal_projector.linear_2.weight": (40, 40)}),
+    "gemma3_text": ("gemma3", Gemma3ForConditionalGeneration, {"model_type": "siglip_vision_model"} | GEMMA_VISION,
+                    {"vision_tower.vision_model.post_layernorm.weight": (16,),
+                     "multi_modal_projector.mm_soft_emb_norm.weight": (16,)}),
+    "gemma4_text": ("gemma4", Gemma4ForConditionalGeneration, {"model_type": "gemma4_vision"} | GEMMA_VISION,
+                    {"vision_tower.post_layernorm.weight": (16,), "embed_vision.embedding_projection.weight": (48, 16)}),
 }
+GEMMA_PICTURES = ("image_token_id", "boi_token_id", "eoi_token_id", "video_token_id")
 PICTURES = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")  # the vocabulary's last
 
 
@@ -65,6 +73,16 @@ def initialise(model, offset_norms, tied, generator):
             value = 0.5 * noise
         elif "norm" in name:
             value = (0 if offset_norms and "linear_attn" not in name else 1) + 0.2 * noise
+            if getattr(model.config, "model_type", "") == "gemma4_text" and name.endswith(("q_norm.weight", "k_norm.weight")):
+                value = value * parameter.shape[0] ** -0.25  # they carry the scale of scores
+        elif name.endswith(("router.scale", "router.per_expert_scale")):
+            value = torch.empty_like(noise).uniform_(0.5, 1.5, generator=generator)
+        elif name.endswith("router.proj.weight"):
+            value = 2 * noise
+        elif "embed_tokens_per_layer" in name:
+            value = 0.3 * noise
+        elif "embed_tokens" in name and hasattr(model.config, "hidden_activation"):
+            value = noise * parameter.shape[1] ** -0.5  # Gemma multiplies rows by the root of their width
         elif name.endswith("bias"):
             value = 0.3 * noise
         elif "embed_tokens" in name:
@@ -76,6 +94,9 @@ def initialise(model, offset_norms, tied, generator):
         value = value.to(torch.bfloat16).float()
         value[value.abs() < 2.0**-12] = 0  # below that f16 would round what bf16 holds
         parameter.data.copy_(value)
+    for name, buffer in model.named_buffers():
+        if name.endswith("layer_scalar"):
+            buffer.copy_(torch.empty_like(buffer).uniform_(0.5, 1.5, generator=generator).to(torch.bfloat16))
 
 
 class RouterGaps:
@@ -84,12 +105,17 @@ class RouterGaps:
 
     def __init__(self, module):
         self.seen = []
-        for router in (m for m in module.modules() if type(m).__name__.endswith("TopKRouter")):
+        for router in (m for m in module.modules() if type(m).__name__.endswith(("TopKRouter", "TextRouter"))):
             router.register_forward_hook(self.see)
 
     def see(self, router, inputs, _):
-        if router.top_k < router.num_experts:
-            top = (inputs[0] @ router.weight.T).topk(router.top_k + 1, -1).values
+        if hasattr(router, "proj"):  # Gemma's
+            logits = router.proj(router.norm(inputs[0]) * router.scale * router.scalar_root_size)
+            chosen = router.config.top_k_experts
+        else:
+            logits, chosen = inputs[0] @ router.weight.T, router.top_k
+        if chosen < logits.shape[-1]:
+            top = logits.topk(chosen + 1, -1).values
             self.seen.append(top[:, -2] - top[:, -1])
 
     def take(self, shape):
@@ -116,13 +142,19 @@ class RoundedInputs:
         return ((inputs[0] * self.scale).bfloat16().float() / self.scale, *inputs[1:])
 
 
+def logits_of(model, hidden):
+    """What the head makes of the last hidden states."""
+    logits, cap = model.lm_head(hidden), getattr(model.config, "final_logit_softcapping", None)
+    return logits if cap is None else cap * torch.tanh(logits / cap)
+
+
 def sensitivity(model, batch, hidden):
     """By how much each row's logits move when products read bf16, the most of several ways to round: relative L2,
     [batch, rows]. `hidden` is without rounding."""
-    exact, moved = model.lm_head(hidden), []
+    exact, moved = logits_of(model, hidden), []
     for scale in (1, 1.2, 1.4, 1.7):
         with RoundedInputs(model, scale):
-            rounded = model.lm_head(model.model(batch, use_cache=False).last_hidden_state)
+            rounded = logits_of(model, model.model(batch, use_cache=False).last_hidden_state)
         moved.append((rounded - exact).norm(dim=-1) / exact.norm(dim=-1))
     return torch.stack(moved).amax(0)
 
@@ -152,6 +184,31 @@ def choose_tokens(model, head, count, vocabulary, generator):
             return tokens, found[best].min().item()
 
 
+def gemma_json(config, case):
+    """Gemma's own keys: RoPE by kind of layer, or as they were before that; heads by layer, or those of global layers."""
+    keep = ("query_pre_attn_scalar hidden_activation final_logit_softcapping attn_logit_softcapping attention_k_eq_v "
+            "num_kv_shared_layers enable_moe_block use_double_wide_mlp num_experts top_k_experts moe_intermediate_size "
+            "hidden_size_per_layer_input vocab_size_per_layer_input use_bidirectional_attention").split()
+    out = {key: getattr(config, key) for key in keep if hasattr(config, key)}
+    if case["rope_keys"] == 5:
+        out["rope_parameters"] = config.rope_parameters
+    else:
+        whole = dict(config.rope_parameters["full_attention"])
+        out |= {"rope_theta": whole.pop("rope_theta"), "rope_scaling": None if whole["rope_type"] == "default" else whole,
+                "rope_local_base_freq": config.rope_parameters["sliding_attention"]["rope_theta"]}
+    if "sliding_window_pattern" in case["config"]:
+        out["sliding_window_pattern"] = case["config"]["sliding_window_pattern"]
+    else:
+        out["layer_types"] = config.layer_types
+    if case.get("heads") == "layers":
+        out["per_layer_config"] = {str(number): {"head_dim": own.head_dim, "num_key_value_heads": own.num_key_value_heads}
+                                   for number, own in ((i, config.per_layer_config[i]) for i in range(config.num_hidden_layers))
+                                   if config.layer_types[number] == "full_attention"}
+    elif config.model_type == "gemma4_text":
+        out |= {key: case["config"].get(key) for key in ("global_head_dim", "num_global_key_value_heads")}
+    return out
+
+
 def config_json(config, case):
     """config.json as checkpoints spell it: transformers 5 has `rope_parameters`, 4 had `rope_theta` and `rope_scaling`."""
     keep = ("vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads num_key_value_heads head_dim "
@@ -169,7 +226,10 @@ def config_json(config, case):
         out |= {"attn_output_gate": True, "mamba_ssm_dtype": "float32", "mtp_use_dedicated_embeddings": False,
                 "mtp_num_hidden_layers": 1 if "mtp" in case else 0}
     rope = dict(config.rope_parameters)
-    if case["rope_keys"] == 5:
+    if config.model_type.startswith("gemma"):
+        out["dtype" if case["rope_keys"] == 5 else "torch_dtype"] = "float32"
+        out |= gemma_json(config, case)
+    elif case["rope_keys"] == 5:
         out["dtype"] = "float32"
         out["rope_parameters"] = rope
     else:
@@ -184,8 +244,10 @@ def config_json(config, case):
         del out["architectures"]
         out = {"architectures": [model.__name__], "model_type": kind, "dtype": "float32", "text_config": out,
                "tie_word_embeddings": out["tie_word_embeddings"], "vision_config": vision}
-        out |= {key: config.vocab_size - 1 - i for i, key in enumerate(PICTURES)}
+        pictures = GEMMA_PICTURES if kind.startswith("gemma") else PICTURES
+        out |= {key: config.vocab_size - 1 - i for i, key in enumerate(pictures)}
         out |= {"image_token_index": config.vocab_size - 1} if kind == "mistral3" else {}
+        out |= {"mm_tokens_per_image": 4} if kind == "gemma3" else {"audio_config": None} if kind == "gemma4" else {}
     return out
 
 
@@ -222,6 +284,9 @@ def split_experts(state):
 
 def multimodal(state, tensors, generator):
     """The names of the multimodal release, and a few vision tensors, which say nothing about text."""
+    if any(name.startswith("multi_modal_projector.mm_soft") for name in tensors):  # Gemma 3's, as they were before
+        return {name.replace("model.", "language_model.model.", 1): value for name, value in state.items()} | \
+            {name: torch.randn(shape, generator=generator) for name, shape in tensors.items()}
     out = {name.replace("model.", "model.language_model.", 1) if name.startswith("model.") else name: value
            for name, value in state.items()}
     for name, shape in tensors.items():
@@ -255,9 +320,10 @@ def make(name, case, out):
     if interval and "layer_types" not in facts:
         facts["layer_types"] = ["linear_attention" if (i + 1) % interval else "full_attention"
                                 for i in range(facts["num_hidden_layers"])]
-    epsilon = 1e-6 if family.startswith("qwen") else 1e-5
+    epsilon = 1e-6 if family.startswith(("qwen", "gemma")) else 1e-5
     config = AutoConfig.for_model(family, max_position_embeddings=512, rms_norm_eps=epsilon, bos_token_id=1, eos_token_id=2,
                                   **({"tie_word_embeddings": False} | facts | case.get("extra", {})))
+    config.allow_global_per_layer_attribute_access = True  # for config_json, which spells both
     config._attn_implementation = config._experts_implementation = "eager"
     model = AutoModelForCausalLM.from_config(config).eval().float()
     config.architectures = [type(model).__name__]
@@ -274,7 +340,7 @@ def make(name, case, out):
     plain = config.vocab_size - (len(PICTURES) if case.get("published") else 0)
     tokens, gap = choose_tokens(model, used, case["tokens"], plain, generator)
     result = model.model(tokens[None], use_cache=False).last_hidden_state[0]
-    golden = {"tokens": tokens, "logits": model.lm_head(result)}
+    golden = {"tokens": tokens, "logits": logits_of(model, result)}
     if used:
         golden["mtp_logits"] = model.lm_head(head(model, result[None, :-1], tokens[None, 1:])[0])
         positions = torch.tensor([0, 1, 15, 62, 63, 64, len(tokens) - 2])

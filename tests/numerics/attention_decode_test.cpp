@@ -41,10 +41,20 @@ TEST(AttentionDecode, RatioThree) { check({.heads = 9, .kvHeads = 3, .headDim = 
 TEST(AttentionDecode, RatioFour) { check({.heads = 4, .kvHeads = 1, .headDim = 128}, {0, 31, 32, 65}); }
 TEST(AttentionDecode, RatioFiveLeavesARaggedGroup) { check({.heads = 10, .kvHeads = 2, .headDim = 32}, {7, 100}); }
 TEST(AttentionDecode, RatioEight) { check({.heads = 16, .kvHeads = 2, .headDim = 48}, {0, 16, 130}); }
-TEST(AttentionDecode, WidestHead) { check({.heads = 3, .kvHeads = 1, .headDim = 256}, {0, 200}); }
+TEST(AttentionDecode, WideHead) { check({.heads = 3, .kvHeads = 1, .headDim = 256}, {0, 200}); }
+TEST(AttentionDecode, WidestHeads) {
+  check({.heads = 4, .kvHeads = 2, .headDim = 512}, {0, 16, 200});
+  check({.heads = 2, .kvHeads = 1, .headDim = 272}, {40});
+}
 TEST(AttentionDecode, Window) {
   check({.heads = 6, .kvHeads = 2, .headDim = 32, .window = 20}, {0, 18, 19, 20, 35, 36, 500});
   check({.heads = 1, .kvHeads = 1, .headDim = 16, .window = 1}, {0, 15, 16});
+}
+// Before the ring wraps, at its end, and after it has wrapped several times; a number of blocks that is no power of
+// two.
+TEST(AttentionDecode, Ring) {
+  check({.heads = 6, .kvHeads = 2, .headDim = 32, .window = 33, .ring = 48}, {0, 33, 47, 48, 49, 63, 80, 95, 96, 500});
+  check({.heads = 2, .kvHeads = 1, .headDim = 16, .window = 16, .ring = 16}, {15, 16, 17, 31, 32, 100});
 }
 
 } // namespace

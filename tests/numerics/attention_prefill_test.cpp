@@ -51,11 +51,19 @@ TEST(AttentionPrefill, RatioEight) { check({.heads = 8, .kvHeads = 1, .headDim =
 TEST(AttentionPrefill, WidestHeads) {
   check({.heads = 2, .kvHeads = 1, .headDim = 256}, {{17, 40}});
   check({.heads = 1, .kvHeads = 1, .headDim = 240}, {{18, 0}});
+  check({.heads = 2, .kvHeads = 1, .headDim = 512}, {{17, 40}});
+  check({.heads = 1, .kvHeads = 1, .headDim = 272}, {{18, 0}});
 }
 TEST(AttentionPrefill, Window) {
   check({.heads = 2, .kvHeads = 1, .headDim = 32, .window = 20}, {{70, 0}, {64, 500}, {3, 19}});
   check({.heads = 1, .kvHeads = 1, .headDim = 16, .window = 1}, {{20, 0}, {16, 16}});
   check({.heads = 1, .kvHeads = 1, .headDim = 16, .window = 3}, {{40, 30}});
+}
+// The longest chunk whose last key leaves what its first row sees: window + rows - 1 is the ring.
+TEST(AttentionPrefill, Ring) {
+  AttentionConfig c{.heads = 2, .kvHeads = 1, .headDim = 32, .window = 20, .ring = 80};
+  check(c, {{61, 0}, {61, 19}, {61, 61}, {61, 80}, {61, 500}, {16, 79}, {1, 160}});
+  check({.heads = 1, .kvHeads = 1, .headDim = 16, .window = 1, .ring = 48}, {{48, 0}, {48, 33}, {48, 96}});
 }
 
 } // namespace

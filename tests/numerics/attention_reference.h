@@ -10,13 +10,13 @@
 namespace ingot::numerics {
 
 // Keys and values of `length` positions, [position][kv head][dim], in the layouts of docs/design/layouts.md; positions
-// after the last up to the block's end are zero.
+// after the last up to the block's end are zero. In a ring later positions replace earlier ones.
 struct Caches {
-  uint64_t kvHeads, headDim, length;
+  uint64_t kvHeads, headDim, length, ring;
   std::vector<Bf16> k, v;
 
   Caches(const AttentionConfig &c, uint64_t positions, uint32_t seed)
-      : kvHeads(c.kvHeads), headDim(c.headDim), length(positions),
+      : kvHeads(c.kvHeads), headDim(c.headDim), length(positions), ring(c.ring),
         k(normalBf16(positions * c.kvHeads * c.headDim, seed)),
         v(normalBf16(positions * c.kvHeads * c.headDim, seed + 1)) {}
 
@@ -25,11 +25,11 @@ struct Caches {
   }
 
   std::vector<Bf16> layout(bool keys) const {
-    std::vector<Bf16> cache((length + 15) / 16 * 16 * kvHeads * headDim, 0);
+    std::vector<Bf16> cache((ring ? ring : (length + 15) / 16 * 16) * kvHeads * headDim, 0);
     for (uint64_t p = 0; p < length; ++p)
       for (uint64_t j = 0; j < kvHeads; ++j)
         for (uint64_t d = 0; d < headDim; ++d) {
-          uint64_t head = (p / 16 * kvHeads + j) * headDim * 16;
+          uint64_t head = ((ring ? p % ring : p) / 16 * kvHeads + j) * headDim * 16;
           uint64_t place = keys ? (d / 16 * 2 + d / 8 % 2) * 128 + p % 16 * 8 + d % 8 : d * 16 + p % 16;
           cache[head + place] = (keys ? k : v)[index(p, j, d)];
         }
@@ -68,7 +68,7 @@ constexpr double kAttentionRelative = 0x1.1p-8, kAttentionAbsolute = 1e-4;
 
 inline std::string describe(const AttentionConfig &c) {
   return std::to_string(c.heads) + " heads on " + std::to_string(c.kvHeads) + " of " + std::to_string(c.headDim) +
-         ", window " + std::to_string(c.window);
+         ", window " + std::to_string(c.window) + ", ring " + std::to_string(c.ring);
 }
 
 } // namespace ingot::numerics

@@ -21,17 +21,25 @@ const auto *const printWorst = testing::AddGlobalTestEnvironment(new PrintWorst)
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
-void checkRoute(const std::vector<std::vector<float>> &rows, uint64_t top, bool normalize) {
+// `factors`: of each expert, where its share is multiplied by one.
+void checkRoute(const std::vector<std::vector<float>> &rows, uint64_t top, bool normalize,
+                const std::vector<float> &factors = {}) {
   const uint64_t experts = rows.front().size(), tokens = rows.size();
   SCOPED_TRACE(std::to_string(top) + " of " + std::to_string(experts));
   std::vector<float> logits;
   for (const std::vector<float> &row : rows)
     logits.insert(logits.end(), row.begin(), row.end());
   Kernel kernel([&](auto module, auto &target, auto name) {
-    return emitRoute(module, target, name, {.experts = experts, .top = top, .normalize = normalize});
+    return emitRoute(module, target, name,
+                     {.experts = experts, .top = top, .normalize = normalize, .scaled = !factors.empty()});
   });
   Buffer in(padRows(logits, experts)), weights(tokens * paddedRow(top) * 4), indices(tokens * paddedRow(top) * 4);
-  kernel.run(static_cast<unsigned>(tokens), {&in, &weights, &indices});
+  Buffer own(factors.empty() ? std::vector<float>{1} : factors);
+  std::vector<const Buffer *> arguments{&in};
+  if (!factors.empty())
+    arguments.push_back(&own);
+  arguments.insert(arguments.end(), {&weights, &indices});
+  kernel.run(static_cast<unsigned>(tokens), arguments);
   std::vector<float> gotWeights = weights.read<float>();
   std::vector<int32_t> gotIndices = indices.read<int32_t>();
   Difference difference;
@@ -54,7 +62,9 @@ void checkRoute(const std::vector<std::vector<float>> &rows, uint64_t top, bool 
       const std::string where = "token " + std::to_string(t) + ", slot " + std::to_string(j);
       const bool real = j < top;
       EXPECT_EQ(gotIndices[t * paddedRow(top) + j], real ? order[j] : 0) << where;
-      const double wanted = real ? share(order[j]) / (normalize ? chosen : all) : 0;
+      double wanted = real ? share(order[j]) / (normalize ? chosen : all) : 0;
+      if (real && !factors.empty())
+        wanted *= factors[order[j]];
       // The exponent's argument is a difference and two products by 1.44, each off by 2^-24 of up to |z|: e^z errs by
       // |z| 2^-22 at most. Then exp2, sums of at most 1024 terms in a tree, and two divisions: a few ulp.
       const double z =
@@ -74,6 +84,13 @@ TEST(Route, RandomLogits) {
         rows.push_back(normalFloat(experts, 40 + t, t == 4 ? 30.0F : 2.0F));
       checkRoute(rows, top, normalize);
     }
+}
+
+TEST(Route, SharesTimesFactorsOfTheirExperts) {
+  for (auto [experts, top] : {std::pair<uint64_t, uint64_t>{128, 8}, {5, 1}, {33, 32}})
+    for (bool normalize : {false, true})
+      checkRoute({normalFloat(experts, 61, 2.0F), normalFloat(experts, 62, 2.0F)}, top, normalize,
+                 normalFloat(experts, 63));
 }
 
 TEST(Route, EqualLogitsGoToTheLowestIndices) {

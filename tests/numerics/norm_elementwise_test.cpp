@@ -209,6 +209,23 @@ TEST(Elementwise, AddsExactly) {
     for (size_t i = 0; i < c.size(); ++i)
       c[i] += d[i];
     EXPECT_TRUE(sums.read<float>() == c) << columns;
+
+    // The sum rounds before the product.
+    Kernel scaled([&](auto module, auto &target, auto name) {
+      return emitElementwise(module, target, name,
+                             {.op = Elementwise::Add,
+                              .columns = columns,
+                              .a = Element::F32,
+                              .b = Element::F32,
+                              .out = Element::F32,
+                              .scaled = true});
+    });
+    constexpr float kFactor = 0.3F;
+    Buffer factor(std::vector<float>{kFactor}), products(c.size() * 4);
+    scaled.run(kTokens, {&third, &fourth, &factor, &products});
+    for (float &sum : c)
+      sum *= kFactor;
+    EXPECT_TRUE(products.read<float>() == c) << columns;
   }
 }
 
@@ -393,6 +410,35 @@ TEST(LastToken, IsTheLastRow) {
     EXPECT_TRUE(std::equal(row, row + static_cast<ptrdiff_t>(paddedRow(kColumns)), out.read<float>().begin()))
         << tokens;
   }
+}
+
+// Unchanged where the type is, and else rounded once.
+TEST(Columns, TakesNeighbours) {
+  for (auto [width, from, columns] : {std::tuple<uint64_t, uint64_t, uint64_t>{96, 40, 8}, {300, 7, 200}, {80, 0, 80}})
+    for (Element x : {Element::F32, Element::Bf16})
+      for (Element result : {Element::F32, Element::Bf16}) {
+        SCOPED_TRACE(std::to_string(columns) + " from " + std::to_string(from));
+        constexpr unsigned kTokens = 3;
+        const uint64_t stride = paddedRow(columns);
+        std::vector<float> wide = normalFloat(kTokens * width, 51);
+        std::vector<Bf16> narrow = normalBf16(kTokens * width, 52);
+        Kernel kernel([&](auto module, auto &target, auto name) {
+          return emitColumns(module, target, name,
+                             {.width = width, .from = from, .columns = columns, .x = x, .out = result});
+        });
+        Buffer wideRows(padRows(wide, width)), narrowRows(padRows(narrow, width));
+        Buffer out(kTokens * stride * (result == Element::F32 ? 4 : 2));
+        kernel.run(kTokens, {x == Element::F32 ? &wideRows : &narrowRows, &out});
+        for (unsigned t = 0; t < kTokens; ++t)
+          for (uint64_t n = 0; n < stride; ++n) {
+            const uint64_t at = t * width + from + n;
+            const float wanted = n >= columns ? 0 : x == Element::F32 ? wide[at] : toFloat(narrow[at]);
+            if (result == Element::F32)
+              ASSERT_EQ(out.read<float>()[t * stride + n], wanted) << "token " << t << ", column " << n;
+            else
+              ASSERT_EQ(out.read<Bf16>()[t * stride + n], toBf16(wanted)) << "token " << t << ", column " << n;
+          }
+      }
 }
 
 // Bit for bit; an order beyond the row, as a damaged file may hold, stays inside it.

@@ -82,14 +82,21 @@ TEST(Rope, Scaled) {
             262140);
 }
 
+// The last two rows are of rings: past their end positions go to the first block again.
 TEST(Append, WritesTheDeclaredPlacesAndNothingElse) {
-  for (auto [kvHeads, headDim, tokens, position] :
-       {std::tuple{3U, 64U, 1U, 0}, {3U, 64U, 40U, 13}, {1U, 16U, 17U, 15}, {2U, 48U, 5U, 2000}, {5U, 256U, 2U, 31}}) {
+  for (auto [kvHeads, headDim, tokens, position, ring] : {std::tuple{3U, 64U, 1U, 0, 0U},
+                                                          {3U, 64U, 40U, 13, 0U},
+                                                          {1U, 16U, 17U, 15, 0U},
+                                                          {2U, 48U, 5U, 2000, 0U},
+                                                          {5U, 256U, 2U, 31, 0U},
+                                                          {2U, 16U, 40U, 30, 48U},
+                                                          {1U, 32U, 1U, 1000, 80U}}) {
     SCOPED_TRACE(std::to_string(kvHeads) + " heads of " + std::to_string(headDim) + " at " + std::to_string(position));
-    uint64_t width = uint64_t{kvHeads} * headDim, blocks = (static_cast<uint64_t>(position) + tokens + 15) / 16;
+    uint64_t width = uint64_t{kvHeads} * headDim,
+             blocks = ring ? ring / 16 : (static_cast<uint64_t>(position) + tokens + 15) / 16;
     std::vector<Bf16> k = normalBf16(tokens * width, 2), v = normalBf16(tokens * width, 3);
     Kernel kernel([&](auto module, auto &target, auto name) {
-      return emitAppend(module, target, name, {.kvHeads = kvHeads, .headDim = headDim});
+      return emitAppend(module, target, name, {.kvHeads = kvHeads, .headDim = headDim, .ring = ring});
     });
     StepBuffer step({.tokens = static_cast<int32_t>(tokens), .position = position});
     Buffer kRows(padRows(k, width)), vRows(padRows(v, width)), kCache(blocks * 32 * width), vCache(blocks * 32 * width);
@@ -98,7 +105,7 @@ TEST(Append, WritesTheDeclaredPlacesAndNothingElse) {
     std::vector<Bf16> wantedK(blocks * 16 * width, 0xffff), wantedV = wantedK;
     for (unsigned t = 0; t < tokens; ++t)
       for (uint64_t e = 0; e < width; ++e) {
-        uint64_t p = static_cast<uint64_t>(position) + t, j = e / headDim, d = e % headDim;
+        uint64_t p = (static_cast<uint64_t>(position) + t) % (blocks * 16), j = e / headDim, d = e % headDim;
         uint64_t head = (p / 16 * kvHeads + j) * headDim * 16;
         wantedK[head + (d / 16 * 2 + d / 8 % 2) * 128 + p % 16 * 8 + d % 8] = k[t * width + e];
         wantedV[head + d * 16 + p % 16] = v[t * width + e];

@@ -22,6 +22,16 @@ func.func @f(%l: tensor<?x1025xf32>) {
 
 // -----
 
+// llm.route R5
+llm.weight @s from "s" : tensor<63xf32> // expected-note {{declared here}}
+func.func @f(%l: tensor<?x64xf32>) {
+  // expected-error @+1 {{expected @s to have type 'tensor<64xf32>', got 'tensor<63xf32>'}}
+  %w, %i = llm.route %l top 2 scaled @s : tensor<?x64xf32> -> tensor<?x2xf32>, tensor<?x2xi32>
+  return
+}
+
+// -----
+
 // llm.route R2
 func.func @f(%l: tensor<?x64xf32>) {
   // expected-error @+1 {{expected 'top' from 1 to 32, got 33}}

@@ -6,6 +6,8 @@
 llm.weight @gate from "gate" : tensor<6x48x32xf32> {scheme = #llm.scheme<int4, group = 32>, stored = #llm.scheme<int4, group = 32>}
 llm.weight @up from "up" : tensor<6x48x32xf32> {scheme = #llm.scheme<int4, group = 32>}
 llm.weight @shared.down from "shared.down" : tensor<32x48xf32> {scheme = #llm.scheme<int8, activation = int8_per_token>}
+// CHECK: llm.weight @factors
+llm.weight @factors from "factors" : tensor<6xf32>
 llm.weight @down from "down" : tensor<6x32x48xf32> {scheme = #llm.scheme<int8, activation = int8_per_token>}
 
 // CHECK-LABEL: func.func @f
@@ -14,6 +16,8 @@ func.func @f(%x: tensor<?x32xbf16>, %logits: tensor<?x6xf32>) -> tensor<?x32xf32
   %w, %i = llm.route %logits top 2 normalize : tensor<?x6xf32> -> tensor<?x2xf32>, tensor<?x2xi32>
   // CHECK: llm.route %{{.*}} top 6 : tensor<?x6xf32> -> tensor<?x6xf32>, tensor<?x6xi32>
   %v, %j = llm.route %logits top 6 : tensor<?x6xf32> -> tensor<?x6xf32>, tensor<?x6xi32>
+  // CHECK: llm.route %{{.*}} top 3 normalize scaled @factors : tensor<?x6xf32> -> tensor<?x3xf32>, tensor<?x3xi32>
+  %u, %n = llm.route %logits top 3 normalize scaled @factors : tensor<?x6xf32> -> tensor<?x3xf32>, tensor<?x3xi32>
   // CHECK: llm.linear %{{.*}} experts %[[I]], @gate, @up : (tensor<?x32xbf16>, tensor<?x2xi32>) -> tensor<?x2x48xbf16> epilogue(%{{.*}}: tensor<?x2x48xf32>, %{{.*}}: tensor<?x2x48xf32>) {
   %h = llm.linear %x experts %i, @gate, @up : (tensor<?x32xbf16>, tensor<?x2xi32>) -> tensor<?x2x48xbf16>
       epilogue(%a: tensor<?x2x48xf32>, %b: tensor<?x2x48xf32>) {

@@ -159,25 +159,25 @@ func.func @f(%x: tensor<?x32xbf16>) {
 // -----
 
 // llm.state R1
-// expected-error @+1 {{expected tensor<?xHxDxbf16>, H at least 1 and D a positive multiple of 16, got 'tensor<?x0x16xbf16>'}}
+// expected-error @+1 {{expected tensor<?xHxDxbf16> or a ring tensor<RxHxDxbf16>, H at least 1, R and D positive multiples of 16, got 'tensor<?x0x16xbf16>'}}
 llm.state @k key : tensor<?x0x16xbf16>
 
 // -----
 
 // llm.state R1
-// expected-error @+1 {{expected tensor<?xHxDxbf16>, H at least 1 and D a positive multiple of 16, got 'tensor<?x1x24xbf16>'}}
+// expected-error @+1 {{expected tensor<?xHxDxbf16> or a ring tensor<RxHxDxbf16>, H at least 1, R and D positive multiples of 16, got 'tensor<?x1x24xbf16>'}}
 llm.state @k value : tensor<?x1x24xbf16>
 
 // -----
 
 // llm.state R1
-// expected-error @+1 {{expected tensor<?xHxDxbf16>, H at least 1 and D a positive multiple of 16, got 'tensor<8x1x16xbf16>'}}
+// expected-error @+1 {{expected tensor<?xHxDxbf16> or a ring tensor<RxHxDxbf16>, H at least 1, R and D positive multiples of 16, got 'tensor<8x1x16xbf16>'}}
 llm.state @k key : tensor<8x1x16xbf16>
 
 // -----
 
 // llm.state R1
-// expected-error @+1 {{expected tensor<?xHxDxbf16>, H at least 1 and D a positive multiple of 16, got 'tensor<?x1x16xf32>'}}
+// expected-error @+1 {{expected tensor<?xHxDxbf16> or a ring tensor<RxHxDxbf16>, H at least 1, R and D positive multiples of 16, got 'tensor<?x1x16xf32>'}}
 llm.state @k key : tensor<?x1x16xf32>
 
 // -----
@@ -569,6 +569,76 @@ llm.state @v value : tensor<?x1x16xbf16>
 func.func @f(%x: tensor<?x32xbf16>) {
   // expected-error @+1 {{expected a window of at least 1, got 0}}
   %y = llm.attention %x, @k, @v heads 2 kv_heads 1 head_dim 16 scale 1.0 window 0 : tensor<?x32xbf16>
+  return
+}
+
+// -----
+
+// llm.attention R3
+llm.state @k key : tensor<64x1x16xbf16>
+llm.state @v value : tensor<?x1x16xbf16> // expected-note {{declared here}}
+func.func @f(%x: tensor<1x32xbf16>) {
+  // expected-error @+1 {{expected @v to be a value state of type 'tensor<64x1x16xbf16>', got value of type 'tensor<?x1x16xbf16>'}}
+  %y = llm.attention %x, @k, @v heads 2 kv_heads 1 head_dim 16 scale 1.0 window 8 : tensor<1x32xbf16>
+  return
+}
+
+// -----
+
+// llm.attention R5
+llm.state @k key : tensor<64x1x16xbf16>
+llm.state @v value : tensor<64x1x16xbf16>
+func.func @f(%x: tensor<1x32xbf16>) {
+  // expected-error @+1 {{expected a window W with W + rows - 1 at most the 64 positions of the ring @k, got none and up to 1 rows}}
+  %y = llm.attention %x, @k, @v heads 2 kv_heads 1 head_dim 16 scale 1.0 : tensor<1x32xbf16>
+  return
+}
+
+// -----
+
+// llm.attention R5
+llm.state @k key : tensor<64x1x16xbf16>
+llm.state @v value : tensor<64x1x16xbf16>
+func.func @f(%x: tensor<48x32xbf16>) {
+  // expected-error @+1 {{expected a window W with W + rows - 1 at most the 64 positions of the ring @k, got W = 18 and up to 48 rows}}
+  %y = llm.attention %x, @k, @v heads 2 kv_heads 1 head_dim 16 scale 1.0 window 18 : tensor<48x32xbf16>
+  return
+}
+
+// -----
+
+// llm.add R1
+llm.weight @s from "s" : tensor<2xf32> // expected-note {{declared here}}
+func.func @f(%x: tensor<?x32xf32>) {
+  // expected-error @+1 {{expected @s to have type 'tensor<1xf32>', got 'tensor<2xf32>'}}
+  %y = llm.add %x, %x times @s : tensor<?x32xf32>
+  return
+}
+
+// -----
+
+// llm.columns R1
+func.func @f(%x: tensor<?x32xf32>) {
+  // expected-error @+1 {{expected operand and result to have the same first dimension, got 'tensor<?x32xf32>' and 'tensor<1x8xf32>'}}
+  %y = llm.columns %x from 0 : tensor<?x32xf32> -> tensor<1x8xf32>
+  return
+}
+
+// -----
+
+// llm.columns R2
+func.func @f(%x: tensor<?x32xf32>) {
+  // expected-error @+1 {{expected columns of 'tensor<?x32xf32>', got 8 from 25 on}}
+  %y = llm.columns %x from 25 : tensor<?x32xf32> -> tensor<?x8xf32>
+  return
+}
+
+// -----
+
+// llm.columns R2
+func.func @f(%x: tensor<?x32xf32>) {
+  // expected-error @+1 {{expected columns of 'tensor<?x32xf32>', got 8 from -1 on}}
+  %y = llm.columns %x from -1 : tensor<?x32xf32> -> tensor<?x8xf32>
   return
 }
 

@@ -30,6 +30,23 @@ module attributes {llm.facts = {architecture = "llama", context_length = 2048 : 
   // CHECK: llm.state @v0 value : tensor<?x1x16xbf16>
   llm.state @v0 value : tensor<?x1x16xbf16>
 
+  // CHECK: llm.state @ring.k key : tensor<96x1x16xbf16>
+  llm.state @ring.k key : tensor<96x1x16xbf16>
+  llm.state @ring.v value : tensor<96x1x16xbf16>
+
+  // CHECK-LABEL: func.func @ring
+  func.func @ring(%q: tensor<?x32xbf16>, %x: tensor<?x32xf32>) -> tensor<?x16xbf16> {
+    // CHECK: llm.attention %{{.*}}, @ring.k, @ring.v heads 2 kv_heads 1 head_dim 16 scale 1.000000e+00 window 33 : tensor<?x32xbf16>
+    %a = llm.attention %q, @ring.k, @ring.v heads 2 kv_heads 1 head_dim 16 scale 1.0 window 33 : tensor<?x32xbf16>
+    // CHECK: %[[S:.*]] = llm.add %{{.*}}, %{{.*}} times @factor : tensor<?x32xf32>
+    %s = llm.add %x, %x times @factor : tensor<?x32xf32>
+    // CHECK: llm.columns %[[S]] from 8 : tensor<?x32xf32> -> tensor<?x16xbf16>
+    %c = llm.columns %s from 8 : tensor<?x32xf32> -> tensor<?x16xbf16>
+    return %c : tensor<?x16xbf16>
+  }
+
+  // CHECK: llm.weight @factor from "factor" : tensor<1xf32>
+  llm.weight @factor from "factor" : tensor<1xf32>
   // CHECK: llm.weight @conv from "conv" : tensor<64x4xf32>
   llm.weight @conv from "conv" : tensor<64x4xf32>
   llm.weight @decay from "A_log" : tensor<2xf32>

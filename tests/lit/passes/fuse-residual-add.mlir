@@ -3,6 +3,7 @@
 
 llm.weight @o from "o" : tensor<64x64xf32> {scheme = #llm.scheme<bf16>}
 llm.weight @f from "f" : tensor<32xf32>
+llm.weight @s from "s" : tensor<1xf32>
 
 // CHECK-LABEL: func.func @residual(
 // CHECK-SAME: %[[X:.*]]: tensor<?x64xf32>, %[[A:.*]]: tensor<?x64xbf16>
@@ -26,6 +27,16 @@ func.func @two_products(%a: tensor<?x64xbf16>) -> tensor<?x64xf32> {
   %p = llm.linear %a, @o : (tensor<?x64xbf16>) -> tensor<?x64xf32>
   %q = llm.linear %a, @o : (tensor<?x64xbf16>) -> tensor<?x64xf32>
   %y = llm.add %p, %q : tensor<?x64xf32>
+  return %y : tensor<?x64xf32>
+}
+
+// CHECK-LABEL: func.func @scaled(
+func.func @scaled(%x: tensor<?x64xf32>, %a: tensor<?x64xbf16>) -> tensor<?x64xf32> {
+  // CHECK-NOT: epilogue
+  // CHECK: llm.add {{.*}} times @s
+  // REMARK: remark: [Missed] it scales the sum | Category:fuse-residual-add
+  %o = llm.linear %a, @o : (tensor<?x64xbf16>) -> tensor<?x64xf32>
+  %y = llm.add %x, %o times @s : tensor<?x64xf32>
   return %y : tensor<?x64xf32>
 }
 

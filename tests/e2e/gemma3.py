@@ -1,0 +1,60 @@
+#!/usr/bin/env python3
+"""Gemma 3 270M, the real base model, on one chip: what it makes of a beginning, greedily, and the likeliest next tokens of a
+text against transformers' (fp32, of the same dequantised weights), and the words as `ingot run` prints them.
+
+usage: gemma3.py BUILD_FOLDER TARGET MODEL.gguf"""
+
+import os
+import sys
+
+import support
+
+GOLDEN = support.SOURCE / "tests" / "goldens" / "gemma3-270m" / "golden.safetensors"
+LIMIT = 1e-3  # mean KL of fp32 from ours, in nats
+NEAR_TIE = 0.05  # a first greedy difference counts as a tie where the two logits are this close, there and here
+TOP = 512
+
+
+def greedy_steps(session, artifact, target, golden):
+    prompt, greedy = golden["prompt_tokens"].tolist(), golden["greedy_tokens"].tolist()
+    rows = session.logits(artifact, prompt + greedy[:-1], target, steps=True)
+    if rows is None:
+        return
+    for step, row in enumerate(rows[len(prompt) - 1:]):
+        chosen = max(range(len(row)), key=row.__getitem__)
+        if chosen != greedy[step]:
+            gap = row[chosen] - row[greedy[step]]
+            golden_gap = golden["greedy_top"][2 * step] - golden["greedy_top"][2 * step + 1]
+            session.check(max(gap, golden_gap) <= NEAR_TIE,
+                          f"{target}: {step} greedy tokens are transformers', then a tie: the two logits are {golden_gap:.4f} "
+                          f"apart there, {gap:.4f} here (limit {NEAR_TIE})")
+            return
+    session.check(True, f"{target}: {len(greedy)} greedy tokens are transformers'")
+
+
+def body(session, target, model):
+    if not os.path.exists(model):
+        print(f"skip - {target}: {model} is not there; tools/scripts/fetch-model gemma3-270m gets it")
+        sys.exit(77)
+    golden = {name: value for name, (_, value) in support.read_safetensors(GOLDEN).items()}
+    artifact = session.work / "gemma3.ingot"
+    if not session.compile(model, artifact, "bf16", targets=(target,)):
+        return
+    rows = session.logits(artifact, golden["text_tokens"].tolist(), target)
+    if rows is not None:
+        values = [support.divergence_of_top(golden["text_ids"][TOP * i:TOP * (i + 1)],
+                                            golden["text_logits"][TOP * i:TOP * (i + 1)], golden["text_lse"][i], row)
+                  for i, row in enumerate(rows)]
+        mean = sum(values) / len(values)
+        session.check(mean < LIMIT, f"{target}: KL over {len(values)} positions: mean {mean:.2e} (limit {LIMIT}), largest "
+                      f"{max(values):.2e}")
+    greedy_steps(session, artifact, target, golden)
+    facts = support.safetensors_header(GOLDEN)[0]["__metadata__"]
+    done = session.run("ingot", "run", artifact, "--raw", "--prompt", facts["prompt"], "--max-tokens", "12", "--temperature",
+                       "0", "--device", "emulator", "--target", target)
+    start = facts["continuation"][:20]
+    session.check(done.returncode == 0 and start in done.stdout, f"{target}: ingot run goes on with {start!r}",
+                  done.stdout + done.stderr)
+
+
+support.main("gemma3", body)
