@@ -425,26 +425,30 @@ def Llm_AttentionOp : Llm_SymbolUser<"attention", [SameOperandsAndResultType,
   let description = [{
     For row `i` at position `p = Step.position + i` and query head `h`, with kv head `j = h / (heads / kv_heads)`:
 
-        score[n] = scale * sum_d q[i, h, d] * K[n, j, d]      for n in (p - window, p], or [0, p] without a window
+        score[n] = scale * sum_d q[i, h, d] * K[n, j, d]      for n in (p - window, p], or [0, p] without a window,
+                                                              and not below min(first, p)
         prob = softmax(score)
         result[i, h] = bf16(sum_n prob[n] * V[n, j])
 
     Scores, probabilities and sums are fp32; only the result is rounded. A window of W holds W keys, the row's own
-    included. The cache already holds this chunk's keys and values: `llm.append` comes before.
+    included. The cache already holds this chunk's keys and values: `llm.append` comes before. `first` is 0 unless the
+    cache's first positions belong to no row (a head that drafts pairs a token with the state of the one before it).
 
     ```mlir
     %a = llm.attention %q, @layers.0.k, @layers.0.v heads 9 kv_heads 3 head_dim 64 scale 1.250000e-01 : tensor<?x576xbf16>
     ```
 
     Rules: R1, `heads * head_dim` is the width of the rows; R2, `kv_heads` divides `heads`; R3, the first state is of kind
-    key and the second of kind value, both with these `kv_heads` and `head_dim`; R4, `window`, where given, is at least 1.
+    key and the second of kind value, both with these `kv_heads` and `head_dim`; R4, `window`, where given, is at least 1;
+    R5, `first`, where given, is from 1 to 15.
   }];
   let arguments = (ins Llm_Rows:$q, FlatSymbolRefAttr:$k_state, FlatSymbolRefAttr:$v_state, I64Attr:$heads,
-                       I64Attr:$kv_heads, I64Attr:$head_dim, F32Attr:$scale, OptionalAttr<I64Attr>:$window);
+                       I64Attr:$kv_heads, I64Attr:$head_dim, F32Attr:$scale, OptionalAttr<I64Attr>:$window,
+                       OptionalAttr<I64Attr>:$first);
   let results = (outs Llm_Rows:$result);
   let assemblyFormat = [{
     $q `,` $k_state `,` $v_state `heads` $heads `kv_heads` $kv_heads `head_dim` $head_dim `scale` $scale
-    (`window` $window^)? attr-dict `:` type($q)
+    (`window` $window^)? (`first` $first^)? attr-dict `:` type($q)
   }];
   let hasVerifier = 1;
 }
@@ -634,5 +638,6 @@ def Llm_AdvanceBestOp : Llm_Op<"advance_best", [MemoryEffects<[MemWrite<Llm_Step
 }
 
 include "dialects/LlmDelta.td"
+include "dialects/LlmDraft.td"
 
 #endif // INGOT_DIALECTS_LLM_TD
