@@ -314,8 +314,8 @@ LogicalResult StateOp::verify() {
     return success();
   case StateKind::Conv:
     if (type.getRank() != 2 || !type.getElementType().isF32() || type.getDimSize(0) < 1 || type.getDimSize(0) > 7 ||
-        !multipleOf16(1))
-      return emitOpError() << "expected tensor<TxCxf32>, T from 1 to 7 and C a positive multiple of 16, got " << type;
+        type.getDimSize(1) < 8 || type.getDimSize(1) % 8 != 0)
+      return emitOpError() << "expected tensor<TxCxf32>, T from 1 to 7 and C a positive multiple of 8, got " << type;
     return success();
   case StateKind::Recurrent:
     if (type.getRank() != 3 || !type.getElementType().isF32() || type.getDimSize(0) < 1 || !multipleOf16(1) ||

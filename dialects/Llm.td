@@ -91,7 +91,7 @@ def Llm_StateOp : Llm_Op<"state", [Symbol]> {
     ```
 
     Rules: R1, a `key` or `value` is `tensor<?xHxDxbf16>`, H at least 1 and D a positive multiple of 16; R2, a `conv` is
-    `tensor<TxCxf32>`, T from 1 to 7 and C a positive multiple of 16; R3, a `recurrent` is `tensor<HxKxVxf32>`, H at
+    `tensor<TxCxf32>`, T from 1 to 7 and C a positive multiple of 8; R3, a `recurrent` is `tensor<HxKxVxf32>`, H at
     least 1, K and V multiples of 16 from 16 to 256.
   }];
   let arguments = (ins SymbolNameAttr:$sym_name, Llm_StateKind:$kind, TypeAttrOf<AnyRankedTensor>:$type,

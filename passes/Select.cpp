@@ -395,18 +395,20 @@ private:
     auto *terminator = f.getBody().front().getTerminator();
     for (Value result : terminator->getOperands())
       places[result] = fixed(dim(result, 0) == 1 ? "logits" : "all_logits");
-    std::set<std::string> read; // a weight counts once, however often it is used
-    int64_t bytes = 0;
+    int64_t bytes = 0; // an op that runs again reads its weights again
     for (Operation &op : f.getBody().front().without_terminator()) {
       if (failed(selectOp(&op)))
         return failure();
       op.walk([&](Operation *inner) {
         auto linear = dyn_cast<llm::LinearOp>(inner);
+        // Each of a few tokens may go to experts of its own; of a chunk, one token counts.
         int64_t chosen = linear && linear.getExperts() ? widthOf(linear.getExperts()) : 0;
+        if (chosen && fewTokens(linear.getExperts()))
+          chosen = std::min(chosen * dim(linear.getExperts(), 0), static_cast<int64_t>(expertsOf(linear)));
         for (NamedAttribute attribute : inner->getAttrs())
           attribute.getValue().walk([&](FlatSymbolRefAttr symbol) {
             auto place = weights.find(symbol.getValue().str());
-            if (place == weights.end() || !read.insert(place->first).second)
+            if (place == weights.end())
               return;
             const WeightPlace &of = place->second;
             bytes += of.rowBytes ? of.rowBytes : of.expertBytes ? of.expertBytes * chosen : of.bytes;

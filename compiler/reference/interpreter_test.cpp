@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <fstream>
 #include <numeric>
+#include <set>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -816,9 +817,11 @@ TEST(Model, GreedyAdvancesTheStep) {
 struct Golden {
   std::vector<int32_t> tokens;
   std::vector<float> logits;
+  std::vector<float> draftLogits; // empty where the case has none
 };
 
-/// Reads `tokens` (I64 [n]) and `logits` (F32 [n, V]). The file is the repository's own.
+/// Reads `tokens` (I64 [n]), `logits` (F32 [n, V]) and, where they are there, `mtp_logits` (F32 [n - 1, V]). The file
+/// is the repository's own.
 Golden readGolden(const std::filesystem::path &path) {
   std::ifstream file(path, std::ios::binary);
   uint64_t headerBytes = 0;
@@ -836,10 +839,15 @@ Golden readGolden(const std::filesystem::path &path) {
   std::vector<int64_t> tokens;
   read("tokens", tokens);
   read("logits", golden.logits);
+  if (json.contains("mtp_logits"))
+    read("mtp_logits", golden.draftLogits);
   golden.tokens.assign(tokens.begin(), tokens.end());
   EXPECT_TRUE(file.good()) << path;
   return golden;
 }
+
+// Models whose head that drafts was compared.
+std::set<std::string> drafted;
 
 // Logits of the checkpoint at `model` by another framework in fp32.
 void expectGolden(const std::filesystem::path &model, const std::filesystem::path &golden) {
@@ -855,6 +863,20 @@ void expectGolden(const std::filesystem::path &model, const std::filesystem::pat
   ASSERT_TRUE(logits.ok()) << logits.status();
   ASSERT_EQ(logits->floats.size(), expected.logits.size());
   EXPECT_LT(relativeError(logits->floats, expected.logits), 1e-4);
+  if (expected.draftLogits.empty())
+    return;
+  interpreter.reset();
+  HostTensor tokens;
+  tokens.rows = static_cast<int64_t>(expected.tokens.size());
+  tokens.columns = 1;
+  tokens.ids = expected.tokens;
+  auto drafts = interpreter.run("draft_logits", tokens);
+  ASSERT_TRUE(drafts.ok()) << drafts.status();
+  // The first row pairs the first token with nothing.
+  drafts->floats.erase(drafts->floats.begin(), drafts->floats.begin() + drafts->columns);
+  ASSERT_EQ(drafts->floats.size(), expected.draftLogits.size());
+  EXPECT_LT(relativeError(drafts->floats, expected.draftLogits), 1e-4) << "of the head that drafts";
+  drafted.insert(model.filename().string());
 }
 
 constexpr char goldens[] = INGOT_SOURCE_DIR "/tests/goldens";
@@ -869,6 +891,7 @@ TEST(Model, GoldenLogits) {
     expectGolden(entry.path(), golden);
   }
   EXPECT_GE(cases, 36) << "golden cases are missing from " << goldens;
+  EXPECT_GE(drafted.size(), 2U) << "golden cases of heads that draft are missing from " << goldens;
 }
 
 // The same weights as some of the folders, as llama.cpp's converter would store them.
