@@ -535,7 +535,7 @@ private:
     if (!decode && combinesExperts(config))
       return op.emitOpError(
           "combines the experts of many tokens, which no kernel does: an llm.combine of its own does");
-    if (!decode && (movesState(config) || config.experts.shared))
+    if (dim(op.getX(), 0) != 1 && (movesState(config) || config.experts.shared))
       return op.emitOpError() << (movesState(config) ? "convolves" : "has a shared expert for")
                               << " many tokens, which no kernel does: an op of its own does";
     if ((op.getQuantized() || op.getNorm()) && (dim(op.getX(), 0) != 1 || prologueBytes(config) > kPrologueBytes))

@@ -169,7 +169,7 @@ LaunchShape emitShortConv(mlir::gpu::GPUModuleOp module, const TargetInfo &targe
 // `llm.delta_rule`. Heads share keys in runs; key_dim and value_dim are multiples of 16 up to 256.
 struct DeltaConfig {
   uint64_t keyHeads, valueHeads, keyDim, valueDim;
-  uint64_t peek = 0; // as in ShortConvConfig, token by token only
+  uint64_t peek = 0;                // as in ShortConvConfig, token by token only
   mlir::Region *epilogue = nullptr; // of the op: what happens to whole heads (token by token only); null: none
   LinearResult result = {.columns = 0, .output = LinearOutput::F32}; // of the epilogue
 };
