@@ -92,8 +92,12 @@ QwenShape readQwenShape(ConfigReader &config, const Checkpoint &checkpoint, cons
     return shape;
   readLayers(config, shape, family);
   // Its keys begin at position 1, which is that of the second token: a row pairs a token with the state before it.
-  if (checkpoint.find("mtp.fc.weight"))
-    shape.drafter = {.sparse = checkpoint.find("mtp.layers.0.mlp.gate.weight") != nullptr, .first = 1};
+  // Weights that are made up are there as soon as somebody asks for them, so there the configuration decides.
+  const bool madeUp = checkpoint.tensors().empty();
+  if (madeUp ? config.integerOr("mtp_num_hidden_layers", 0, 0, mostLayers) > 0
+             : checkpoint.find("mtp.fc.weight") != nullptr)
+    shape.drafter = {.sparse = madeUp ? family.experts : checkpoint.find("mtp.layers.0.mlp.gate.weight") != nullptr,
+                     .first = 1};
   shape.gated = family.hybrid && config.booleanOr("attn_output_gate", true);
   shape.attentionBias = config.booleanOr("attention_bias", false);
   if (shape.gated && shape.attentionBias)
