@@ -36,7 +36,8 @@ bool endsReply(const Artifact &artifact, const Tokenizer &tokenizer, int32_t tok
   return tokenizer.isEndOfSequence(token) || std::ranges::find(ends, static_cast<uint32_t>(token)) != ends.end();
 }
 
-// The least context that holds prompt and reply: memory is not spent on positions that nothing reaches.
+// The least context that holds prompt and reply, and drafts to the end: memory is not spent on positions that nothing
+// reaches.
 absl::StatusOr<uint32_t> chooseContext(const Artifact &artifact, const RunOptions &options, size_t promptTokens) {
   uint32_t longest = artifact.manifest().facts().context_length();
   uint32_t context = options.context ? options.context : longest;
@@ -50,7 +51,8 @@ absl::StatusOr<uint32_t> chooseContext(const Artifact &artifact, const RunOption
                                                    context < longest ? " or give a larger --context" : ""));
   if (options.context)
     return context;
-  return static_cast<uint32_t>(std::min<uint64_t>(longest, promptTokens + uint64_t(options.maxTokens)));
+  const uint64_t drafts = 2 * uint64_t(artifact.manifest().facts().draft_length());
+  return static_cast<uint32_t>(std::min<uint64_t>(longest, promptTokens + uint64_t(options.maxTokens) + drafts));
 }
 
 absl::Status generate(const Artifact &artifact, const Tokenizer &tokenizer, Session &session,
