@@ -40,8 +40,9 @@ struct StreamedMatrix {
   unsigned streams = 1;               // matrices of which a workgroup reads the same rows
   uint64_t steps;                     // along K
   unsigned bytesPerStep;              // of memory, one row tile and step: values and scales
-  unsigned operandLoads;              // a wave and step
-  unsigned registersPerOperand;       // that the operand of a step takes, as the multiplication reads it
+  unsigned operandLoads;              // a wave, step and token
+  unsigned registersPerOperand;       // that a token's operand of a step takes, as the multiplication reads it
+  unsigned tokens = 1;                // that share a load of the matrix, each with an operand of its own
   unsigned leastTiles = 1, mostTiles; // row tiles of each stream that a wave may have; powers of two
 };
 

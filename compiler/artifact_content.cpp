@@ -68,6 +68,7 @@ absl::StatusOr<Manifest> makeManifest(ModuleOp module, const std::map<std::strin
   out.set_hidden_size(facts.hiddenSize);
   out.set_layers(facts.layers);
   out.set_state_block(kStateBlock);
+  out.set_draft_length(facts.draftLength);
   std::set<uint32_t> ends(facts.endOfSequence.begin(), facts.endOfSequence.end());
   ends.insert(tokenizer.end_of_sequence().begin(), tokenizer.end_of_sequence().end());
   out.mutable_end_of_sequence()->Add(ends.begin(), ends.end());

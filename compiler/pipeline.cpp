@@ -190,9 +190,11 @@ absl::StatusOr<OwningOpRef<ModuleOp>> runPhases(MLIRContext &context, const Chec
     if (request.progress)
       request.progress(phase, 0, 0);
     if (phase == "declare") {
-      auto declared =
-          declareModel(context, checkpoint,
-                       {.name = "", .contextLength = request.contextLength, .prefillChunk = request.prefillChunk});
+      auto declared = declareModel(context, checkpoint,
+                                   {.name = "",
+                                    .contextLength = request.contextLength,
+                                    .prefillChunk = request.prefillChunk,
+                                    .draftLength = request.draftLength});
       if (!declared.ok())
         return declared.status();
       module = std::move(*declared);

@@ -40,6 +40,7 @@ struct CompileRequest {
   bool explainQuantization = false;        // fill CompileReport::weights, which reads the checkpoint once more
   int64_t contextLength = 0;               // 0: the model's own
   int64_t prefillChunk = 256;
+  int64_t draftLength = 3;   // of a model with a head that drafts; 0: without it
   std::string report;        // an HTML page of one layer, pass by pass (compiler/layer_report.h); empty: none
   int64_t reportLayer = -1;  // which; negative: the middle one
   std::string stopAfter;     // a phase before codegen; empty: go to the end

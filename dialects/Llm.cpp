@@ -75,6 +75,7 @@ Facts Facts::of(ModuleOp module) {
   facts.hiddenSize = integerFact(dictionary, "hidden_size");
   facts.layers = integerFact(dictionary, "layers");
   facts.prefillChunk = integerFact(dictionary, "prefill_chunk");
+  facts.draftLength = integerFact(dictionary, "draft_length");
   if (auto ids = dictionary.getAs<DenseI64ArrayAttr>("end_of_sequence"))
     facts.endOfSequence.assign(ids.asArrayRef().begin(), ids.asArrayRef().end());
   if (auto names = dictionary.getAs<ArrayAttr>("skipped_tensors"))
@@ -86,7 +87,7 @@ Facts Facts::of(ModuleOp module) {
 DictionaryAttr Facts::toAttribute(MLIRContext *context) const {
   Builder builder(context);
   SmallVector<StringRef> skipped(skippedTensors.begin(), skippedTensors.end());
-  return builder.getDictionaryAttr({
+  SmallVector<NamedAttribute> entries{
       builder.getNamedAttr("name", builder.getStringAttr(name)),
       builder.getNamedAttr("architecture", builder.getStringAttr(architecture)),
       builder.getNamedAttr("vocabulary", builder.getI64IntegerAttr(vocabulary)),
@@ -96,7 +97,10 @@ DictionaryAttr Facts::toAttribute(MLIRContext *context) const {
       builder.getNamedAttr("prefill_chunk", builder.getI64IntegerAttr(prefillChunk)),
       builder.getNamedAttr("end_of_sequence", builder.getDenseI64ArrayAttr(endOfSequence)),
       builder.getNamedAttr("skipped_tensors", builder.getStrArrayAttr(skipped)),
-  });
+  };
+  if (draftLength > 0)
+    entries.push_back(builder.getNamedAttr("draft_length", builder.getI64IntegerAttr(draftLength)));
+  return builder.getDictionaryAttr(entries);
 }
 
 LogicalResult LlmDialect::verifyOperationAttribute(Operation *op, NamedAttribute attribute) {
@@ -312,8 +316,8 @@ LogicalResult StateOp::verify() {
     return success();
   case StateKind::Conv:
     if (type.getRank() != 2 || !type.getElementType().isF32() || type.getDimSize(0) < 1 || type.getDimSize(0) > 7 ||
-        !multipleOf16(1))
-      return emitOpError() << "expected tensor<TxCxf32>, T from 1 to 7 and C a positive multiple of 16, got " << type;
+        type.getDimSize(1) < 8 || type.getDimSize(1) % 8 != 0)
+      return emitOpError() << "expected tensor<TxCxf32>, T from 1 to 7 and C a positive multiple of 8, got " << type;
     return success();
   case StateKind::Recurrent:
     if (type.getRank() != 3 || !type.getElementType().isF32() || type.getDimSize(0) < 1 || !multipleOf16(1) ||
@@ -771,6 +775,8 @@ LogicalResult AttentionOp::verify() {
     return emitOpError() << "expected kv_heads to divide heads " << getHeads() << ", got " << kvHeads;
   if (auto window = getWindow(); window && static_cast<int64_t>(*window) < 1)
     return emitOpError() << "expected a window of at least 1, got " << static_cast<int64_t>(*window);
+  if (auto first = getFirst(); first && (static_cast<int64_t>(*first) < 1 || static_cast<int64_t>(*first) > 15))
+    return emitOpError() << "expected a first position from 1 to 15, got " << static_cast<int64_t>(*first);
   return checkHeads(*this, getQ(), getHeads(), getHeadDim());
 }
 

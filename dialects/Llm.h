@@ -47,6 +47,10 @@ struct StepResource : mlir::SideEffects::Resource::Base<StepResource> {
 
 namespace ingot::llm {
 
+/// The most rows of a tensor whose number of rows is known: those of the tokens of one step. Kernels take them as they
+/// take one, side by side.
+inline constexpr int64_t kFewRows = 8;
+
 /// The content of `llm.facts`. Missing entries of a hand-written module are 0 or empty; the dialect's verifier reports
 /// them.
 struct Facts {
@@ -57,6 +61,7 @@ struct Facts {
   int64_t hiddenSize = 0;
   int64_t layers = 0;
   int64_t prefillChunk = 0;
+  int64_t draftLength = 0; // tokens that a step drafts; 0, and no entry, where the model has no head for it
   std::vector<int64_t> endOfSequence;
   std::vector<std::string> skippedTensors;
 

@@ -93,7 +93,7 @@ def Llm_StateOp : Llm_Op<"state", [Symbol]> {
     ```
 
     Rules: R1, a `key` or `value` is `tensor<?xHxDxbf16>`, or `tensor<RxHxDxbf16>` where it is a ring, R and D positive
-    multiples of 16 and H at least 1; R2, a `conv` is `tensor<TxCxf32>`, T from 1 to 7 and C a positive multiple of 16;
+    multiples of 16 and H at least 1; R2, a `conv` is `tensor<TxCxf32>`, T from 1 to 7 and C a positive multiple of 8;
     R3, a `recurrent` is `tensor<HxKxVxf32>`, H at least 1, K and V multiples of 16 from 16 to 256.
   }];
   let arguments = (ins SymbolNameAttr:$sym_name, Llm_StateKind:$kind, TypeAttrOf<AnyRankedTensor>:$type,
@@ -429,12 +429,14 @@ def Llm_AttentionOp : Llm_SymbolUser<"attention", [SameOperandsAndResultType,
   let description = [{
     For row `i` at position `p = Step.position + i` and query head `h`, with kv head `j = h / (heads / kv_heads)`:
 
-        score[n] = scale * sum_d q[i, h, d] * K[n, j, d]      for n in (p - window, p], or [0, p] without a window
+        score[n] = scale * sum_d q[i, h, d] * K[n, j, d]      for n in (p - window, p], or [0, p] without a window,
+                                                              and not below min(first, p)
         prob = softmax(score)
         result[i, h] = bf16(sum_n prob[n] * V[n, j])
 
     Scores, probabilities and sums are fp32; only the result is rounded. A window of W holds W keys, the row's own
-    included. The cache already holds this chunk's keys and values: `llm.append` comes before.
+    included. The cache already holds this chunk's keys and values: `llm.append` comes before. `first` is 0 unless the
+    cache's first positions belong to no row (a head that drafts pairs a token with the state of the one before it).
 
     ```mlir
     %a = llm.attention %q, @layers.0.k, @layers.0.v heads 9 kv_heads 3 head_dim 64 scale 1.250000e-01 : tensor<?x576xbf16>
@@ -443,14 +445,16 @@ def Llm_AttentionOp : Llm_SymbolUser<"attention", [SameOperandsAndResultType,
     Rules: R1, `heads * head_dim` is the width of the rows; R2, `kv_heads` divides `heads`; R3, the first state is of kind
     key and the second of kind value, both with these `kv_heads` and `head_dim`; R4, `window`, where given, is at least 1;
     R5, where the states are rings of R positions, there is a window W and `W + rows - 1 <= R` for as many rows as the
-    chunk may have, so that the chunk's last key has not replaced what its first row sees.
+    chunk may have, so that the chunk's last key has not replaced what its first row sees; R6, `first`, where given, is
+    from 1 to 15.
   }];
   let arguments = (ins Llm_Rows:$q, FlatSymbolRefAttr:$k_state, FlatSymbolRefAttr:$v_state, I64Attr:$heads,
-                       I64Attr:$kv_heads, I64Attr:$head_dim, F32Attr:$scale, OptionalAttr<I64Attr>:$window);
+                       I64Attr:$kv_heads, I64Attr:$head_dim, F32Attr:$scale, OptionalAttr<I64Attr>:$window,
+                       OptionalAttr<I64Attr>:$first);
   let results = (outs Llm_Rows:$result);
   let assemblyFormat = [{
     $q `,` $k_state `,` $v_state `heads` $heads `kv_heads` $kv_heads `head_dim` $head_dim `scale` $scale
-    (`window` $window^)? attr-dict `:` type($q)
+    (`window` $window^)? (`first` $first^)? attr-dict `:` type($q)
   }];
   let hasVerifier = 1;
 }
@@ -663,5 +667,6 @@ def Llm_AdvanceBestOp : Llm_Op<"advance_best", [MemoryEffects<[MemWrite<Llm_Step
 }
 
 include "dialects/LlmDelta.td"
+include "dialects/LlmDraft.td"
 
 #endif // INGOT_DIALECTS_LLM_TD

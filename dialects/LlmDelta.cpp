@@ -5,6 +5,16 @@ using namespace mlir;
 
 namespace ingot::llm {
 
+// Rows that may be taken back are those of one step.
+static LogicalResult checkPeek(Operation *op, Value rows) {
+  const int64_t count = cast<RankedTensorType>(rows.getType()).getDimSize(0);
+  if (!ShapedType::isDynamic(count) && count <= kFewRows)
+    return success();
+  return op->emitOpError() << "expected `peek` on at most " << kFewRows << " rows, got " << rows.getType();
+}
+
+LogicalResult ShortConvOp::verify() { return getPeek() ? checkPeek(*this, getX()) : success(); }
+
 LogicalResult ShortConvOp::verifySymbolUses(SymbolTableCollection &tables) {
   const int64_t channels = cast<RankedTensorType>(getX().getType()).getDimSize(1);
   // Only the weight knows how many taps there are.
@@ -28,6 +38,8 @@ LogicalResult DeltaRuleOp::verify() {
     if (dim < 16 || dim > 256 || dim % 16 != 0)
       return emitOpError() << "expected key_dim and value_dim to be multiples of 16 from 16 to 256, got " << keyDim
                            << " and " << valueDim;
+  if (getPeek() && failed(checkPeek(*this, getQkv())))
+    return failure();
   auto expect = [&](Value value, StringRef name, int64_t width) -> LogicalResult {
     auto type = cast<RankedTensorType>(value.getType());
     auto expected = type.clone({cast<RankedTensorType>(getQkv().getType()).getDimSize(0), width});

@@ -19,18 +19,21 @@ def Llm_ShortConvOp : Llm_RecurrentOp<"short_conv", [SameOperandsAndResultType]>
         result[t, c] = s / (1 + exp(-s))
 
     Afterwards the state is the last `taps - 1` rows of the old state followed by the rows of `x`, of which the first
-    `Step.tokens` count.
+    `Step.tokens` count. With `peek` the state stays as it was, and every row counts: rows of tokens that may yet be taken
+    back. The same op without it, on the same rows, then keeps those that were not.
 
     ```mlir
     %y = llm.short_conv %x, @conv1d.weight, @layers.0.conv : tensor<?x10240xf32>
+    %z = llm.short_conv %w, @conv1d.weight, @layers.0.conv peek : tensor<4x10240xf32>
     ```
 
     Rules: R1, the weight is `[C, taps]` where C is the width of the rows, and taps is from 2 to 8; R2, the state is a
-    `conv` of `[taps - 1, C]`.
+    `conv` of `[taps - 1, C]`; R3, with `peek` there are at most 8 rows, and their number is known.
   }];
-  let arguments = (ins Llm_FloatRows:$x, FlatSymbolRefAttr:$weight, FlatSymbolRefAttr:$state);
+  let arguments = (ins Llm_FloatRows:$x, FlatSymbolRefAttr:$weight, FlatSymbolRefAttr:$state, UnitAttr:$peek);
   let results = (outs Llm_FloatRows:$result);
-  let assemblyFormat = "$x `,` $weight `,` $state attr-dict `:` type($x)";
+  let assemblyFormat = "$x `,` $weight `,` $state (`peek` $peek^)? attr-dict `:` type($x)";
+  let hasVerifier = 1;
 }
 
 def Llm_DeltaRuleOp : Llm_RecurrentOp<"delta_rule", [SingleBlock]> {
@@ -49,7 +52,7 @@ def Llm_DeltaRuleOp : Llm_RecurrentOp<"delta_rule", [SingleBlock]> {
         result[t, j] = S^T q
 
     `decay` is never positive: the model's `-exp(A_log)`. The order of sums is free, so many rows may be done in the
-    chunked form.
+    chunked form. `peek` means what it does in `llm.short_conv`.
 
     An epilogue is what happens to the heads before they are stored, as that of an `llm.linear`: its block has one argument,
     the result above, and what it yields is the op's result. `fuse-delta-norm` makes such ops.
@@ -70,17 +73,18 @@ def Llm_DeltaRuleOp : Llm_RecurrentOp<"delta_rule", [SingleBlock]> {
     are multiples of 16 from 16 to 256; R3, the widths of `qkv`, `b`, `a` and the result are as above, and all have the same
     first dimension; R4, `decay` and `dt_bias` are weights `[value_heads]`; R5, the state is a `recurrent` of
     `[value_heads, key_dim, value_dim]`; R6, the epilogue holds only an `llm.rms_norm` of `value_heads` heads and
-    `llm.gated_mul` without broadcast, and yields the result's type; R7, without an epilogue the result is f32.
+    `llm.gated_mul` without broadcast, and yields the result's type; R7, without an epilogue the result is f32; R8, `peek` as
+    R3 of `llm.short_conv`.
   }];
   let arguments = (ins Llm_FloatRows:$qkv, Llm_FloatRows:$b, Llm_FloatRows:$a, FlatSymbolRefAttr:$decay,
                        FlatSymbolRefAttr:$dt_bias, FlatSymbolRefAttr:$state, I64Attr:$key_heads, I64Attr:$value_heads,
-                       I64Attr:$key_dim, I64Attr:$value_dim);
+                       I64Attr:$key_dim, I64Attr:$value_dim, UnitAttr:$peek);
   let results = (outs Llm_WideRows:$result);
   let regions = (region MaxSizedRegion<1>:$epilogue);
   let assemblyFormat = [{
     $qkv `,` $b `,` $a `,` $decay `,` $dt_bias `,` $state `key_heads` $key_heads `value_heads` $value_heads
-    `key_dim` $key_dim `value_dim` $value_dim attr-dict `:` type($qkv) `,` type($b) `,` type($a) `->` type($result)
-    custom<Epilogue>($epilogue)
+    `key_dim` $key_dim `value_dim` $value_dim (`peek` $peek^)? attr-dict `:` type($qkv) `,` type($b) `,` type($a)
+    `->` type($result) custom<Epilogue>($epilogue)
   }];
   let hasVerifier = 1;
   let extraClassDeclaration = [{

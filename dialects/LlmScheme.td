@@ -26,8 +26,15 @@ def LlmDialect : Dialect {
     | `@greedy` | `(tensor<1xVxf32>) -> ()` | the best token becomes the next one |
     | `@sample` | `(tensor<1xVxf32>) -> ()` | the same by temperature, top-k and top-p |
 
+    Those of a model with a head that drafts k tokens (`draft_length`):
+
+    | function | type | does |
+    |---|---|---|
+    | `@speculate` | `(tensor<(k+1)xi32>) -> ()` | `@decode_greedy` of a chosen token and of those drafted to follow it, as far as they are accepted; drafts k more |
+    | `@draft_logits` | `(tensor<?xi32>) -> tensor<?xVxf32>` | a chunk in, what the head says after each token but the first of a sequence |
+
     **The first dimension is tokens.** It is dynamic (`?`) in `@prefill` and `@logits` and 1 in `@decode` and
-    `@decode_greedy`.
+    `@decode_greedy`. A static number of rows is small: kernels compute each row by the very sums of a single one.
 
     **Implicit context.** Which tokens these are is not an operand. Every op belongs to the step described by `Step`
     (`runtime/artifact/step.h`), which lives in device memory: row `i` of a tensor belongs to position
@@ -45,7 +52,8 @@ def LlmDialect : Dialect {
 
     **Facts.** The module carries `llm.facts`, a dictionary with at least the integers `vocabulary`,
     `context_length`, `hidden_size`, `layers`, `prefill_chunk` (each i64, greater than 0) and the strings `name` and
-    `architecture`. `end_of_sequence` is an `array<i64>` of token ids; `skipped_tensors` an array of strings.
+    `architecture`. `end_of_sequence` is an `array<i64>` of token ids; `skipped_tensors` an array of strings; `draft_length` is an
+    i64 where the model has a head that drafts.
 
     Rules of `llm.facts`: R1, it sits on a `builtin.module`; R2, it is a dictionary with the entries named above.
   }];

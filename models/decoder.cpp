@@ -1,6 +1,7 @@
 #include "models/decoder.h"
 
 #include <cmath>
+#include <set>
 
 #include "absl/strings/str_cat.h"
 
@@ -58,6 +59,10 @@ absl::Status Decoder::finish(ConfigReader &config, const DeclareOptions &options
   if (options.prefillChunk <= 0)
     return absl::InvalidArgumentError(
         absl::StrCat("expected a prefill chunk of at least 1 token, got ", options.prefillChunk));
+  if (options.draftLength < 0 || options.draftLength >= llm::kFewRows)
+    return absl::InvalidArgumentError(
+        absl::StrCat("expected from 0 to ", llm::kFewRows - 1, " drafts a step, got ", options.draftLength));
+  facts.draftLength = drafts() ? options.draftLength : 0;
   if (auto status = weights_.finish(); !status.ok())
     return status;
   facts.skippedTensors = weights_.skipped();
@@ -68,6 +73,13 @@ absl::Status Decoder::finish(ConfigReader &config, const DeclareOptions &options
   forward("logits", /*oneToken=*/false, Logits::All);
   sampler<llm::ArgmaxOp>("greedy");
   sampler<llm::SampleOp>("sample");
+  if (facts.draftLength > 0) {
+    std::set<int64_t> ends(facts.endOfSequence.begin(), facts.endOfSequence.end());
+    const auto &known = checkpoint_.tokenizer().end_of_sequence();
+    ends.insert(known.begin(), known.end());
+    speculate(facts.draftLength, {ends.begin(), ends.end()});
+    draftLogits();
+  }
   return absl::OkStatus();
 }
 
@@ -79,20 +91,83 @@ void Decoder::forward(const char *name, bool oneToken, Logits which) {
   if (which != Logits::None)
     results.push_back(mlir::RankedTensorType::get({rows, shape_.vocabulary}, f32()));
   auto function = begin(name, {mlir::RankedTensorType::get({tokens}, builder_.getI32Type())}, results);
-  auto stream = mlir::RankedTensorType::get({tokens, shape_.hidden}, f32());
   tokens_ = function.getArgument(0);
-  mlir::Value x = llm::EmbedOp::create(builder_, at("embed_tokens"), stream, tokens_, embedding_,
-                                       builder_.getF32FloatAttr(shape_.embeddingScale));
-  x = layers(x);
+  mlir::Value embedded = embed(tokens_);
+  mlir::Value x = layers(embedded);
+  // The head that drafts reads every row of what the final norm makes, also where only the last becomes logits.
+  const bool remembers = drafts() && which != Logits::All;
+  if (remembers) {
+    x = norm(x, norm_, "norm");
+    rememberForDrafts(embedded, previous(x));
+  }
   if (rows != tokens)
     x = llm::LastTokenOp::create(builder_, at("last_token"), x);
-  x = norm(x, norm_, "norm");
-  mlir::Value logits = apply({head_, nullptr, shape_.vocabulary}, x, "lm_head", f32());
-  if (shape_.logitCap > 0)
-    logits = llm::SoftcapOp::create(builder_, at("softcap"), logits, builder_.getF32FloatAttr(shape_.logitCap));
+  if (!remembers)
+    x = norm(x, norm_, "norm");
+  mlir::Value logits = logitsOf(x);
   if (which == Logits::None)
     choose<llm::ArgmaxOp>(logits, "greedy");
   end(results.empty() ? mlir::ValueRange() : mlir::ValueRange(logits));
+}
+
+// A step that checks `count` drafts and makes as many: docs/design/drafting.md.
+void Decoder::speculate(int64_t count, const std::vector<int64_t> &ends) {
+  auto function = begin("speculate", {mlir::RankedTensorType::get({count + 1}, builder_.getI32Type())}, {});
+  tokens_ = function.getArgument(0);
+  mlir::Value embedded = embed(tokens_);
+  mlir::Value hidden = norm(layers(embedded), norm_, "norm");
+  // What recurrent layers remember moves on only when it is known which tokens stay.
+  llvm::SmallVector<mlir::Operation *> recurrent;
+  function.walk([&](mlir::Operation *op) {
+    if (llvm::isa<llm::ShortConvOp, llm::DeltaRuleOp>(op))
+      recurrent.push_back(op);
+  });
+  for (mlir::Operation *op : recurrent)
+    op->setAttr("peek", builder_.getUnitAttr());
+  mlir::Value best = llm::ArgmaxOp::create(builder_, at("greedy"), logitsOf(hidden));
+  mlir::Value token = llm::AcceptOp::create(builder_, at("accept"), best, tokens_, builder_.getDenseI64ArrayAttr(ends));
+  for (mlir::Operation *op : recurrent) {
+    mlir::Operation *kept = builder_.clone(*op);
+    kept->removeAttr("peek");
+    kept->setLoc(at(llm::labelOf(op) + ".keep"));
+  }
+  rememberForDrafts(embedded, previous(hidden));
+  hidden = llm::LastTokenOp::create(builder_, at("last_token"), hidden);
+  llm::AdvanceOp::create(builder_, at("advance"), token);
+  for (int64_t index = 1; index <= count; ++index) {
+    hidden = draft(embed(token), hidden);
+    token = llm::ArgmaxOp::create(builder_, at("mtp.greedy"), logitsOf(hidden));
+    llm::DraftOp::create(builder_, at("mtp.draft"), token, integer(index), integer(count));
+  }
+  end({});
+}
+
+// As `logits`, of the head that drafts.
+void Decoder::draftLogits() {
+  const int64_t tokens = mlir::ShapedType::kDynamic;
+  auto function = begin("draft_logits", {mlir::RankedTensorType::get({tokens}, builder_.getI32Type())},
+                        {mlir::RankedTensorType::get({tokens, shape_.vocabulary}, f32())});
+  tokens_ = function.getArgument(0);
+  mlir::Value embedded = embed(tokens_);
+  mlir::Value hidden = norm(layers(embedded), norm_, "norm");
+  end(logitsOf(draft(embedded, previous(hidden))));
+}
+
+mlir::Value Decoder::embed(mlir::Value tokens) {
+  const int64_t rows = mlir::cast<mlir::RankedTensorType>(tokens.getType()).getDimSize(0);
+  return llm::EmbedOp::create(builder_, at("embed_tokens"), mlir::RankedTensorType::get({rows, shape_.hidden}, f32()),
+                              tokens, embedding_, builder_.getF32FloatAttr(shape_.embeddingScale));
+}
+
+mlir::Value Decoder::logitsOf(mlir::Value x) {
+  mlir::Value logits = apply({head_, nullptr, shape_.vocabulary}, x, "lm_head", f32());
+  if (shape_.logitCap > 0)
+    logits = llm::SoftcapOp::create(builder_, at("softcap"), logits, builder_.getF32FloatAttr(shape_.logitCap));
+  return logits;
+}
+
+mlir::Value Decoder::previous(mlir::Value hidden) {
+  return llm::DelayOp::create(builder_, at("mtp.delay"), hidden, delay_);
 }
 
 // An op of type `Choose` makes the next token of `logits`.
@@ -172,9 +247,9 @@ mlir::Value Decoder::rope(mlir::Value x, mlir::FlatSymbolRefAttr frequencies, co
 }
 
 mlir::Value Decoder::attend(mlir::Value q, mlir::Value k, mlir::Value v, const Cache &cache, int64_t window,
-                            const std::string &name) {
+                            const std::string &name, int64_t first) {
   append(k, v, cache, heads(), name);
-  return attention(q, cache, heads(), window, name);
+  return attention(q, cache, heads(), window, name, first);
 }
 
 void Decoder::append(mlir::Value k, mlir::Value v, const Cache &cache, const HeadShape &heads,
@@ -184,11 +259,11 @@ void Decoder::append(mlir::Value k, mlir::Value v, const Cache &cache, const Hea
 }
 
 mlir::Value Decoder::attention(mlir::Value q, const Cache &cache, const HeadShape &heads, int64_t window,
-                               const std::string &name) {
-  return llm::AttentionOp::create(builder_, at(name + ".attention"), q.getType(), q, cache.k, cache.v,
-                                  integer(heads.heads), integer(heads.kvHeads), integer(heads.headDim),
-                                  builder_.getF32FloatAttr(static_cast<float>(heads.scale)),
-                                  window ? integer(window) : mlir::IntegerAttr());
+                               const std::string &name, int64_t first) {
+  return llm::AttentionOp::create(
+      builder_, at(name + ".attention"), q.getType(), q, cache.k, cache.v, integer(heads.heads), integer(heads.kvHeads),
+      integer(heads.headDim), builder_.getF32FloatAttr(static_cast<float>(heads.scale)),
+      window ? integer(window) : mlir::IntegerAttr(), first ? integer(first) : mlir::IntegerAttr());
 }
 
 mlir::Value Decoder::gatedMul(llm::Gate function, mlir::Value gate, mlir::Value up, mlir::Type element,

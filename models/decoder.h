@@ -66,6 +66,17 @@ protected:
   /// From embeddings to what the final norm reads.
   virtual mlir::Value layers(mlir::Value x) = 0;
 
+  // The head that drafts, where there is one. Row t pairs the embedding of a token with `hidden`, what the final norm
+  // made of the token before, and predicts the token that follows.
+
+  virtual bool drafts() const { return false; }
+  /// What the head's cache remembers of each row.
+  virtual void rememberForDrafts(mlir::Value /*embedded*/, mlir::Value /*hidden*/) {}
+  /// What the model's own head reads; it is also `hidden` of the row that follows, where that is a draft's.
+  virtual mlir::Value draft(mlir::Value /*embedded*/, mlir::Value /*hidden*/) { return {}; }
+  /// Of the head: what the final norm made of the last token of the step before. Called once, where it drafts.
+  void declareDelay() { delay_ = state("mtp.hidden", llm::StateKind::Conv, {1, shape_.hidden}, f32()); }
+
   // Symbols.
 
   /// Weight `name`.weight `[outputs, inputs]`, and `name`.bias where `bias`.
@@ -88,13 +99,14 @@ protected:
   /// with `frequencies` the symbol of its frequencies. Only queries have a temperature.
   mlir::Value rope(mlir::Value x, mlir::FlatSymbolRefAttr frequencies, const Rotary &rotary, int64_t heads,
                    bool queries, const std::string &name);
-  /// Appends to the cache and attends over it; scores are scaled by 1 / sqrt(head_dim). A window of 0 is none.
+  /// Appends to the cache and attends over it. A window of 0 is none; `first` is the position of the first key there
+  /// is.
   mlir::Value attend(mlir::Value q, mlir::Value k, mlir::Value v, const Cache &cache, int64_t window,
-                     const std::string &name);
+                     const std::string &name, int64_t first = 0);
   /// The two parts of it, for heads of another shape or a cache that another layer fills.
   void append(mlir::Value k, mlir::Value v, const Cache &cache, const HeadShape &heads, const std::string &name);
   mlir::Value attention(mlir::Value q, const Cache &cache, const HeadShape &heads, int64_t window,
-                        const std::string &name);
+                        const std::string &name, int64_t first = 0);
   mlir::Value gatedMul(llm::Gate function, mlir::Value gate, mlir::Value up, mlir::Type element,
                        const std::string &name);
   /// The sum, times the one element of the weight `factor` where it is given.
@@ -121,6 +133,11 @@ protected:
 private:
   enum class Logits { None, Last, All };
   void forward(const char *name, bool oneToken, Logits which);
+  void speculate(int64_t count, const std::vector<int64_t> &ends);
+  void draftLogits();
+  mlir::Value embed(mlir::Value tokens);
+  mlir::Value logitsOf(mlir::Value x);
+  mlir::Value previous(mlir::Value hidden);
   template <typename Choose> void choose(mlir::Value logits, const char *name);
   template <typename Choose> void sampler(const char *name);
   mlir::func::FuncOp begin(const char *name, mlir::TypeRange inputs, mlir::TypeRange results);
@@ -129,7 +146,7 @@ private:
   mlir::ModuleOp module_;
   const Checkpoint &checkpoint_;
   mlir::OpBuilder::InsertPoint moduleEnd_;
-  mlir::FlatSymbolRefAttr embedding_, norm_, head_;
+  mlir::FlatSymbolRefAttr embedding_, norm_, head_, delay_;
 };
 
 } // namespace ingot

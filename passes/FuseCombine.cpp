@@ -22,7 +22,7 @@ constexpr llvm::StringLiteral kName = "fuse-combine";
 std::string whyNot(llm::CombineOp combine, llm::LinearOp linear) {
   if (!linear || !linear.getExperts())
     return "it adds up what is no product of experts";
-  if (cast<RankedTensorType>(combine.getX().getType()).getDimSize(0) != 1)
+  if (cast<RankedTensorType>(combine.getX().getType()).isDynamicDim(0))
     return "workgroups take many tokens expert by expert";
   if (linear.getPartCount() != 1 || linear.hasEpilogue())
     return "the linear computes more than what is added up";

@@ -54,6 +54,7 @@ void moveIntoEpilogue(llm::DeltaRuleOp rule, ArrayRef<Operation *> ops) {
       llm::DeltaRuleOp::create(b, rule.getLoc(), result.getType(), rule.getQkv(), rule.getB(), rule.getA(),
                                rule.getDecayAttr(), rule.getDtBiasAttr(), rule.getStateAttr(), rule.getKeyHeadsAttr(),
                                rule.getValueHeadsAttr(), rule.getKeyDimAttr(), rule.getValueDimAttr());
+  next.setPeek(rule.getPeek());
   Block *block = b.createBlock(&next.getEpilogue(), {}, rule.getResult().getType(), rule.getLoc());
   IRMapping mapping;
   mapping.map(rule.getResult(), block->getArgument(0));

@@ -77,11 +77,16 @@ uint64_t ringOf(Operation *op, FlatSymbolRefAttr cache) {
   return static_cast<uint64_t>(llm::lookupState(op, cache).getRing());
 }
 std::string ringSuffix(uint64_t ring) { return ring ? "_ring" + std::to_string(ring) : ""; }
+std::string tokensSuffix(uint64_t tokens) { return tokens > 1 ? "_tokens" + std::to_string(tokens) : ""; }
+std::string peekSuffix(uint64_t tokens) { return tokens ? "_peek" + std::to_string(tokens) : ""; }
 std::string slotsSuffix(uint64_t slots) { return slots ? "_slots" + std::to_string(slots) : ""; }
+
+// Whether kernels take the op's tokens one by one, or a few side by side: how many there are is known.
+bool fewTokens(Value rows) { return !ShapedType::isDynamic(dim(rows, 0)); }
 
 // Whether a route also leaves the order of rows by experts (`emitGroup`): linears of many tokens read it.
 bool groupsRows(llm::RouteOp op) {
-  return dim(op.getLogits(), 0) != 1 && llvm::any_of(op.getIndices().getUsers(), llvm::IsaPred<llm::LinearOp>);
+  return !fewTokens(op.getLogits()) && llvm::any_of(op.getIndices().getUsers(), llvm::IsaPred<llm::LinearOp>);
 }
 
 class Selection {
@@ -130,6 +135,8 @@ private:
                         .norm = op.getNormAttr(),
                         .epsilon = op.getEps() ? op.getEps()->convertToFloat() : 0,
                         .x = elementOf(op.getX())};
+    if (!op.getExperts() && fewTokens(op.getX()))
+      config.tokens = static_cast<uint64_t>(dim(op.getX(), 0));
     if (op.getExperts())
       config.experts = {.count = expertsOf(op),
                         .slots = static_cast<uint64_t>(op.getSlots()),
@@ -157,7 +164,7 @@ private:
       name += "quantized_";
     for (auto [i, part] : llvm::enumerate(c.parts))
       name += (i ? "_" : "") + std::to_string(part.rows) + (part.bias ? "b" : "");
-    name += "x" + std::to_string(c.columns);
+    name += "x" + std::to_string(c.columns) + tokensSuffix(c.tokens);
     if (c.experts)
       name += llvm::formatv("_{0}of{1}experts{2}{3}", c.experts.slots, c.experts.count, c.experts.ownRows ? "_own" : "",
                             c.experts.shared ? "_shared" : "")
@@ -290,7 +297,8 @@ private:
     rows = alignTo(facts.prefillChunk, kTokenTile);
     addBuffer(b, "weights", exec::Role::Weights, std::max<int64_t>(weightBytes, kWeightAlignment));
     addBuffer(b, "step", exec::Role::Step, 64);
-    addBuffer(b, "tokens", exec::Role::Tokens, facts.prefillChunk * 4);
+    // A step that drafts has one token that was chosen, and the drafts.
+    addBuffer(b, "tokens", exec::Role::Tokens, std::max(facts.prefillChunk, facts.draftLength + 1) * 4);
     addBuffer(b, "logits", exec::Role::Logits, facts.vocabulary * 4);
     addBuffer(b, "all_logits", exec::Role::AllLogits, facts.prefillChunk * facts.vocabulary * 4);
     addBuffer(b, "output", exec::Role::Output, 0, 4);
@@ -353,16 +361,17 @@ private:
   }
 
   using Emit = llvm::function_ref<LaunchShape(llvm::StringRef name)>;
-  void launch(Operation *op, const std::string &kernel, bool oneRow, ArrayRef<Place> arguments, Emit emit) {
+  // `tokens` is how many rows the kernel works on, or dynamic where it is those of the chunk.
+  void launch(Operation *op, const std::string &kernel, int64_t tokens, ArrayRef<Place> arguments, Emit emit) {
     auto [entry, isNew] = cache.try_emplace(kernel);
     if (isNew) {
       entry->second = emit(kernel);
       kernels.lookupSymbol(kernel)->setAttr(exec::kLaunchShape, describe(entry->second));
     }
     LaunchShape shape = entry->second;
-    if (oneRow && shape.tokensPerWorkgroup) { // one row, however many tokens the chunk has
+    if (!ShapedType::isDynamic(tokens) && shape.tokensPerWorkgroup) { // however many the chunk has
+      shape.y = static_cast<unsigned>(llvm::divideCeil(tokens, shape.tokensPerWorkgroup));
       shape.tokensPerWorkgroup = 0;
-      shape.y = 1;
     }
     SmallVector<Attribute> buffers;
     SmallVector<int64_t> offsets;
@@ -393,18 +402,20 @@ private:
     auto *terminator = f.getBody().front().getTerminator();
     for (Value result : terminator->getOperands())
       places[result] = fixed(dim(result, 0) == 1 ? "logits" : "all_logits");
-    std::set<std::string> read; // a weight counts once, however often it is used
-    int64_t bytes = 0;
+    int64_t bytes = 0; // an op that runs again reads its weights again
     for (Operation &op : f.getBody().front().without_terminator()) {
       if (failed(selectOp(&op)))
         return failure();
       op.walk([&](Operation *inner) {
         auto linear = dyn_cast<llm::LinearOp>(inner);
+        // Each of a few tokens may go to experts of its own; of a chunk, one token counts.
         int64_t chosen = linear && linear.getExperts() ? widthOf(linear.getExperts()) : 0;
+        if (chosen && fewTokens(linear.getExperts()))
+          chosen = std::min(chosen * dim(linear.getExperts(), 0), static_cast<int64_t>(expertsOf(linear)));
         for (NamedAttribute attribute : inner->getAttrs())
           attribute.getValue().walk([&](FlatSymbolRefAttr symbol) {
             auto place = weights.find(symbol.getValue().str());
-            if (place == weights.end() || !read.insert(place->first).second)
+            if (place == weights.end())
               return;
             const WeightPlace &of = place->second;
             bytes += of.rowBytes ? of.rowBytes : of.expertBytes ? of.expertBytes * chosen : of.bytes;
@@ -420,8 +431,8 @@ private:
         .Case<llm::EmbedOp, llm::RmsNormOp, llm::RmsNormQuantizeOp, llm::QuantizeOp, llm::LinearOp, llm::RopeOp,
               llm::AppendOp, llm::HeadsOp, llm::AttentionOp, llm::GatedMulOp, llm::AddOp, llm::SoftcapOp,
               llm::ColumnsOp, llm::LastTokenOp, llm::ArgmaxOp, llm::SampleOp, llm::AdvanceOp, llm::AdvanceBestOp,
-              llm::GatherColumnsOp, llm::RouteOp, llm::CombineOp, llm::ShortConvOp, llm::DeltaRuleOp>(
-            [&](auto typed) { return select(typed); })
+              llm::GatherColumnsOp, llm::RouteOp, llm::CombineOp, llm::ShortConvOp, llm::DeltaRuleOp, llm::ConcatOp,
+              llm::DelayOp, llm::AcceptOp, llm::DraftOp>([&](auto typed) { return select(typed); })
         .Default([](Operation *other) { return other->emitOpError("has no kernel"); });
   }
 
@@ -433,7 +444,7 @@ private:
     std::string name = llvm::formatv("embed_{0}x{1}{2}", vocabulary, hidden, suffix(out)).str();
     if (scale != 1)
       name += bitsOf(scale);
-    launch(op, name, dim(op.getResult(), 0) == 1,
+    launch(op, name, dim(op.getResult(), 0),
            {fixed("step"), define(op.getTokens()), weight(op.getTableAttr()), define(op.getResult())},
            [&](llvm::StringRef n) {
              return emitEmbed(kernels, *target, n,
@@ -457,7 +468,7 @@ private:
     name += slotsSuffix(config.slots);
     if (config.norm) // eps is baked in, so it is part of the name: by its bits
       name += bitsOf(config.epsilon);
-    launch(op, name, dim(op->getOperand(0), 0) == 1, arguments,
+    launch(op, name, dim(op->getOperand(0), 0), arguments,
            [&](llvm::StringRef n) { return emitNorm(kernels, *target, n, config); });
   }
 
@@ -487,7 +498,7 @@ private:
                          config.out == Element::F32 ? "_f32" : "_bf16",
                          llvm::utohexstr(llvm::bit_cast<uint32_t>(static_cast<float>(config.epsilon))))
                .str(),
-           dim(op.getX(), 0) == 1, {define(op.getX()), weight(op.getWeightAttr()), define(op.getResult())},
+           dim(op.getX(), 0), {define(op.getX()), weight(op.getWeightAttr()), define(op.getResult())},
            [&](llvm::StringRef n) { return emitHeadNorm(kernels, *target, n, config); });
     return success();
   }
@@ -527,14 +538,14 @@ private:
       return op.emitOpError("mixes an activation and a weight of different schemes: run insert-quantize first");
     if ((weights.at(op.getPartWeight(0).getValue().str()).order != 0) != op.getGathered())
       return op.emitOpError("has columns in another order than its weight: run insert-gather first");
-    bool decode = dim(op.getX(), 0) == 1;
+    bool decode = fewTokens(op.getX());
     if (!decode && combinesExperts(config))
       return op.emitOpError(
           "combines the experts of many tokens, which no kernel does: an llm.combine of its own does");
-    if (!decode && (movesState(config) || config.experts.shared))
+    if (dim(op.getX(), 0) != 1 && (movesState(config) || config.experts.shared))
       return op.emitOpError() << (movesState(config) ? "convolves" : "has a shared expert for")
                               << " many tokens, which no kernel does: an op of its own does";
-    if ((op.getQuantized() || op.getNorm()) && (!decode || prologueBytes(config) > kPrologueBytes))
+    if ((op.getQuantized() || op.getNorm()) && (dim(op.getX(), 0) != 1 || prologueBytes(config) > kPrologueBytes))
       return op.emitOpError() << (op.getNorm() ? "normalises " : "quantises ") << op.getX().getType()
                               << ", and kernels do that only to one row of at most " << kPrologueBytes
                               << " bytes: an op of its own takes any";
@@ -574,7 +585,7 @@ private:
         break;
       }
     }
-    launch(op, linearName(config, decode), decode, arguments, [&](llvm::StringRef n) {
+    launch(op, linearName(config, decode), dim(op.getX(), 0), arguments, [&](llvm::StringRef n) {
       return decode ? emitLinearDecode(kernels, *target, n, config) : emitLinearPrefill(kernels, *target, n, config);
     });
     return success();
@@ -587,7 +598,7 @@ private:
                        .normalize = op.getNormalize(),
                        .shared = static_cast<bool>(op.getShared()),
                        .scaled = op.getFactors().has_value()};
-    bool decode = dim(op.getLogits(), 0) == 1;
+    const int64_t tokens = dim(op.getLogits(), 0);
     SmallVector<Place> arguments{define(op.getLogits())};
     if (op.getShared())
       arguments.push_back(define(op.getShared()));
@@ -598,14 +609,14 @@ private:
            llvm::formatv("route_{0}of{1}{2}{3}{4}", config.top, config.experts, config.normalize ? "_normalize" : "",
                          config.scaled ? "_scaled" : "", config.shared ? "_shared" : "")
                .str(),
-           decode, arguments, [&](llvm::StringRef n) { return emitRoute(kernels, *target, n, config); });
+           tokens, arguments, [&](llvm::StringRef n) { return emitRoute(kernels, *target, n, config); });
     if (!groupsRows(op))
       return success();
     LinearExperts experts{
         .count = config.experts, .slots = config.top, .ownRows = false, .chunkRows = static_cast<uint64_t>(rows)};
     Place place = newScratch(static_cast<int64_t>(groupBytes(experts.count, experts.slots, experts.chunkRows)));
     groups[op.getIndices()] = place;
-    launch(op, llvm::formatv("group_{0}of{1}", experts.slots, experts.count).str(), decode,
+    launch(op, llvm::formatv("group_{0}of{1}", experts.slots, experts.count).str(), tokens,
            {fixed("step"), define(op.getIndices()), place},
            [&](llvm::StringRef n) { return emitGroup(kernels, *target, n, experts); });
     return success();
@@ -620,7 +631,7 @@ private:
            llvm::formatv("combine_{0}x{1}{2}_to{3}", config.slots, config.columns, suffix(config.x),
                          config.out == Element::F32 ? "_f32" : "_bf16")
                .str(),
-           dim(op.getX(), 0) == 1, {define(op.getX()), define(op.getWeights()), define(op.getResult())},
+           dim(op.getX(), 0), {define(op.getX()), define(op.getWeights()), define(op.getResult())},
            [&](llvm::StringRef n) { return emitCombine(kernels, *target, n, config); });
     return success();
   }
@@ -629,7 +640,7 @@ private:
     auto columns = static_cast<uint64_t>(widthOf(op.getX()));
     Place order = weight(op.getWeightAttr());
     order.offset += weights.at(op.getWeight().str()).order;
-    launch(op, "gather_columns_" + std::to_string(columns), dim(op.getX(), 0) == 1,
+    launch(op, "gather_columns_" + std::to_string(columns), dim(op.getX(), 0),
            {define(op.getX()), order, define(op.getResult())},
            [&](llvm::StringRef n) { return emitGatherColumns(kernels, *target, n, columns); });
     return success();
@@ -672,7 +683,7 @@ private:
       else
         arguments.push_back(regionPlace(argument));
     }
-    launch(op, distinguish(name, op.getBody()), dim(op.getInputs().front(), 0) == 1, arguments,
+    launch(op, distinguish(name, op.getBody()), dim(op.getInputs().front(), 0), arguments,
            [&](llvm::StringRef n) { return emitHeads(kernels, *target, n, config); });
     return success();
   }
@@ -692,8 +703,7 @@ private:
     launch(op,
            llvm::formatv("rope_{0}x{1}_{2}{3}{4}", config.heads, config.headDim, config.rotary, suffix(config.x), scale)
                .str(),
-           dim(op.getX(), 0) == 1,
-           {fixed("step"), define(op.getX()), weight(op.getInvFreqAttr()), define(op.getResult())},
+           dim(op.getX(), 0), {fixed("step"), define(op.getX()), weight(op.getInvFreqAttr()), define(op.getResult())},
            [&](llvm::StringRef n) { return emitRope(kernels, *target, n, config); });
     return success();
   }
@@ -703,7 +713,7 @@ private:
                         .headDim = static_cast<uint64_t>(op.getHeadDim()),
                         .ring = ringOf(op, op.getKStateAttr())};
     launch(op, llvm::formatv("append_{0}x{1}{2}", config.kvHeads, config.headDim, ringSuffix(config.ring)).str(),
-           dim(op.getK(), 0) == 1,
+           dim(op.getK(), 0),
            {fixed("step"), define(op.getK()), define(op.getV()), state(op.getKStateAttr()), state(op.getVStateAttr())},
            [&](llvm::StringRef n) { return emitAppend(kernels, *target, n, config); });
     return success();
@@ -715,22 +725,28 @@ private:
                            .headDim = static_cast<uint64_t>(op.getHeadDim()),
                            .scale = op.getScale().convertToFloat(),
                            .window = static_cast<uint64_t>(op.getWindow().value_or(0)),
-                           .ring = ringOf(op, op.getKStateAttr())};
+                           .ring = ringOf(op, op.getKStateAttr()),
+                           .first = static_cast<uint64_t>(op.getFirst().value_or(0))};
+    if (fewTokens(op.getQ()))
+      config.tokens = static_cast<uint64_t>(dim(op.getQ(), 0));
     std::string shape =
         llvm::formatv("{0}_{1}x{2}_{3}{4}", config.heads, config.kvHeads, config.headDim,
                       llvm::utohexstr(llvm::bit_cast<uint32_t>(static_cast<float>(config.scale))),
-                      (config.window ? "_window" + std::to_string(config.window) : "") + ringSuffix(config.ring));
+                      (config.window ? "_window" + std::to_string(config.window) : "") + ringSuffix(config.ring) +
+                          (config.first ? "_first" + std::to_string(config.first) : ""));
     Place q = define(op.getQ()), k = state(op.getKStateAttr()), v = state(op.getVStateAttr()),
           out = define(op.getResult());
-    if (dim(op.getQ(), 0) != 1) {
-      launch(op, "attention_prefill_" + shape, false, {fixed("step"), q, k, v, out},
+    if (!fewTokens(op.getQ())) {
+      launch(op, "attention_prefill_" + shape, ShapedType::kDynamic, {fixed("step"), q, k, v, out},
              [&](llvm::StringRef n) { return emitAttentionPrefill(kernels, *target, n, config); });
       return success();
     }
-    Place partials = newScratch(config.heads * attentionUnits(*target, config) * (config.headDim + 2) * 4);
-    launch(op, "attention_" + shape, true, {fixed("step"), q, k, v, partials},
+    Place partials =
+        newScratch(config.tokens * config.heads * attentionUnits(*target, config) * (config.headDim + 2) * 4);
+    const auto tokens = static_cast<int64_t>(config.tokens);
+    launch(op, "attention_" + shape + tokensSuffix(config.tokens), tokens, {fixed("step"), q, k, v, partials},
            [&](llvm::StringRef n) { return emitAttentionDecode(kernels, *target, n, config); });
-    launch(op, "attention_combine_" + shape, true, {fixed("step"), partials, out},
+    launch(op, "attention_combine_" + shape, tokens, {fixed("step"), partials, out},
            [&](llvm::StringRef n) { return emitAttentionCombine(kernels, *target, n, config); });
     return success();
   }
@@ -738,8 +754,10 @@ private:
   LogicalResult select(llm::ShortConvOp op) {
     ShortConvConfig config{
         .channels = static_cast<uint64_t>(dim(op.getX(), 1)),
-        .taps = static_cast<uint64_t>(llm::lookupWeight(op, op.getWeightAttr()).getTensorType().getDimSize(1))};
-    launch(op, llvm::formatv("short_conv_{0}x{1}", config.channels, config.taps).str(), dim(op.getX(), 0) == 1,
+        .taps = static_cast<uint64_t>(llm::lookupWeight(op, op.getWeightAttr()).getTensorType().getDimSize(1)),
+        .peek = op.getPeek() ? static_cast<uint64_t>(dim(op.getX(), 0)) : 0};
+    launch(op, llvm::formatv("short_conv_{0}x{1}{2}", config.channels, config.taps, peekSuffix(config.peek)).str(),
+           dim(op.getX(), 0),
            {fixed("step"), define(op.getX()), weight(op.getWeightAttr()), state(op.getStateAttr()),
             define(op.getResult())},
            [&](llvm::StringRef n) { return emitShortConv(kernels, *target, n, config); });
@@ -759,7 +777,7 @@ private:
                                  weight(op.getDtBiasAttr())};
     if (takesTokenByToken(op)) {
       arguments.push_back(memory);
-      std::string name = "delta_rule" + shape;
+      std::string name = "delta_rule" + shape + peekSuffix(config.peek);
       if (op.hasEpilogue()) {
         if (std::string why = whyNoWholeHead(config); !why.empty())
           return op.emitOpError() << "has an epilogue that no kernel has: " << why;
@@ -770,7 +788,7 @@ private:
         name = distinguish(name, op.getEpilogue());
       }
       arguments.push_back(out);
-      launch(op, name, true, arguments,
+      launch(op, name, dim(op.getQkv(), 0), arguments,
              [&](llvm::StringRef n) { return emitDeltaRecurrent(kernels, *target, n, config); });
       return success();
     }
@@ -778,9 +796,9 @@ private:
       return op.emitOpError("has an epilogue for many tokens, which no kernel does: ops of their own do");
     Place prepared = newScratch(rows / kTokenTile * static_cast<int64_t>(deltaPreparedBytes(config)));
     arguments.push_back(prepared);
-    launch(op, "delta_prepare" + shape, false, arguments,
+    launch(op, "delta_prepare" + shape, ShapedType::kDynamic, arguments,
            [&](llvm::StringRef n) { return emitDeltaPrepare(kernels, *target, n, config); });
-    launch(op, "delta_chunks" + shape, false, {fixed("step"), qkv, prepared, memory, out},
+    launch(op, "delta_chunks" + shape, ShapedType::kDynamic, {fixed("step"), qkv, prepared, memory, out},
            [&](llvm::StringRef n) { return emitDeltaChunks(kernels, *target, n, config); });
     return success();
   }
@@ -799,7 +817,7 @@ private:
     if (config.scaled)
       arguments.push_back(weight(cast<llm::AddOp>(op).getFactorAttr()));
     arguments.push_back(define(op->getResult(0)));
-    launch(op, name, dim(op->getResult(0), 0) == 1, arguments,
+    launch(op, name, dim(op->getResult(0), 0), arguments,
            [&](llvm::StringRef n) { return emitElementwise(kernels, *target, n, config); });
     return success();
   }
@@ -831,7 +849,7 @@ private:
            llvm::formatv("columns_{0}from{1}of{2}{3}{4}", config.columns, config.from, config.width, suffix(config.x),
                          config.out == Element::F32 ? "_to_f32" : "_to_bf16")
                .str(),
-           dim(op.getX(), 0) == 1, {define(op.getX()), define(op.getResult())},
+           dim(op.getX(), 0), {define(op.getX()), define(op.getResult())},
            [&](llvm::StringRef n) { return emitColumns(kernels, *target, n, config); });
     return success();
   }
@@ -844,7 +862,7 @@ private:
                          llvm::utohexstr(llvm::bit_cast<uint32_t>(static_cast<float>(config.cap))),
                          config.logits ? "_logits" : "")
                .str(),
-           dim(op.getResult(), 0) == 1, {define(op.getX()), define(op.getResult())},
+           dim(op.getResult(), 0), {define(op.getX()), define(op.getResult())},
            [&](llvm::StringRef n) { return emitSoftcap(kernels, *target, n, config); });
     return success();
   }
@@ -852,37 +870,71 @@ private:
   LogicalResult select(llm::LastTokenOp op) {
     int64_t columns = widthOf(op.getX());
     Element element = elementOf(op.getX());
-    launch(op, "last_token_" + std::to_string(columns) + suffix(element), true,
+    launch(op, "last_token_" + std::to_string(columns) + suffix(element), 1,
            {fixed("step"), define(op.getX()), define(op.getResult())},
            [&](llvm::StringRef n) { return emitLastToken(kernels, *target, n, element, columns); });
     return success();
   }
 
   LogicalResult select(llm::ArgmaxOp op) {
-    int64_t vocabulary = widthOf(op.getLogits());
-    Place partials = newScratch(kArgmaxWorkgroups * 8);
-    launch(op, "argmax_" + std::to_string(vocabulary), true, {define(op.getLogits()), partials},
+    int64_t vocabulary = widthOf(op.getLogits()), rows = dim(op.getLogits(), 0);
+    if (!fewTokens(op.getLogits()))
+      return op.emitOpError() << "chooses for " << op.getLogits().getType() << ", and kernels do that for few rows";
+    Place partials = newScratch(rows * kArgmaxWorkgroups * 8);
+    launch(op, "argmax_" + std::to_string(vocabulary), rows, {define(op.getLogits()), partials},
            [&](llvm::StringRef n) { return emitArgmaxPartial(kernels, *target, n, vocabulary); });
-    launch(op, "argmax_final", true, {partials, define(op.getToken())},
+    launch(op, "argmax_final", rows, {partials, define(op.getToken())},
            [&](llvm::StringRef n) { return emitArgmaxFinal(kernels, *target, n); });
     return success();
   }
   LogicalResult select(llm::SampleOp op) {
     int64_t vocabulary = widthOf(op.getLogits());
-    launch(op, "sample_" + std::to_string(vocabulary), true,
+    launch(op, "sample_" + std::to_string(vocabulary), 1,
            {fixed("step"), define(op.getLogits()), define(op.getToken())},
            [&](llvm::StringRef n) { return emitSample(kernels, *target, n, vocabulary); });
     return success();
   }
   LogicalResult select(llm::AdvanceOp op) {
-    launch(op, "advance", true, {fixed("step"), define(op.getToken()), fixed("tokens"), fixed("output")},
+    launch(op, "advance", 1, {fixed("step"), define(op.getToken()), fixed("tokens"), fixed("output")},
            [&](llvm::StringRef n) { return emitAdvance(kernels, *target, n); });
+    return success();
+  }
+
+  LogicalResult select(llm::ConcatOp op) {
+    ConcatConfig config{.a = static_cast<uint64_t>(widthOf(op.getA())), .b = static_cast<uint64_t>(widthOf(op.getB()))};
+    launch(op, llvm::formatv("concat_{0}_{1}", config.a, config.b).str(), dim(op.getResult(), 0),
+           {define(op.getA()), define(op.getB()), define(op.getResult())},
+           [&](llvm::StringRef n) { return emitConcat(kernels, *target, n, config); });
+    return success();
+  }
+  LogicalResult select(llm::DelayOp op) {
+    auto columns = static_cast<uint64_t>(widthOf(op.getX()));
+    launch(op, "delay_" + std::to_string(columns), dim(op.getX(), 0),
+           {fixed("step"), define(op.getX()), state(op.getStateAttr()), define(op.getResult())},
+           [&](llvm::StringRef n) { return emitDelay(kernels, *target, n, columns); });
+    return success();
+  }
+  LogicalResult select(llm::AcceptOp op) {
+    AcceptConfig config{.tokens = static_cast<uint64_t>(dim(op.getTokens(), 0)), .ends = op.getEnds()};
+    std::string name = "accept_" + std::to_string(config.tokens);
+    for (int64_t end : config.ends)
+      name += "_" + std::to_string(end);
+    launch(op, name, 1,
+           {fixed("step"), define(op.getBest()), define(op.getTokens()), fixed("output"), define(op.getNext())},
+           [&](llvm::StringRef n) { return emitAccept(kernels, *target, n, config); });
+    return success();
+  }
+  LogicalResult select(llm::DraftOp op) {
+    DraftConfig config{.index = op.getIndex(), .move = op.getMove()};
+    launch(op, llvm::formatv("draft_{0}of{1}", config.index, op.getCount()).str(), 1,
+           {fixed("step"), define(op.getToken()), fixed("tokens")},
+           [&](llvm::StringRef n) { return emitDraft(kernels, *target, n, config); });
     return success();
   }
 
   LogicalResult select(llm::AdvanceBestOp op) {
     int64_t candidates = dim(op.getValues(), 1);
-    launch(op, "advance_best_" + std::to_string(candidates), true,
+    launch(op, "advance_best_" + std::to_string(candidates), 1,
            {fixed("step"), define(op.getValues()), define(op.getColumns()), fixed("tokens"), fixed("output")},
            [&](llvm::StringRef n) { return emitAdvanceBest(kernels, *target, n, candidates); });
     return success();
@@ -935,7 +987,7 @@ struct SelectPass : impl::SelectBase<SelectPass> {
 
 unsigned launchesOf(Operation *op) {
   if (auto attention = dyn_cast<llm::AttentionOp>(op))
-    return dim(attention.getQ(), 0) == 1 ? 2 : 1; // of one token: partial softmaxes, then their combination
+    return fewTokens(attention.getQ()) ? 2 : 1; // of few tokens: partial softmaxes, then their combination
   if (auto route = dyn_cast<llm::RouteOp>(op))
     return groupsRows(route) ? 2 : 1;
   if (auto rule = dyn_cast<llm::DeltaRuleOp>(op))

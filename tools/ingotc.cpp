@@ -49,6 +49,10 @@ int main(int argc, char **argv) {
   app.add_option("--prefill-chunk", request.prefillChunk, "The most prompt tokens of one pass")
       ->check(CLI::Range(1, 65536))
       ->capture_default_str();
+  app.add_option("--draft", request.draftLength,
+                 "Tokens that a step drafts, where the model has a head for it (MTP); 0 leaves the head out")
+      ->check(CLI::Range(0, 7))
+      ->capture_default_str();
   app.add_option("--disable-pass", request.disabledPasses,
                  "Leave this fusion out (may be given several times): the same numbers in more launches")
       ->check(CLI::IsMember(ingot::fusionNames()));

@@ -1,8 +1,9 @@
-// Attention of one query a head over a long cache, split over positions so that few KV heads still fill the chip: a
-// wave is one unit, takes every `units`-th block of 16 positions, and leaves a partial softmax that a second kernel
-// combines. The fact it turns on: decode is bound by reading K and V, so each is loaded once for all query heads of its
-// KV head, 16 bytes a lane, straight from a layout made for it. Cache positions not yet written hold finite values
-// (`llm.state`: zero at first); their scores are masked and their probabilities are 0.
+// Attention of one query a head, or of a few tokens', over a long cache, split over positions so that few KV heads still
+// fill the chip: a wave is one unit, takes every `units`-th block of 16 positions, and leaves a partial softmax that a
+// second kernel combines. The fact it turns on: decode is bound by reading K and V, so each is loaded once for all query
+// heads of its KV head, 16 bytes a lane, straight from a layout made for it. Cache positions not yet written hold finite
+// values (`llm.state`: zero at first); their scores are masked and their probabilities are 0. Queries of several tokens
+// have waves of their own, split as each would be alone: they meet the cache's bytes on the chip.
 #include "codegen/kernels/cache.h"
 #include "codegen/kernels/kernels.h"
 
@@ -61,7 +62,16 @@ LaunchShape emitAttentionDecode(mlir::gpu::GPUModuleOp module, const TargetInfo 
 
   KernelBuilder kb(module, target, name, {Access::Read, Access::Read, Access::Read, Access::Read, Access::Write},
                    kWaves * target.waveSize);
-  Val position = kb.stepPosition(kb.argument(0));
+  Val position = kb.stepPosition(kb.argument(0)), group = kb.workgroupZ(), q0 = kb.argument(1),
+      partials = kb.argument(4);
+  if (c.tokens > 1) {
+    Val token = group / static_cast<int64_t>(groups);
+    group = group % static_cast<int64_t>(groups);
+    position = position + token;
+    q0 = kb.advance(q0, kb.zext(token, kb.i64()) * static_cast<int64_t>(paddedRow(c.heads * c.headDim) * 2));
+    partials =
+        kb.advance(partials, kb.zext(token, kb.i64()) * (static_cast<int64_t>(c.heads * units) * (headDim + 2) * 4));
+  }
   auto [first, end] = visibleBlocks(kb, position, c.window);
   Val lane = kb.lane(), kvHead = kb.workgroupX();
   Val unit = kb.workgroupY() * kWaves + kb.wave();
@@ -71,13 +81,13 @@ LaunchShape emitAttentionDecode(mlir::gpu::GPUModuleOp module, const TargetInfo 
     // A ragged last group serves its last head more than once, with the same result.
     std::vector<Val> head(heads);
     for (unsigned g = 0; g < heads; ++g)
-      head[g] = kvHead * ratio + kb.minI(kb.workgroupZ() * heads + g, kb.constant(ratio - 1));
+      head[g] = kvHead * ratio + kb.minI(group * heads + g, kb.constant(ratio - 1));
 
     mlir::Type piece = kb.vec(4, kb.i32());
     std::vector<std::vector<Val>> q(heads);
     for (unsigned g = 0; g < heads; ++g)
       for (unsigned t = 0; t < tiles; ++t)
-        q[g].push_back(kb.load(piece, kb.argument(1), head[g] * (headDim * 2) + kb.laneHalf() * 16 + t * 32));
+        q[g].push_back(kb.load(piece, q0, head[g] * (headDim * 2) + kb.laneHalf() * 16 + t * 32));
 
     // Carried: for each head the maximum, this lane's share of the sum of p, and its rows of the sum of p * v.
     std::vector<Val> state;
@@ -109,6 +119,8 @@ LaunchShape emitAttentionDecode(mlir::gpu::GPUModuleOp module, const TargetInfo 
       Val visible = place <= position;
       if (c.window > 0)
         visible = visible & (place > position - static_cast<int64_t>(c.window));
+      if (c.first > 0)
+        visible = visible & (place >= kb.minI(position, kb.constant(static_cast<int64_t>(c.first))));
 
       std::vector<Val> next;
       for (unsigned g = 0; g < heads; ++g) {
@@ -155,19 +167,19 @@ LaunchShape emitAttentionDecode(mlir::gpu::GPUModuleOp module, const TargetInfo 
       for (unsigned i = 0; i < rows; ++i) {
         Val d = lane + i * target.waveSize;
         if (headDim % target.waveSize != 0 && i + 1 == rows)
-          kb.ifThen(d < headDim, [&] { kb.store(s[2 + i], kb.argument(4), partial + d * 4); });
+          kb.ifThen(d < headDim, [&] { kb.store(s[2 + i], partials, partial + d * 4); });
         else
-          kb.store(s[2 + i], kb.argument(4), partial + d * 4);
+          kb.store(s[2 + i], partials, partial + d * 4);
       }
       Val sum = kb.reduceHalf(s[1], KernelBuilder::Combine::SumF);
-      kb.ifThen(lane == 0, [&] { kb.store(kb.build({s[0], sum}), kb.argument(4), partial + headDim * 4); });
+      kb.ifThen(lane == 0, [&] { kb.store(kb.build({s[0], sum}), partials, partial + headDim * 4); });
     }
   });
   kb.finish();
   return {.kernel = name.str(),
           .x = static_cast<unsigned>(c.kvHeads),
           .y = units / kWaves,
-          .z = groups,
+          .z = groups * static_cast<unsigned>(c.tokens),
           .workgroupSize = kWaves * target.waveSize,
           .bound = "positions are split " + std::to_string(kMostUnits) + " ways at most, which a second kernel reads"};
 }
@@ -181,10 +193,13 @@ LaunchShape emitAttentionCombine(mlir::gpu::GPUModuleOp module, const TargetInfo
   const unsigned lanes = (static_cast<unsigned>(headDim) + target.waveSize - 1) / target.waveSize * target.waveSize;
 
   KernelBuilder kb(module, target, name, {Access::Read, Access::Read, Access::Write}, lanes);
-  auto [first, end] = visibleBlocks(kb, kb.stepPosition(kb.argument(0)), c.window);
+  Val token = kb.workgroupY();
+  auto [first, end] = visibleBlocks(kb, kb.stepPosition(kb.argument(0)) + token, c.window);
   Val filled = kb.minI(end - first, kb.constant(units));
-  Val head = kb.workgroupX(), out = kb.argument(2);
-  Val partials = kb.advance(kb.argument(1), head * (units * entry));
+  Val head = kb.workgroupX();
+  Val out = kb.advance(kb.argument(2), kb.zext(token, kb.i64()) * ((width + padding) * 2));
+  Val partials =
+      kb.advance(kb.argument(1), kb.zext(token * static_cast<int64_t>(c.heads) + head, kb.i64()) * (units * entry));
   Val zero = kb.constant(0), one = kb.constant(1);
 
   Val maximum = kb.forLoop(zero, filled, one, {kb.constantF(-std::numeric_limits<double>::infinity())},
@@ -207,6 +222,7 @@ LaunchShape emitAttentionCombine(mlir::gpu::GPUModuleOp module, const TargetInfo
   kb.finish();
   return {.kernel = name.str(),
           .x = static_cast<unsigned>(c.heads),
+          .tokensPerWorkgroup = 1,
           .workgroupSize = lanes,
           .bound = "one workgroup a head"};
 }

@@ -106,6 +106,9 @@ LaunchShape emitAttentionPrefill(mlir::gpu::GPUModuleOp module, const TargetInfo
         Val seen = distance >= e;
         if (c.window > 0)
           seen = seen & (distance < static_cast<int64_t>(c.window) + e);
+        if (c.first > 0) // its position is queryPosition - distance + e
+          seen = seen &
+                 (queryPosition - distance + e >= kb.minI(queryPosition, kb.constant(static_cast<int64_t>(c.first))));
         visible.push_back(kb.select(seen, kb.element(scores, e) * scale, masked));
       }
       scores = kb.build(visible);

@@ -46,22 +46,24 @@ static unsigned slicesOfHead(const DeltaConfig &c, unsigned lanes) {
   return static_cast<unsigned>((c.valueDim + lanes - 1) / lanes);
 }
 
+static int64_t tokensOf(llm::DeltaRuleOp rule) {
+  return llvm::cast<mlir::RankedTensorType>(rule.getQkv().getType()).getDimSize(0);
+}
+
 DeltaConfig deltaConfig(llm::DeltaRuleOp rule) {
   auto type = llvm::cast<mlir::RankedTensorType>(rule.getResult().getType());
   return {.keyHeads = static_cast<uint64_t>(rule.getKeyHeads()),
           .valueHeads = static_cast<uint64_t>(rule.getValueHeads()),
           .keyDim = static_cast<uint64_t>(rule.getKeyDim()),
           .valueDim = static_cast<uint64_t>(rule.getValueDim()),
+          .peek = rule.getPeek() ? static_cast<uint64_t>(tokensOf(rule)) : 0,
           .epilogue = rule.hasEpilogue() ? &rule.getEpilogue() : nullptr,
           .result = {.columns = static_cast<uint64_t>(type.getDimSize(1)),
                      .output = type.getElementType().isBF16() ? LinearOutput::Bf16 : LinearOutput::F32}};
 }
 
 bool takesTokenByToken(llm::DeltaRuleOp rule) {
-  constexpr int64_t kFewTokens = 8;
-  const int64_t tokens = llvm::cast<mlir::RankedTensorType>(rule.getQkv().getType()).getDimSize(0);
-  const bool few = !mlir::ShapedType::isDynamic(tokens) && tokens <= kFewTokens;
-  return few || !deltaInChunks(deltaConfig(rule));
+  return !mlir::ShapedType::isDynamic(tokensOf(rule)) || !deltaInChunks(deltaConfig(rule));
 }
 
 std::string whyNoWholeHead(const DeltaConfig &c) {
@@ -128,7 +130,8 @@ LaunchShape emitDeltaRecurrent(mlir::gpu::GPUModuleOp module, const TargetInfo &
   for (unsigned r = 0; r < rows; ++r)
     s.push_back(k.load(k.f32(), matrix, place(r)));
 
-  s = k.forLoop(k.constant(0), k.stepTokens(k.argument(0)), k.constant(1), s, [&](Val t, std::vector<Val> old) {
+  Val tokens = c.peek ? k.constant(static_cast<int64_t>(c.peek)) : k.stepTokens(k.argument(0));
+  s = k.forLoop(k.constant(0), tokens, k.constant(1), s, [&](Val t, std::vector<Val> old) {
     Val row = k.advance(k.argument(1), k.zext(t, k.i64()) * inStride);
     Val gate = t * gateStride + head * 4;
     Val logKept = deltaLogKept(k, decay, k.load(k.f32(), k.argument(3), gate), bias);
@@ -206,10 +209,11 @@ LaunchShape emitDeltaRecurrent(mlir::gpu::GPUModuleOp module, const TargetInfo &
     return old;
   });
 
-  k.ifThen(inside, [&] {
-    for (unsigned r = 0; r < rows; ++r)
-      k.store(s[r], matrix, place(r));
-  });
+  if (!c.peek)
+    k.ifThen(inside, [&] {
+      for (unsigned r = 0; r < rows; ++r)
+        k.store(s[r], matrix, place(r));
+    });
   k.finish();
   return {.kernel = name.str(),
           .x = slices / together,

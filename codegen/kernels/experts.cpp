@@ -74,8 +74,9 @@ LaunchShape emitRoute(mlir::gpu::GPUModuleOp module, const TargetInfo &target, l
   if (c.normalize)
     weight = weight / k.reduceWave(weight, Combine::SumF);
   if (c.scaled)
-    weight = k.select(chosen, weight * k.load(k.f32(), k.argument(c.shared ? 2 : 1), k.select(chosen, index, k.constant(0)) * 4),
-                      k.constantF(0));
+    weight = k.select(
+        chosen, weight * k.load(k.f32(), k.argument(c.shared ? 2 : 1), k.select(chosen, index, k.constant(0)) * 4),
+        k.constantF(0));
   if (c.shared) { // as the product with 1 of an `llm.gated_mul`
     Val gate =
         k.load(k.f32(), k.advance(k.argument(1), k.zext(token, k.i64()) * static_cast<int64_t>(paddedRow(1) * 4)),

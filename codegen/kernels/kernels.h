@@ -91,10 +91,12 @@ struct LinearConfig {
   double epsilon = 0;                // of the norm
   Element x = Element::Bf16;         // what x is made of where the norm reads it
   LinearExperts experts = {};
+  uint64_t tokens = 1; // rows of the operand and of the results, a few (decode only); with experts the grid's matter
 };
 // Why no kernel has this shape of parts and epilogue; empty when there is one.
 std::string whyNoLinear(const LinearConfig &c);
-// One token, or with experts any number; the arguments are those of `linearArguments` (codegen/kernels/linear.h).
+// A few tokens, or with experts any number: each by the very sums of a single one. The arguments are those of
+// `linearArguments` (codegen/kernels/linear.h).
 LaunchShape emitLinearDecode(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
                              const LinearConfig &c);
 // Many tokens. Rows of x beyond the chunk's tokens may be anything.
@@ -141,10 +143,12 @@ struct AttentionConfig {
   double scale;
   uint64_t window = 0; // keys visible, the query's own included; 0: all
   uint64_t ring = 0;   // positions of the cache, where it is a ring; 0: it holds all
+  uint64_t first = 0;  // position of the first key there is, for queries that are not before it
+  uint64_t tokens = 1; // queries, a few (decode only)
 };
 // Decode, first stage: (step, q bf16, K cache, V cache, partials f32). Unit u of `attentionUnits` takes blocks of 16
-// positions u, u + units, ... Partials: [head][unit][headDim + 2]: sum of p * v, maximum (of scaled scores, times log2
-// e), sum of p.
+// positions u, u + units, ... Partials: [token][head][unit][headDim + 2]: sum of p * v, maximum (of scaled scores,
+// times log2 e), sum of p.
 unsigned attentionUnits(const TargetInfo &target, const AttentionConfig &c);
 LaunchShape emitAttentionDecode(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
                                 const AttentionConfig &c);
@@ -159,6 +163,7 @@ LaunchShape emitAttentionPrefill(mlir::gpu::GPUModuleOp module, const TargetInfo
 // many.
 struct ShortConvConfig {
   uint64_t channels, taps;
+  uint64_t peek = 0; // rows, after which the state is as it was; 0: as many as the step has, and the state moves on
 };
 LaunchShape emitShortConv(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
                           const ShortConvConfig &c);
@@ -166,6 +171,7 @@ LaunchShape emitShortConv(mlir::gpu::GPUModuleOp module, const TargetInfo &targe
 // `llm.delta_rule`. Heads share keys in runs; key_dim and value_dim are multiples of 16 up to 256.
 struct DeltaConfig {
   uint64_t keyHeads, valueHeads, keyDim, valueDim;
+  uint64_t peek = 0;                // as in ShortConvConfig, token by token only
   mlir::Region *epilogue = nullptr; // of the op: what happens to whole heads (token by token only); null: none
   LinearResult result = {.columns = 0, .output = LinearOutput::F32}; // of the epilogue
 };
@@ -259,7 +265,7 @@ LaunchShape emitLastToken(mlir::gpu::GPUModuleOp module, const TargetInfo &targe
                           Element element, uint64_t columns);
 
 // Index of the largest of `vocabulary` f32; ties to the lowest. Two stages: (logits, partials) and (partials, token
-// i32). partials: [kArgmaxWorkgroups] x {f32 value, i32 index}. NaN never wins.
+// i32), for each row. partials: [kArgmaxWorkgroups] x {f32 value, i32 index} a row. NaN never wins.
 inline constexpr unsigned kArgmaxWorkgroups = 64;
 LaunchShape emitArgmaxPartial(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
                               uint64_t vocabulary);
@@ -280,5 +286,31 @@ LaunchShape emitAdvance(mlir::gpu::GPUModuleOp module, const TargetInfo &target,
 // the lowest. The second stage of argmax where the head's epilogue is the first.
 LaunchShape emitAdvanceBest(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
                             uint64_t candidates);
+
+// (a bf16, b bf16, out bf16): rows of both beside each other; both widths are multiples of 8.
+struct ConcatConfig {
+  uint64_t a, b;
+};
+LaunchShape emitConcat(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
+                       const ConcatConfig &c);
+
+// (step, x bf16, state f32, out bf16): `llm.delay`; `columns` is a multiple of 8.
+LaunchShape emitDelay(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name, uint64_t columns);
+
+// (step, best i32, tokens i32, output i32, next i32): `llm.accept` of so many tokens.
+struct AcceptConfig {
+  uint64_t tokens;
+  llvm::ArrayRef<int64_t> ends;
+};
+LaunchShape emitAccept(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
+                       const AcceptConfig &c);
+
+// (step, token i32, tokens i32): tokens[index] = token, and the step's position moves.
+struct DraftConfig {
+  uint64_t index;
+  int64_t move;
+};
+LaunchShape emitDraft(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
+                      const DraftConfig &c);
 
 } // namespace ingot

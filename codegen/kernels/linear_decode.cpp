@@ -1,7 +1,8 @@
-// One token times a weight matrix: memory-bound, so the shape of the weight loads is everything. A wave reads whole
-// tile16 tiles, 512 contiguous bytes a load; lane l works on row l % 16 and half l / 16 of the tile's K. The waves of a
-// workgroup share the rows and split K, so that a narrow matrix still fills the chip; their partial sums meet in LDS in
-// a fixed order.
+// One token, or a few, times a weight matrix: memory-bound, so the shape of the weight loads is everything. A wave
+// reads whole tile16 tiles, 512 contiguous bytes a load; lane l works on row l % 16 and half l / 16 of the tile's K.
+// The waves of a workgroup share the rows and split K, so that a narrow matrix still fills the chip; their partial sums
+// meet in LDS in a fixed order. Several tokens meet each tile while it is in registers, and each has the sums it would
+// have alone.
 //
 // With experts a workgroup has one slot of a token, whose expert's index it reads, and with it the address of its
 // weights. Where the epilogue combines the experts, a workgroup has all slots of a token instead: groups of waves take
@@ -28,6 +29,7 @@ static StreamedMatrix describe(const LinearConfig &c, LinearLayout layout) {
                                                                                     bytesOfRecord(c.scheme) / steps)),
                         .operandLoads = static_cast<unsigned>(operandBytes / 16),
                         .registersPerOperand = widensCodes(c.scheme) ? 16U : 4U, // f32, or pairs of bf16 that meet int4
+                        .tokens = static_cast<unsigned>(c.tokens),
                         .leastTiles = paired ? 2U : 1U,
                         .mostTiles = zipped || paired ? 2U : 4U};
   for (const LinearPart &part : c.parts)
@@ -122,7 +124,10 @@ LaunchShape emitLinearDecode(mlir::gpu::GPUModuleOp module, const TargetInfo &ta
   const unsigned slots = combines ? static_cast<unsigned>(c.experts.slots) : 1;
   const unsigned together = combines ? slotsAtOnce(c, waves) : 1;
   KernelBuilder k(module, target, name, access, waves * together * target.waveSize);
-  Val token, firstRow; // with experts: the results' row
+  const auto tokens = static_cast<unsigned>(c.tokens); // of this workgroup
+  Val token, firstRow;                                 // with experts: the results' row
+  if (tokens > 1)
+    firstRow = k.constant(0);
   if (c.experts) {
     token = k.workgroupY();
     firstRow = combines ? token : token * static_cast<int64_t>(c.experts.slots) + k.workgroupZ();
@@ -139,19 +144,19 @@ LaunchShape emitLinearDecode(mlir::gpu::GPUModuleOp module, const TargetInfo &ta
     // An index from elsewhere than llm.route may be anything.
     return k.uniform(k.minI(k.maxI(index, k.constant(0)), k.constant(static_cast<int64_t>(c.experts.count) - 1)));
   };
-  auto rowOfX = [&](Val slot) {
+  const auto bytesOfRow = static_cast<int64_t>(paddedRow(c.columns) * (integer && !c.quantize ? 1 : 2));
+  auto rowOfX = [&](Val slot, unsigned mine = 0) {
     Val x = epilogue.argument(Kind::X);
     if (!c.experts)
-      return x;
+      return mine == 0 ? x : k.advance(x, k.constant64(mine * bytesOfRow));
     Val at = c.experts.ownRows ? token * static_cast<int64_t>(c.experts.slots) + slot : token;
-    return k.advance(x, k.zext(at, k.i64()) *
-                            static_cast<int64_t>(paddedRow(c.columns) * (integer && !c.quantize ? 1 : 2)));
+    return k.advance(x, k.zext(at, k.i64()) * bytesOfRow);
   };
   Operand operand; // of every wave, where the kernel makes it
-  auto scaleOfX = [&](Val slot) {
+  auto scaleOfX = [&](Val slot, unsigned mine) {
     if (c.quantize)
       return operand.scaleOf(k, combines ? slot : k.constant(0));
-    Val at = k.constant(0);
+    Val at = k.constant(mine);
     if (c.experts)
       at = c.experts.ownRows ? token * static_cast<int64_t>(paddedRow(c.experts.slots)) + slot : token;
     return k.load(k.f32(), epilogue.argument(Kind::XScales), at * 4);
@@ -182,7 +187,7 @@ LaunchShape emitLinearDecode(mlir::gpu::GPUModuleOp module, const TargetInfo &ta
     Codes::Group wholeRow; // where a row has one scale
   };
   auto groupOf = [&](const Stream &stream, Val group) { return codes.group(stream.scales, group, row, 1, row); };
-  // This wave's share of the sums of `slot`.
+  // This wave's share of the sums of `slot`: those of a token, then those of the next.
   auto sumsOf = [&](const PartPlaces &at, Val slot) {
     std::vector<Stream> streams;
     streams.reserve(sums);
@@ -196,8 +201,10 @@ LaunchShape emitLinearDecode(mlir::gpu::GPUModuleOp module, const TargetInfo &ta
         stream.wholeRow = groupOf(stream, k.constant(0));
       streams.push_back(stream);
     }
-    Val x = operand.rows ? operand.rowOf(k, combines ? slot : k.constant(0)) : rowOfX(slot);
-    std::vector<Val> zeros(sums, integer ? k.constant(0) : k.constantF(0));
+    std::vector<Val> x;
+    for (unsigned mine = 0; mine < tokens; ++mine)
+      x.push_back(operand.rows ? operand.rowOf(k, combines ? slot : k.constant(0)) : rowOfX(slot, mine));
+    std::vector<Val> zeros(size_t{sums} * tokens, integer ? k.constant(0) : k.constantF(0));
     std::vector<Val> partial = k.forLoop(
         wave, k.constant(steps), k.constant(waves), zeros,
         [&](Val step, std::vector<Val> acc) {
@@ -205,16 +212,23 @@ LaunchShape emitLinearDecode(mlir::gpu::GPUModuleOp module, const TargetInfo &ta
           tile.reserve(sums);
           for (const Stream &stream : streams)
             tile.push_back(k.load(k.vec(4, k.i32()), stream.weights, step * kTileBytes + lane * 16));
-          StepOfX share = loadX(k, c.scheme, x, step);
+          std::vector<StepOfX> share;
+          share.reserve(tokens);
+          for (Val row : x)
+            share.push_back(loadX(k, c.scheme, row, step));
           // Each half of the lanes has half the columns of a tile, which may be a group of their own.
           Val group;
           if (widens && c.scheme.getGroup() != 0)
             group = c.scheme.getGroup() < static_cast<int64_t>(columnsOfTile(c.scheme))
                         ? codes.groupOf(step * 2 + k.laneHalf(), columnsOfTile(c.scheme) / 2)
                         : codes.groupOf(step, columnsOfTile(c.scheme));
-          for (unsigned i = 0; i < sums; ++i)
-            acc[i] = accumulate(k, codes, c.scheme, tile[i], share,
-                                group ? groupOf(streams[i], group) : streams[i].wholeRow, acc[i]);
+          for (unsigned i = 0; i < sums; ++i) {
+            Codes::Group scales = group ? groupOf(streams[i], group) : streams[i].wholeRow;
+            for (unsigned mine = 0; mine < tokens; ++mine) {
+              Val &sum = acc[mine * sums + i];
+              sum = accumulate(k, codes, c.scheme, tile[i], share[mine], scales, sum);
+            }
+          }
           return acc;
         },
         decision.chosen.unroll);
@@ -223,11 +237,11 @@ LaunchShape emitLinearDecode(mlir::gpu::GPUModuleOp module, const TargetInfo &ta
     return partial;
   };
 
-  // Row `r` of tile `t`: its sum becomes a product and goes through the epilogue. `of(half, part, slot)` is the sum;
-  // paired tiles, half a head apart, are finished together.
+  // Row `r` of tile `t`, of a token: its sum becomes a product and goes through the epilogue. `of(half, part, slot)` is
+  // the sum; paired tiles, half a head apart, are finished together.
   unsigned halves = layout == LinearLayout::Paired ? 2 : 1, units = tiles / halves;
   using SumOf = std::function<Val(unsigned half, unsigned part, unsigned slot)>;
-  auto finishPart = [&](unsigned part, const std::vector<Site> &sites, const SumOf &of) {
+  auto finishPart = [&](unsigned part, const std::vector<Site> &sites, unsigned mine, const SumOf &of) {
     std::vector<Val> products;
     products.reserve(slots * halves);
     for (unsigned slot = 0; slot < slots; ++slot)
@@ -235,42 +249,44 @@ LaunchShape emitLinearDecode(mlir::gpu::GPUModuleOp module, const TargetInfo &ta
         Val n = sites[half].n, y = of(half, zipped ? part : 0, slot);
         if (integer)
           y = k.toFloat(y) * k.load(k.f32(), placesOfSlot[slot].ownScales[part], n * 4) *
-              scaleOfX(combines ? k.constant(slot) : ownSlot);
+              scaleOfX(combines ? k.constant(slot) : ownSlot, mine);
         if (c.parts[part].bias)
           y = y + k.load(k.f32(), epilogue.argument(Kind::Bias, part), n * 4);
         products.push_back(y);
       }
     return products;
   };
-  auto finish = [&](Val t, Val r, const SumOf &of) {
+  auto finish = [&](Val t, Val r, unsigned mine, const SumOf &of) {
     std::vector<Site> sites;
     sites.reserve(halves);
     for (unsigned half = 0; half < halves; ++half)
-      sites.push_back({k.constant(0), places.tile(k, t + half * units) * 16 + r});
+      sites.push_back({k.constant(mine), places.tile(k, t + half * units) * 16 + r});
     if (zipped || partCount == 1) {
       std::vector<std::vector<Val>> products;
       products.reserve(partCount);
       for (unsigned part = 0; part < partCount; ++part)
-        products.push_back(finishPart(part, sites, of));
+        products.push_back(finishPart(part, sites, mine, of));
       epilogue.finish(sites, products);
       return;
     }
     for (unsigned part = 0; part < partCount; ++part)
       k.ifThen(places.mine[part], [&] {
         std::vector<std::vector<Val>> products(partCount);
-        products[part] = finishPart(part, sites, of);
+        products[part] = finishPart(part, sites, mine, of);
         epilogue.finish(sites, products);
       });
   };
   if (waves == 1 && !combines) {
     std::vector<Val> partial = sumsOf(places, ownSlot);
     k.ifThen(lane < 16, [&] {
-      for (unsigned t = 0; t < units; ++t)
-        finish(k.constant(t), row,
-               [&](unsigned half, unsigned part, unsigned) { return partial[part * tiles + t + half * units]; });
+      for (unsigned mine = 0; mine < tokens; ++mine)
+        for (unsigned t = 0; t < units; ++t)
+          finish(k.constant(t), row, mine, [&](unsigned half, unsigned part, unsigned) {
+            return partial[mine * sums + part * tiles + t + half * units];
+          });
     });
   } else {
-    unsigned rows = 16 * sums;
+    unsigned rows = 16 * sums * tokens;
     Val block = k.lds(slots * waves * rows * 4, "partial");
     mlir::Type type = integer ? k.i32() : k.f32();
     for (unsigned first = 0; first < slots; first += together) {
@@ -278,7 +294,7 @@ LaunchShape emitLinearDecode(mlir::gpu::GPUModuleOp module, const TargetInfo &ta
       std::vector<Val> partial = sumsOf(combines ? placesOf(slot) : places, slot);
       Val at = combines ? slot * static_cast<int64_t>(waves) + wave : wave;
       k.ifThen(lane < 16, [&] {
-        for (unsigned i = 0; i < sums; ++i)
+        for (unsigned i = 0; i < sums * tokens; ++i)
           k.store(partial[i], block, (at * rows + i * 16 + row) * 4);
       });
     }
@@ -286,13 +302,14 @@ LaunchShape emitLinearDecode(mlir::gpu::GPUModuleOp module, const TargetInfo &ta
     Val thread = k.thread();
     k.ifThen(thread < int64_t{16} * units, [&] {
       Val t = thread / 16, r = thread % 16;
-      finish(t, r, [&](unsigned half, unsigned part, unsigned slot) {
-        Val at = ((t + part * tiles + half * units) * 16 + r) * 4 + slot * waves * rows * 4;
-        Val total = k.load(type, block, at);
-        for (unsigned w = 1; w < waves; ++w)
-          total = total + k.load(type, block, at + w * rows * 4);
-        return total;
-      });
+      for (unsigned mine = 0; mine < tokens; ++mine)
+        finish(t, r, mine, [&](unsigned half, unsigned part, unsigned slot) {
+          Val at = ((t + mine * sums + part * tiles + half * units) * 16 + r) * 4 + slot * waves * rows * 4;
+          Val total = k.load(type, block, at);
+          for (unsigned w = 1; w < waves; ++w)
+            total = total + k.load(type, block, at + w * rows * 4);
+          return total;
+        });
     });
   }
   k.finish();

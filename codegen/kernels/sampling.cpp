@@ -341,21 +341,25 @@ LaunchShape emitArgmaxPartial(mlir::gpu::GPUModuleOp module, const TargetInfo &t
   constexpr unsigned kLanes = 256;
   KernelBuilder kb(module, target, name, {Access::Read, Access::Write}, kLanes);
   Best best = nothing(kb);
+  Val row = kb.zext(kb.workgroupY(), kb.i64());
+  Val logits = kb.advance(kb.argument(0), row * static_cast<int64_t>(paddedRow(vocabulary) * 4)),
+      partials = kb.advance(kb.argument(1), row * int64_t{kArgmaxWorkgroups * 8});
   auto found = kb.forLoop(kb.workgroupX() * kLanes + kb.thread(), kb.constant(static_cast<int64_t>(vocabulary)),
                           kb.constant(kArgmaxWorkgroups * kLanes), {best.value, best.index},
                           [&](Val i, std::vector<Val> s) -> std::vector<Val> {
-                            Best b = better(kb, {s[0], s[1]}, {kb.load(kb.f32(), kb.argument(0), i * 4), i});
+                            Best b = better(kb, {s[0], s[1]}, {kb.load(kb.f32(), logits, i * 4), i});
                             return {b.value, b.index};
                           });
   const unsigned waves = kLanes / target.waveSize;
   best = bestOfWorkgroup(kb, {found[0], found[1]}, waves, kb.lds(4 * waves, "best"));
   kb.ifThen(kb.thread() == 0, [&] {
-    kb.store(best.value, kb.argument(1), kb.workgroupX() * 8);
-    kb.store(best.index, kb.argument(1), kb.workgroupX() * 8 + 4);
+    kb.store(best.value, partials, kb.workgroupX() * 8);
+    kb.store(best.index, partials, kb.workgroupX() * 8 + 4);
   });
   kb.finish();
   return {.kernel = name.str(),
           .x = kArgmaxWorkgroups,
+          .tokensPerWorkgroup = 1,
           .workgroupSize = kLanes,
           .bound = "a partial result each, which one wave then compares"};
 }
@@ -363,14 +367,19 @@ LaunchShape emitArgmaxPartial(mlir::gpu::GPUModuleOp module, const TargetInfo &t
 LaunchShape emitArgmaxFinal(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name) {
   KernelBuilder kb(module, target, name, {Access::Read, Access::Write}, target.waveSize);
   Best best = nothing(kb);
+  Val row = kb.workgroupY();
+  Val partials = kb.advance(kb.argument(0), kb.zext(row, kb.i64()) * int64_t{kArgmaxWorkgroups * 8});
   for (unsigned first = 0; first < kArgmaxWorkgroups; first += target.waveSize) {
     Val place = (kb.lane() + first) * 8;
-    best = better(kb, best, {kb.load(kb.f32(), kb.argument(0), place), kb.load(kb.i32(), kb.argument(0), place + 4)});
+    best = better(kb, best, {kb.load(kb.f32(), partials, place), kb.load(kb.i32(), partials, place + 4)});
   }
   Val token = tokenOf(kb, bestOfWorkgroup(kb, best, 1, {}));
-  kb.ifThen(kb.lane() == 0, [&] { kb.store(token, kb.argument(1), kb.constant(0)); });
+  kb.ifThen(kb.lane() == 0, [&] { kb.store(token, kb.argument(1), row * 4); });
   kb.finish();
-  return {.kernel = name.str(), .workgroupSize = target.waveSize, .bound = "one wave compares all partial results"};
+  return {.kernel = name.str(),
+          .tokensPerWorkgroup = 1,
+          .workgroupSize = target.waveSize,
+          .bound = "one wave compares all partial results"};
 }
 
 LaunchShape emitSample(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,

@@ -13,7 +13,8 @@ LaunchShape emitShortConv(mlir::gpu::GPUModuleOp module, const TargetInfo &targe
                   kThreads);
   const auto channels = static_cast<int64_t>(c.channels), stride = static_cast<int64_t>(paddedRow(c.channels));
   const auto before = static_cast<unsigned>(c.taps - 1); // rows that the state holds
-  Val tokens = k.stepTokens(k.argument(0)), state = k.argument(3);
+  Val tokens = c.peek ? k.constant(static_cast<int64_t>(c.peek)) : k.stepTokens(k.argument(0));
+  Val state = k.argument(3);
   Val channel = k.workgroupX() * kThreads + k.thread();
   // Lanes in the row's padding work on the last channel, and store zeros.
   Val inside = channel < channels, mine = k.minI(channel, k.constant(channels - 1));
@@ -33,10 +34,11 @@ LaunchShape emitShortConv(mlir::gpu::GPUModuleOp module, const TargetInfo &targe
         return window;
       },
       kTokensInFlight);
-  k.ifThen(inside, [&] {
-    for (unsigned j = 0; j < before; ++j)
-      k.store(rows[j], state, (mine + j * channels) * 4);
-  });
+  if (!c.peek)
+    k.ifThen(inside, [&] {
+      for (unsigned j = 0; j < before; ++j)
+        k.store(rows[j], state, (mine + j * channels) * 4);
+    });
   k.finish();
   return {.kernel = name.str(),
           .x = static_cast<unsigned>(stride / kThreads),

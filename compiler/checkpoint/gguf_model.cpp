@@ -517,7 +517,8 @@ absl::StatusOr<GgufPlace> placeGgufTensor(const GgufFile &file, const GgufTensor
     place.converted = place.name.ends_with("norm.weight");
   if (!architecture.hybrid)
     return place;
-  place.converted = is(".A_log") || (place.name.ends_with("norm.weight") && !is(".linear_attn.norm."));
+  place.converted =
+      is(".A_log") || is("mtp.pre_fc_norm_") || (place.name.ends_with("norm.weight") && !is(".linear_attn.norm."));
   const uint64_t keyHeads = number("linear_num_key_heads"), valueHeads = number("linear_num_value_heads");
   if (!architecture.tiledValueHeads || keyHeads == valueHeads)
     return place;

@@ -52,11 +52,12 @@ public:
   void reset() {
     caches_.clear();
     output.clear();
+    next.clear();
     step.tokens = step.position = step.generated = 0;
   }
 
   Step step = {};
-  std::vector<int32_t> output;
+  std::vector<int32_t> output, next;
   Observer observer;
 
 private:
@@ -89,7 +90,12 @@ private:
     return state;
   }
   static Results tileArgmax(std::span<const float> logits);
+  void record(int32_t token);
   void advance(int32_t token);
+  static HostTensor concat(const HostTensor &a, const HostTensor &b);
+  HostTensor delay(llm::DelayOp op, const HostTensor &x);
+  int32_t accept(llm::AcceptOp op, const std::vector<int32_t> &best, const std::vector<int32_t> &tokens);
+  void draft(llm::DraftOp op, int32_t token);
 
   absl::StatusOr<const LoadedWeight *> weight(llvm::StringRef name);
   absl::StatusOr<LoadedWeight> load(llm::WeightOp op);
@@ -557,6 +563,7 @@ absl::StatusOr<HostTensor> Interpreter::Implementation::attention(llm::Attention
   const int64_t kvHeads = op.getKvHeads();
   const int64_t width = kvHeads * dim;
   const int64_t window = op.getWindow().value_or(INT64_MAX);
+  const auto first = static_cast<int64_t>(op.getFirst().value_or(0));
   const float scale = op.getScale().convertToFloat();
   const auto needed = static_cast<size_t>((step.position + q.rows) * width);
   if (keys.size() < needed || valuesOfCache.size() < needed)
@@ -568,7 +575,7 @@ absl::StatusOr<HostTensor> Interpreter::Implementation::attention(llm::Attention
     const int64_t t = index / heads;
     const int64_t h = index % heads;
     const int64_t position = step.position + t;
-    const int64_t begin = position >= window ? position - window + 1 : 0;
+    const int64_t begin = std::max(position >= window ? position - window + 1 : 0, std::min(first, position));
     const int64_t offset = h / (heads / kvHeads) * dim;
     const float *query = q.row(t).data() + h * dim;
     std::vector<float> scores;
@@ -608,7 +615,10 @@ absl::StatusOr<HostTensor> Interpreter::Implementation::shortConv(llm::ShortConv
         sum += w.row(c)[j] * rows[(t + j) * x.columns + c];
       result.floats[t * x.columns + c] = gated(llm::Gate::Silu, sum);
     }
-  std::copy(rows.end() - before * x.columns, rows.end(), state.begin());
+  if (!op.getPeek()) {
+    const auto kept = rows.begin() + std::min<int64_t>(x.rows, step.tokens) * x.columns;
+    std::copy(kept, kept + before * x.columns, state.begin());
+  }
   return result;
 }
 
@@ -622,7 +632,11 @@ absl::StatusOr<Interpreter::Implementation::Results> Interpreter::Implementation
       return loaded.status();
   const auto keyHeads = static_cast<int64_t>(op.getKeyHeads()), valueHeads = static_cast<int64_t>(op.getValueHeads());
   const auto keyDim = static_cast<int64_t>(op.getKeyDim()), valueDim = static_cast<int64_t>(op.getValueDim());
-  Cache &states = fixedState(op.getState());
+  Cache peeked;
+  if (op.getPeek())
+    peeked = fixedState(op.getState());
+  Cache &states = op.getPeek() ? peeked : fixedState(op.getState());
+  const int64_t rows = op.getPeek() ? qkv.rows : std::min<int64_t>(qkv.rows, step.tokens);
   HostTensor result = floats(qkv.rows, valueHeads * valueDim);
   parallel(valueHeads, [&](int64_t head) {
     const int64_t keyHead = head / (valueHeads / keyHeads);
@@ -634,7 +648,7 @@ absl::StatusOr<Interpreter::Implementation::Results> Interpreter::Implementation
         value *= factor;
       return y;
     };
-    for (int64_t t = 0; t < qkv.rows; ++t) {
+    for (int64_t t = 0; t < rows; ++t) {
       const float *row = qkv.row(t).data();
       const auto q = normalised(row + keyHead * keyDim, 1.0F / std::sqrt(static_cast<float>(keyDim)));
       const auto k = normalised(row + (keyHeads + keyHead) * keyDim, 1.0F);
@@ -667,11 +681,53 @@ absl::StatusOr<Interpreter::Implementation::Results> Interpreter::Implementation
 }
 
 void Interpreter::Implementation::advance(int32_t token) {
-  if (step.generated < step.capacity)
-    output.push_back(token);
+  record(token);
+  next = {token};
   step.position += step.tokens;
   step.tokens = 1;
+}
+
+void Interpreter::Implementation::record(int32_t token) {
+  if (step.generated < step.capacity)
+    output.push_back(token);
   step.generated += 1;
+}
+
+HostTensor Interpreter::Implementation::concat(const HostTensor &a, const HostTensor &b) {
+  HostTensor result = floats(a.rows, a.columns + b.columns);
+  for (int64_t t = 0; t < a.rows; ++t) {
+    float *row = result.floats.data() + t * result.columns;
+    std::copy(a.row(t).begin(), a.row(t).end(), row);
+    std::copy(b.row(t).begin(), b.row(t).end(), row + a.columns);
+  }
+  return result;
+}
+
+HostTensor Interpreter::Implementation::delay(llm::DelayOp op, const HostTensor &x) {
+  Cache &state = fixedState(op.getState());
+  HostTensor result = floats(x.rows, x.columns);
+  std::copy(state.begin(), state.end(), result.floats.begin());
+  std::copy(x.floats.begin(), x.floats.end() - x.columns, result.floats.begin() + x.columns);
+  auto last = x.row(step.tokens - 1);
+  std::copy(last.begin(), last.end(), state.begin());
+  return result;
+}
+
+int32_t Interpreter::Implementation::accept(llm::AcceptOp op, const std::vector<int32_t> &best,
+                                            const std::vector<int32_t> &tokens) {
+  size_t accepted = 0;
+  for (; accepted + 1 < tokens.size() && tokens[accepted + 1] == best[accepted] &&
+         !llvm::is_contained(op.getEnds(), best[accepted]) && step.generated + 1 < step.capacity;
+       ++accepted)
+    record(best[accepted]);
+  step.tokens = static_cast<int32_t>(accepted) + 1;
+  return best[accepted];
+}
+
+void Interpreter::Implementation::draft(llm::DraftOp op, int32_t token) {
+  next.resize(op.getIndex() + 1);
+  next[op.getIndex()] = token;
+  step.position += static_cast<int32_t>(op.getMove());
 }
 
 absl::StatusOr<Interpreter::Implementation::Results> Interpreter::Implementation::evaluate(mlir::Operation *op,
@@ -781,11 +837,26 @@ absl::StatusOr<Interpreter::Implementation::Results> Interpreter::Implementation
       .Case([&](llm::LastTokenOp o) {
         const HostTensor &x = in(o.getX());
         HostTensor result = floats(1, x.columns);
-        auto row = x.row(x.rows - 1);
+        auto row = x.row(step.tokens - 1);
         std::copy(row.begin(), row.end(), result.floats.begin());
         return one(std::move(result));
       })
-      .Case([&](llm::ArgmaxOp o) { return token(argmax(in(o.getLogits()).row(0))); })
+      .Case([&](llm::ArgmaxOp o) {
+        const HostTensor &logits = in(o.getLogits());
+        HostTensor result;
+        result.rows = logits.rows;
+        result.columns = 1;
+        for (int64_t t = 0; t < logits.rows; ++t)
+          result.ids.push_back(argmax(logits.row(t)));
+        return one(std::move(result));
+      })
+      .Case([&](llm::ConcatOp o) { return one(concat(in(o.getA()), in(o.getB()))); })
+      .Case([&](llm::DelayOp o) { return one(delay(o, in(o.getX()))); })
+      .Case([&](llm::AcceptOp o) { return token(accept(o, in(o.getBest()).ids, in(o.getTokens()).ids)); })
+      .Case([&](llm::DraftOp o) -> Outcome {
+        draft(o, in(o.getToken()).ids.front());
+        return Results();
+      })
       .Case([&](llm::TileArgmaxOp o) -> Outcome { return tileArgmax(in(o.getLogits()).row(0)); })
       .Case([&](llm::SampleOp o) { return token(sample(in(o.getLogits()).row(0), step)); })
       .Case([&](llm::AdvanceOp o) -> Outcome {
@@ -872,6 +943,7 @@ Interpreter::~Interpreter() = default;
 
 Step &Interpreter::step() { return implementation_->step; }
 const std::vector<int32_t> &Interpreter::output() const { return implementation_->output; }
+const std::vector<int32_t> &Interpreter::next() const { return implementation_->next; }
 void Interpreter::reset() { implementation_->reset(); }
 void Interpreter::observe(Observer observer) { implementation_->observer = std::move(observer); }
 

@@ -50,7 +50,9 @@ public:
   /// What a device holds as `Step`: ops read it, and `llm.advance` writes it. Starts with position 0, temperature 1, no
   /// top-k and no top-p.
   Step &step();
-  /// Every token that `llm.advance` recorded, in order.
+  /// TOKENS as the last step left it: the token that `llm.advance` chose, then those of `llm.draft`.
+  const std::vector<int32_t> &next() const;
+  /// Every token that `llm.advance` and `llm.accept` recorded, in order.
   const std::vector<int32_t> &output() const;
   /// Position 0, no tokens generated, empty caches; sampling settings stay.
   void reset();

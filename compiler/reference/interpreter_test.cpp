@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <fstream>
 #include <numeric>
+#include <set>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -816,9 +817,11 @@ TEST(Model, GreedyAdvancesTheStep) {
 struct Golden {
   std::vector<int32_t> tokens;
   std::vector<float> logits;
+  std::vector<float> draftLogits; // empty where the case has none
 };
 
-/// Reads `tokens` (I64 [n]) and `logits` (F32 [n, V]). The file is the repository's own.
+/// Reads `tokens` (I64 [n]), `logits` (F32 [n, V]) and, where they are there, `mtp_logits` (F32 [n - 1, V]). The file
+/// is the repository's own.
 Golden readGolden(const std::filesystem::path &path) {
   std::ifstream file(path, std::ios::binary);
   uint64_t headerBytes = 0;
@@ -836,10 +839,23 @@ Golden readGolden(const std::filesystem::path &path) {
   std::vector<int64_t> tokens;
   read("tokens", tokens);
   read("logits", golden.logits);
+  if (json.contains("mtp_logits"))
+    read("mtp_logits", golden.draftLogits);
   golden.tokens.assign(tokens.begin(), tokens.end());
   EXPECT_TRUE(file.good()) << path;
   return golden;
 }
+
+HostTensor idsOf(std::vector<int32_t> ids) {
+  HostTensor tensor;
+  tensor.rows = static_cast<int64_t>(ids.size());
+  tensor.columns = 1;
+  tensor.ids = std::move(ids);
+  return tensor;
+}
+
+// Models whose head that drafts was compared.
+std::set<std::string> drafted;
 
 // Logits of the checkpoint at `model` by another framework in fp32.
 void expectGolden(const std::filesystem::path &model, const std::filesystem::path &golden) {
@@ -855,6 +871,16 @@ void expectGolden(const std::filesystem::path &model, const std::filesystem::pat
   ASSERT_TRUE(logits.ok()) << logits.status();
   ASSERT_EQ(logits->floats.size(), expected.logits.size());
   EXPECT_LT(relativeError(logits->floats, expected.logits), 1e-4);
+  if (expected.draftLogits.empty())
+    return;
+  interpreter.reset();
+  auto drafts = interpreter.run("draft_logits", idsOf(expected.tokens));
+  ASSERT_TRUE(drafts.ok()) << drafts.status();
+  // The first row pairs the first token with nothing.
+  drafts->floats.erase(drafts->floats.begin(), drafts->floats.begin() + drafts->columns);
+  ASSERT_EQ(drafts->floats.size(), expected.draftLogits.size());
+  EXPECT_LT(relativeError(drafts->floats, expected.draftLogits), 1e-4) << "of the head that drafts";
+  drafted.insert(model.filename().string());
 }
 
 constexpr char goldens[] = INGOT_SOURCE_DIR "/tests/goldens";
@@ -869,6 +895,41 @@ TEST(Model, GoldenLogits) {
     expectGolden(entry.path(), golden);
   }
   EXPECT_GE(cases, 60) << "golden cases are missing from " << goldens;
+  EXPECT_GE(drafted.size(), 2U) << "golden cases of heads that draft are missing from " << goldens;
+}
+
+// A head of random weights is hardly ever right, so a few drafts are put in its place: what single steps will choose,
+// as far as `right` says.
+TEST(Model, StepsThatDraftChooseWhatSingleStepsDo) {
+  auto checkpoint = openModel(std::string(goldens) + "/qwen35-grouped");
+  ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+  mlir::MLIRContext context;
+  auto module = declareModel(context, **checkpoint);
+  ASSERT_TRUE(module.ok()) << module.status();
+  const HostTensor prompt = idsOf({3, 14, 15, 9, 26, 5, 35});
+  const auto begin = [&](Interpreter &interpreter) {
+    auto logits = interpreter.run("prefill", prompt);
+    ASSERT_TRUE(logits.ok()) << logits.status();
+    ASSERT_TRUE(interpreter.run("greedy", *logits).ok());
+  };
+  Interpreter plain(**module, **checkpoint, {.numerics = fp32}), drafting(**module, **checkpoint, {.numerics = fp32});
+  begin(plain);
+  while (plain.output().size() < 40)
+    ASSERT_TRUE(plain.run("decode_greedy", idsOf(plain.next())).ok());
+  begin(drafting);
+  for (const size_t right : {0, 3, 1, 2, 0, 3, 3, 1}) {
+    const size_t known = drafting.output().size();
+    std::vector<int32_t> tokens = drafting.next();
+    tokens.resize(4, 0);
+    for (size_t i = 0; i < 3; ++i)
+      tokens[i + 1] = i < right ? plain.output()[known + i] : (plain.output()[known + i] + 1) % 64;
+    auto done = drafting.run("speculate", idsOf(tokens));
+    ASSERT_TRUE(done.ok()) << done.status();
+    EXPECT_EQ(drafting.output().size(), known + right + 1);
+    EXPECT_EQ(drafting.next().size(), 4U);
+    EXPECT_EQ(drafting.step().position, prompt.rows - 1 + static_cast<int64_t>(drafting.output().size()));
+  }
+  EXPECT_EQ(drafting.output(), std::vector<int32_t>(plain.output().begin(), plain.output().begin() + 22));
 }
 
 // The same weights as some of the folders, as llama.cpp's converter would store them.

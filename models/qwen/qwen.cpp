@@ -12,13 +12,15 @@ namespace {
 
 class Qwen : public Decoder {
 public:
-  Qwen(mlir::ModuleOp module, const Checkpoint &checkpoint, const QwenShape &shape)
+  Qwen(mlir::ModuleOp module, const Checkpoint &checkpoint, const QwenShape &shape, bool drafting)
       : Decoder(module, checkpoint, shape.decoder), qwen_(shape) {
     declareEnds();
     inverseFrequencies_ = weights_.constant("rope.inv_freq", shape.rotary.frequencies);
     for (size_t i = 0; i < shape.layers.size(); ++i)
-      layers_.push_back(declareLayer(absl::StrCat("layers.", i), shape.layers[i]));
-    // Text only, and without the head that drafts tokens. What is left out is listed in the artifact.
+      layers_.push_back(declareLayer(absl::StrCat("layers.", i), "model.", shape.layers[i]));
+    if (shape.drafter && drafting)
+      declareDrafter();
+    // Text only. What is left out, perhaps the head that drafts tokens, is listed in the artifact.
     weights_.skipAll("model.visual.");
     weights_.skipAll("mtp.");
   }
@@ -52,8 +54,26 @@ private:
     Experts experts;
   };
 
-  Layer declareLayer(const std::string &name, const QwenLayer &kind) {
-    const std::string prefix = absl::StrCat("model.", name, ".");
+  // Predicts a further token from what the final norm made of a token and the embedding of the next; the embedding
+  // table and the output head are the trunk's.
+  struct Drafter {
+    mlir::FlatSymbolRefAttr embeddingNorm, hiddenNorm, norm;
+    Linear fc;
+    Layer layer;
+  };
+
+  void declareDrafter() {
+    Drafter &drafter = drafter_.emplace();
+    drafter.embeddingNorm = weights_.declare("mtp.pre_fc_norm_embedding.weight", {shape_.hidden});
+    drafter.hiddenNorm = weights_.declare("mtp.pre_fc_norm_hidden.weight", {shape_.hidden});
+    drafter.fc = linear("mtp.fc", shape_.hidden, 2 * shape_.hidden);
+    drafter.layer = declareLayer("mtp.layers.0", "", *qwen_.drafter);
+    drafter.norm = weights_.declare("mtp.norm.weight", {shape_.hidden});
+    declareDelay();
+  }
+
+  Layer declareLayer(const std::string &name, const std::string &before, const QwenLayer &kind) {
+    const std::string prefix = absl::StrCat(before, name, ".");
     Layer layer;
     layer.name = name;
     layer.kind = kind;
@@ -125,29 +145,56 @@ private:
   }
 
   mlir::Value layers(mlir::Value x) override {
-    for (const Layer &layer : layers_) {
-      mlir::Value a = norm(x, layer.inputNorm, layer.name + ".input_layernorm");
-      x = layer.kind.delta ? add(x, delta(layer.delta, a, layer.name + ".linear_attn"), layer.name + ".linear_attn.add")
-                           : add(x, attention(layer.attention, layer.kind, a, layer.name + ".self_attn"),
-                                 layer.name + ".self_attn.add");
-      mlir::Value m = norm(x, layer.postNorm, layer.name + ".post_attention_layernorm");
-      x = add(x,
-              layer.kind.sparse ? mixture(layer.experts, m, layer.name + ".mlp")
-                                : mlp(layer.mlp, m, layer.name + ".mlp"),
-              layer.name + ".mlp.add");
-    }
+    for (const Layer &layer : layers_)
+      x = block(layer, x);
     return x;
+  }
+
+  mlir::Value block(const Layer &layer, mlir::Value x) {
+    mlir::Value a = norm(x, layer.inputNorm, layer.name + ".input_layernorm");
+    x = layer.kind.delta ? add(x, delta(layer.delta, a, layer.name + ".linear_attn"), layer.name + ".linear_attn.add")
+                         : add(x, attention(layer.attention, layer.kind, a, layer.name + ".self_attn"),
+                               layer.name + ".self_attn.add");
+    mlir::Value m = norm(x, layer.postNorm, layer.name + ".post_attention_layernorm");
+    return add(
+        x, layer.kind.sparse ? mixture(layer.experts, m, layer.name + ".mlp") : mlp(layer.mlp, m, layer.name + ".mlp"),
+        layer.name + ".mlp.add");
+  }
+
+  bool drafts() const override { return drafter_.has_value(); }
+
+  // What the drafter's layer reads.
+  mlir::Value joined(mlir::Value embedded, mlir::Value hidden) {
+    mlir::Value e = norm(embedded, drafter_->embeddingNorm, "mtp.pre_fc_norm_embedding");
+    mlir::Value h = norm(hidden, drafter_->hiddenNorm, "mtp.pre_fc_norm_hidden");
+    return apply(drafter_->fc, llm::ConcatOp::create(builder_, at("mtp.concat"), e, h), "mtp.fc", f32());
+  }
+
+  void rememberForDrafts(mlir::Value embedded, mlir::Value hidden) override {
+    const Layer &layer = drafter_->layer;
+    mlir::Value a = norm(joined(embedded, hidden), layer.inputNorm, layer.name + ".input_layernorm");
+    auto [k, v] = keysAndValues(layer.attention, a, layer.name + ".self_attn");
+    append(k, v, layer.attention.cache, heads(), layer.name + ".self_attn");
+  }
+
+  mlir::Value draft(mlir::Value embedded, mlir::Value hidden) override {
+    return norm(block(drafter_->layer, joined(embedded, hidden)), drafter_->norm, "mtp.norm");
+  }
+
+  std::pair<mlir::Value, mlir::Value> keysAndValues(const Attention &attention, mlir::Value a,
+                                                    const std::string &name) {
+    mlir::Value k = apply(attention.k, a, name + ".k_proj", f32());
+    mlir::Value v = apply(attention.v, a, name + ".v_proj", bf16());
+    k = headNorm(k, attention.kNorm, shape_.kvHeads, name + ".k_norm");
+    return {rope(k, inverseFrequencies_, qwen_.rotary, shape_.kvHeads, /*queries=*/false, name + ".k_rope"), v};
   }
 
   mlir::Value attention(const Attention &attention, const QwenLayer &kind, mlir::Value a, const std::string &name) {
     mlir::Value q = apply(attention.q, a, name + ".q_proj", f32());
-    mlir::Value k = apply(attention.k, a, name + ".k_proj", f32());
-    mlir::Value v = apply(attention.v, a, name + ".v_proj", bf16());
+    auto [k, v] = keysAndValues(attention, a, name);
     q = headNorm(q, attention.qNorm, shape_.heads, name + ".q_norm");
-    k = headNorm(k, attention.kNorm, shape_.kvHeads, name + ".k_norm");
     q = rope(q, inverseFrequencies_, qwen_.rotary, shape_.heads, /*queries=*/true, name + ".q_rope");
-    k = rope(k, inverseFrequencies_, qwen_.rotary, shape_.kvHeads, /*queries=*/false, name + ".k_rope");
-    mlir::Value attended = attend(q, k, v, attention.cache, kind.window, name);
+    mlir::Value attended = attend(q, k, v, attention.cache, kind.window, name, kind.first);
     if (qwen_.gated) {
       mlir::Value gate = apply(attention.gate, a, name + ".gate_proj", f32());
       attended = gatedMul(llm::Gate::Sigmoid, gate, attended, bf16(), name + ".gated_mul");
@@ -204,6 +251,7 @@ private:
 
   QwenShape qwen_;
   std::vector<Layer> layers_;
+  std::optional<Drafter> drafter_;
   mlir::FlatSymbolRefAttr inverseFrequencies_;
 };
 
@@ -215,7 +263,7 @@ absl::Status declareQwen(mlir::ModuleOp module, const Checkpoint &checkpoint, co
   const QwenShape shape = readQwenShape(config, checkpoint, *family);
   if (!config.status().ok())
     return config.status();
-  return Qwen(module, checkpoint, shape).finish(config, options);
+  return Qwen(module, checkpoint, shape, options.draftLength > 0).finish(config, options);
 }
 
 } // namespace ingot

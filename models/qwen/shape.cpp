@@ -91,6 +91,13 @@ QwenShape readQwenShape(ConfigReader &config, const Checkpoint &checkpoint, cons
   if (!config.status().ok())
     return shape;
   readLayers(config, shape, family);
+  // Its keys begin at position 1, which is that of the second token: a row pairs a token with the state before it.
+  // Weights that are made up are there as soon as somebody asks for them, so there the configuration decides.
+  const bool madeUp = checkpoint.tensors().empty();
+  if (madeUp ? config.integerOr("mtp_num_hidden_layers", 0, 0, mostLayers) > 0
+             : checkpoint.find("mtp.fc.weight") != nullptr)
+    shape.drafter = {.sparse = madeUp ? family.experts : checkpoint.find("mtp.layers.0.mlp.gate.weight") != nullptr,
+                     .first = 1};
   shape.gated = family.hybrid && config.booleanOr("attn_output_gate", true);
   shape.attentionBias = config.booleanOr("attention_bias", false);
   if (shape.gated && shape.attentionBias)
@@ -100,9 +107,9 @@ QwenShape readQwenShape(ConfigReader &config, const Checkpoint &checkpoint, cons
     config.fail(absl::StrCat("expected `output_gate_type` swish, got \"", gate, "\""));
   if (std::ranges::any_of(shape.layers, &QwenLayer::delta))
     readDelta(config, shape);
-  if (std::ranges::any_of(shape.layers, &QwenLayer::sparse))
+  if (std::ranges::any_of(shape.layers, &QwenLayer::sparse) || (shape.drafter && shape.drafter->sparse))
     readExperts(config, shape, family);
-  if (!std::ranges::all_of(shape.layers, &QwenLayer::sparse))
+  if (!std::ranges::all_of(shape.layers, &QwenLayer::sparse) || (shape.drafter && !shape.drafter->sparse))
     shape.intermediate = config.integer("intermediate_size", 1, mostWidth);
   return shape;
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "models/decoder.h"
@@ -24,13 +25,15 @@ struct QwenLayer {
   bool delta = false;  // Gated DeltaNet in the place of attention
   bool sparse = false; // experts in the place of one MLP
   int64_t window = 0;  // of attention; 0: none
+  int64_t first = 0;   // position of the first key
 };
 
 struct QwenShape {
   DecoderShape decoder;
   Rotary rotary;
   std::vector<QwenLayer> layers;
-  bool gated = false; // attention's result is multiplied by the sigmoid of a gate that q_proj makes too
+  std::optional<QwenLayer> drafter; // the layer of the head that drafts, where the checkpoint has one
+  bool gated = false;               // attention's result is multiplied by the sigmoid of a gate that q_proj makes too
   bool attentionBias = false;
   int64_t intermediate = 0; // of an MLP; 0 where no layer has one
   // Gated DeltaNet; 0 where no layer has it.

@@ -24,6 +24,11 @@ public:
     norm("model.norm.weight");
     for (size_t i = 0; i < shape_.layers.size(); ++i)
       layer(absl::StrCat("model.layers.", i, "."), shape_.layers[i]);
+    if (shape_.drafter) {
+      for (const char *name : {"mtp.pre_fc_norm_embedding.weight", "mtp.pre_fc_norm_hidden.weight", "mtp.norm.weight"})
+        norm(name);
+      layer("mtp.layers.0.", *shape_.drafter);
+    }
     // What is left only loses its prefix.
     for (const auto &[name, tensor] : published_)
       if (name != tensor->name)

@@ -1,5 +1,6 @@
 #include "runtime/artifact/manifest_check.h"
 
+#include <algorithm>
 #include <set>
 #include <string>
 
@@ -14,6 +15,7 @@ namespace {
 constexpr uint64_t kLargestBuffer = uint64_t(1) << 48;
 constexpr uint32_t kLargestWorkgroup = 1024;
 constexpr uint32_t kLargestGridYZ = 65536;
+constexpr uint32_t kMostDrafts = 7;
 constexpr int kMostArguments = 512; // 4096 bytes of kernel arguments
 
 template <typename... Parts> absl::Status refuse(const Parts &...parts) {
@@ -32,6 +34,8 @@ absl::Status checkFacts(const ModelFacts &facts) {
   for (const Field &field : fields)
     if (field.value < 1 || field.value > field.most)
       return refuse("expected ", field.name, " from 1 to ", field.most, ", got ", field.value);
+  if (facts.draft_length() > kMostDrafts)
+    return refuse("expected facts.draft_length of at most ", kMostDrafts, ", got ", facts.draft_length());
   return absl::OkStatus();
 }
 
@@ -63,7 +67,7 @@ absl::Status checkBuffers(const Manifest &manifest, uint64_t weightsBytes) {
       least = sizeof(Step);
       break;
     case Buffer::TOKENS:
-      least = 4 * chunk;
+      least = 4 * std::max<uint64_t>(chunk, facts.draft_length() + 1);
       break;
     case Buffer::LOGITS:
       least = 4 * vocabulary;
@@ -131,7 +135,9 @@ absl::Status checkTarget(const Manifest &manifest, const TargetCode &code) {
     if (kernel.name().empty() || !kernels.insert(kernel.name()).second)
       return refuse("target ", code.target(), ": expected kernels with names of their own, got \"", kernel.name(),
                     "\" empty or twice");
+  bool speculates = false;
   for (const Program &program : code.programs()) {
+    speculates |= program.name() == "speculate";
     if (program.name().empty() || !programs.insert(program.name()).second)
       return refuse("target ", code.target(), ": expected programs with names of their own, got \"", program.name(),
                     "\" empty or twice");
@@ -140,14 +146,18 @@ absl::Status checkTarget(const Manifest &manifest, const TargetCode &code) {
       if (absl::Status status = checkLaunch(manifest, code, program.launches(index), where); !status.ok())
         return status;
     }
-    if (program.name() == "logits") {
+    if (program.name() == "logits" || program.name() == "draft_logits") {
       bool found = false;
       for (const Buffer &buffer : manifest.buffers())
         found |= buffer.role() == Buffer::ALL_LOGITS;
       if (!found)
-        return refuse("target ", code.target(), ": expected a buffer of role ALL_LOGITS for program logits, got none");
+        return refuse("target ", code.target(), ": expected a buffer of role ALL_LOGITS for program ", program.name(),
+                      ", got none");
     }
   }
+  if (speculates != (manifest.facts().draft_length() > 0))
+    return refuse("target ", code.target(), ": expected a program speculate where facts.draft_length is not 0, got ",
+                  speculates ? "one" : "none", " and ", manifest.facts().draft_length());
   return absl::OkStatus();
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 
@@ -56,8 +57,8 @@ absl::StatusOr<std::unique_ptr<Session>> Session::create(std::shared_ptr<Model> 
 }
 
 absl::Status Session::allocate() {
-  uint64_t chunk = manifest().facts().prefill_chunk();
-  auto host = HostBuffer::allocate(model->gpu, sizeof(Step) + 4 * chunk + 4);
+  const uint64_t words = std::max(manifest().facts().prefill_chunk(), manifest().facts().draft_length() + 1);
+  auto host = HostBuffer::allocate(model->gpu, sizeof(Step) + 4 * words);
   if (!host.ok())
     return host.status();
   staging = *std::move(host);
@@ -72,13 +73,20 @@ absl::Status Session::allocate() {
       return memory.status();
     own[index] = *std::move(memory);
   }
-  capacity = static_cast<uint32_t>(std::min<uint64_t>(buffer(Buffer::OUTPUT).bytes() / 4, INT32_MAX));
+  uint64_t plainBytes = 0, draftBytes = 0; // what a step takes is mostly its weights
+  for (const Program &program : code().programs())
+    if (program.name() == "speculate")
+      draftBytes = program.weight_bytes();
+    else if (program.name() == "decode_greedy")
+      plainBytes = program.weight_bytes();
+  policy = DraftPolicy(manifest().facts().draft_length(),
+                       plainBytes > 0 ? static_cast<double>(draftBytes) / static_cast<double>(plainBytes) : 1);
   return absl::OkStatus();
 }
 
 absl::Status Session::prepare() {
   for (const Program &program : code().programs()) {
-    if (program.name() == "logits" && !model->options.allLogits)
+    if ((program.name() == "logits" || program.name() == "draft_logits") && !model->options.allLogits)
       continue;
     Prepared &prepared = programs[program.name()];
     prepared.plan = &program;
@@ -120,7 +128,8 @@ absl::Status Session::reset() {
       if (absl::Status status = stream().zero(own[static_cast<size_t>(index)]); !status.ok())
         return status;
   length = generated = 0;
-  logitsReady = logitsStored = false;
+  logitsReady = logitsStored = drafted = false;
+  beginReply();
   return stream().synchronize();
 }
 
@@ -146,6 +155,12 @@ absl::Status Session::checkTokens(std::span<const int32_t> tokens) const {
   return absl::OkStatus();
 }
 
+void Session::beginReply() {
+  const uint64_t room = std::min<uint64_t>(buffer(Buffer::OUTPUT).bytes() / 4, INT32_MAX);
+  capacity = static_cast<uint32_t>(replyLimit > 0 ? std::min<uint64_t>(room, uint64_t{generated} + replyLimit) : room);
+  policy.reset();
+}
+
 absl::Status Session::uploadChunk(std::span<const int32_t> tokens) {
   Step step = {};
   step.tokens = static_cast<int32_t>(tokens.size());
@@ -157,6 +172,7 @@ absl::Status Session::uploadChunk(std::span<const int32_t> tokens) {
   step.temperature = sampling.temperature;
   step.top_k = sampling.topK;
   step.top_p = sampling.topP;
+  drafted = false;
   std::span<std::byte> bytes = staging.bytes();
   std::memcpy(bytes.data(), &step, sizeof step);
   std::memcpy(bytes.data() + sizeof step, tokens.data(), tokens.size_bytes());
@@ -198,6 +214,7 @@ absl::Status Session::prefill(std::span<const int32_t> tokens) {
   if (absl::Status status = checkTokens(tokens); !status.ok())
     return status;
   size_t chunk = manifest().facts().prefill_chunk();
+  beginReply();
   while (!tokens.empty()) {
     if (model->cancelled())
       return stopped();
@@ -230,20 +247,36 @@ absl::Status Session::decode(int32_t token) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<int32_t> Session::readNewest() {
-  std::span<std::byte> newest = staging.bytes().last(sizeof(int32_t));
+// The tokens that the last step chose, at most `most`: Step says how many there are now.
+absl::StatusOr<std::span<const int32_t>> Session::readNewest(uint32_t most) {
+  const auto room = static_cast<uint32_t>(buffer(Buffer::OUTPUT).bytes() / 4) - generated;
+  std::span<std::byte> state = staging.bytes().first(sizeof(Step)),
+                       newest = staging.bytes().subspan(sizeof(Step), 4 * std::min(most, room));
+  if (most > 1)
+    if (absl::Status status = stream().download(buffer(Buffer::STEP), 0, state); !status.ok())
+      return status;
   if (absl::Status status = stream().download(buffer(Buffer::OUTPUT), 4 * uint64_t(generated), newest); !status.ok())
     return status;
   if (absl::Status status = stream().synchronize(); !status.ok())
     return status;
-  int32_t token = 0;
-  std::memcpy(&token, newest.data(), sizeof token);
-  if (token < 0 || token >= static_cast<int32_t>(manifest().facts().vocabulary()))
-    return absl::InternalError(absl::StrCat("expected the sampler to choose an id from 0 to ",
-                                            manifest().facts().vocabulary() - 1, ", got ", token,
-                                            "; the logits may be NaN: run `ingot doctor` on this file"));
-  ++generated;
-  return token;
+  uint32_t count = 1;
+  if (most > 1) {
+    Step now = {};
+    std::memcpy(&now, state.data(), sizeof now);
+    count = static_cast<uint32_t>(now.generated) - generated;
+    if (count < 1 || count > newest.size() / 4)
+      return absl::InternalError(absl::StrCat("expected a step to choose from 1 to ", newest.size() / 4,
+                                              " tokens, got ", now.generated, " after ", generated));
+  }
+  std::span<const int32_t> tokens(reinterpret_cast<const int32_t *>(newest.data()), count);
+  const auto vocabulary = static_cast<int32_t>(manifest().facts().vocabulary());
+  for (int32_t token : tokens)
+    if (token < 0 || token >= vocabulary)
+      return absl::InternalError(absl::StrCat("expected the sampler to choose an id from 0 to ", vocabulary - 1,
+                                              ", got ", token,
+                                              "; the logits may be NaN: run `ingot doctor` on this file"));
+  generated += count;
+  return tokens;
 }
 
 absl::StatusOr<int32_t> Session::first() {
@@ -252,56 +285,101 @@ absl::StatusOr<int32_t> Session::first() {
   if (generated >= capacity)
     return absl::OutOfRangeError(
         absl::StrCat("expected fewer than ", capacity, " chosen tokens; give a larger --context"));
-  if (absl::Status status = run(sampler(), 1); !status.ok())
+  if (absl::Status status = run(sampler() == Kind::Sample ? "sample" : "greedy", 1); !status.ok())
     return status;
-  logitsReady = false;
-  return readNewest();
+  logitsReady = drafted = false;
+  auto token = readNewest(1);
+  return token.ok() ? absl::StatusOr<int32_t>(token->front()) : token.status();
 }
 
-absl::Status Session::runStep() {
-  if (sampling.temperature == 0)
+absl::Status Session::runStep(Kind kind) {
+  if (kind == Kind::Greedy)
     return run("decode_greedy", 1);
+  if (kind == Kind::Speculate)
+    return run("speculate", manifest().facts().draft_length() + 1);
   absl::Status status = run("decode", 1);
   return status.ok() ? run("sample", 1) : status;
 }
 
-absl::Status Session::captureStep() {
+absl::Status Session::captureStep(Kind kind) {
   if (absl::Status status = stream().beginCapture(); !status.ok())
     return status;
-  absl::Status recorded = runStep();
+  absl::Status recorded = runStep(kind);
   auto graph = stream().endCapture();
   if (!recorded.ok())
     return recorded;
   if (!graph.ok())
     return graph.status();
-  steps[sampler()] = *std::move(graph);
+  steps[kind] = *std::move(graph);
   return absl::OkStatus();
+}
+
+absl::Status Session::step(Kind kind) {
+  if (!model->options.graph)
+    return runStep(kind);
+  if (!steps.contains(kind))
+    if (absl::Status status = captureStep(kind); !status.ok())
+      return status;
+  return stream().launch(steps.at(kind));
+}
+
+absl::Status Session::checkRoom() const {
+  if (generated == 0)
+    return absl::FailedPreconditionError("expected a prefill before the next token is chosen");
+  if (length < context() && generated < capacity)
+    return absl::OkStatus();
+  if (length < context() && replyLimit > 0)
+    return absl::OutOfRangeError(absl::StrCat("the reply has the ", replyLimit, " tokens it may have"));
+  return absl::OutOfRangeError(
+      absl::StrCat("the context of ", context(), " positions is full; give a larger --context"));
 }
 
 absl::StatusOr<int32_t> Session::next() {
   if (logitsReady)
     return first();
-  if (generated == 0)
-    return absl::FailedPreconditionError("expected a prefill before the next token is chosen");
-  if (length >= context() || generated >= capacity)
-    return absl::OutOfRangeError(
-        absl::StrCat("the context of ", context(), " positions is full; give a larger --context"));
-  if (!model->options.graph) {
-    if (absl::Status status = runStep(); !status.ok())
-      return status;
-  } else {
-    auto graph = steps.find(sampler());
-    if (graph == steps.end()) {
-      if (absl::Status status = captureStep(); !status.ok())
-        return status;
-      graph = steps.find(sampler());
-    }
-    if (absl::Status status = stream().launch(graph->second); !status.ok())
-      return status;
-  }
+  if (absl::Status status = checkRoom(); !status.ok())
+    return status;
+  if (absl::Status status = step(sampler()); !status.ok())
+    return status;
   ++length;
   logitsStored = sampling.temperature > 0;
-  return readNewest();
+  drafted = false;
+  policy.plain();
+  auto token = readNewest(1);
+  return token.ok() ? absl::StatusOr<int32_t>(token->front()) : token.status();
+}
+
+// A step writes the caches of its own tokens, and then those of the head where the next one begins: at most
+// `draft_length` further on.
+bool Session::mayDraft() const {
+  const uint32_t drafts = manifest().facts().draft_length();
+  return drafts > 0 && sampler() == Kind::Greedy && !logitsReady && length + 2 * drafts < context() &&
+         (drafting == Drafting::Always || (drafting == Drafting::Auto && policy.wanted()));
+}
+
+absl::StatusOr<std::span<const int32_t>> Session::nextTokens() {
+  if (!mayDraft()) {
+    auto token = next();
+    if (!token.ok())
+      return token.status();
+    newest = *token;
+    return std::span<const int32_t>(&newest, 1);
+  }
+  if (absl::Status status = checkRoom(); !status.ok())
+    return status;
+  if (absl::Status status = step(Kind::Speculate); !status.ok())
+    return status;
+  auto tokens = readNewest(manifest().facts().draft_length() + 1);
+  if (!tokens.ok())
+    return tokens.status();
+  const auto count = static_cast<uint32_t>(tokens->size());
+  length += count;
+  logitsStored = false;
+  if (std::exchange(drafted, true))
+    policy.checked(count - 1);
+  else
+    policy.began();
+  return tokens;
 }
 
 absl::StatusOr<std::vector<float>> Session::logits() {
@@ -332,6 +410,21 @@ absl::Status Session::setLogits(std::span<const float> row) {
 
 absl::Status Session::allLogits(std::span<const int32_t> tokens, bool steps,
                                 const std::function<absl::Status(std::span<const float>)> &consume) {
+  return allLogits(steps ? "decode" : "logits", tokens, consume);
+}
+
+absl::Status Session::draftLogits(std::span<const int32_t> tokens,
+                                  const std::function<absl::Status(std::span<const float>)> &consume) {
+  if (manifest().facts().draft_length() == 0)
+    return absl::FailedPreconditionError(
+        absl::StrCat(model->artifact().path(), ": expected a model with a head that drafts, got one without: its "
+                                               "checkpoint has none, or `ingotc --draft 0` left it out"));
+  return allLogits("draft_logits", tokens, consume);
+}
+
+absl::Status Session::allLogits(const std::string &name, std::span<const int32_t> tokens,
+                                const std::function<absl::Status(std::span<const float>)> &consume) {
+  const bool steps = name == "decode";
   if (!steps && !model->options.allLogits)
     return absl::FailedPreconditionError("expected a session loaded with room for all logits");
   if (absl::Status status = reset(); !status.ok())
@@ -347,7 +440,7 @@ absl::Status Session::allLogits(std::span<const int32_t> tokens, bool steps,
     std::span<const int32_t> part = tokens.first(std::min(chunk, tokens.size()));
     if (absl::Status status = uploadChunk(part); !status.ok())
       return status;
-    if (absl::Status status = run(steps ? "decode" : "logits", static_cast<uint32_t>(part.size())); !status.ok())
+    if (absl::Status status = run(name, static_cast<uint32_t>(part.size())); !status.ok())
       return status;
     std::span<float> filled = std::span(rows).first(part.size() * vocabulary);
     if (absl::Status status =
@@ -410,7 +503,7 @@ absl::Status Session::resume(const Session &from, const Snapshot &snapshot) {
   }
   length = snapshot.position;
   generated = 0;
-  logitsReady = logitsStored = false;
+  logitsReady = logitsStored = drafted = false;
   return stream().synchronize();
 }
 
@@ -420,6 +513,7 @@ size_t Session::launchesOf(const std::string &name) const {
 }
 
 size_t Session::launchesPerToken() const { return launchesOf("decode_greedy"); }
+size_t Session::launchesPerDraft() const { return launchesOf("speculate"); }
 size_t Session::launchesPerChunk() const { return launchesOf("prefill"); }
 
 } // namespace ingot

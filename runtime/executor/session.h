@@ -17,6 +17,7 @@
 #include "runtime/artifact/artifact.h"
 #include "runtime/artifact/step.h"
 #include "runtime/device/device.h"
+#include "runtime/executor/draft.h"
 #include "runtime/executor/fit.h"
 #include "runtime/executor/model.h"
 
@@ -53,6 +54,10 @@ public:
   absl::Status reset();
   // How tokens are chosen from the next prefill() on. InvalidArgument for values out of range.
   absl::Status setSampling(const Sampling &sampling);
+  // The most tokens that are chosen after the next prefill(), which begins a reply; 0: as many as fit.
+  void limitReply(uint32_t tokens) { replyLimit = tokens; }
+  // Whether nextTokens() may draft; without effect on a model that has no head for it.
+  void setDrafting(Drafting mode) { drafting = mode; }
 
   // Appends `tokens` to the sequence in chunks; the logits of the last one are then ready for next(). InvalidArgument
   // before anything runs if the sequence would not fit the context or an id is outside the vocabulary.
@@ -62,6 +67,11 @@ public:
   // Runs the token chosen last through the model and chooses the one that follows: one replay of the captured step.
   // OutOfRange when the context is full. Allocates nothing after the first call.
   absl::StatusOr<int32_t> next();
+  // The same for as many tokens as one step chooses: while tokens are chosen greedily and the model has a head that
+  // drafts, a step checks drafts and there may be several. They are those that as many next() choose; a token that ends
+  // a sequence, and the last within the limit, are the last of their step, so the states are those that next() leaves.
+  // Valid until the next call.
+  absl::StatusOr<std::span<const int32_t>> nextTokens();
   // Appends one given token by the decode program; its logits are then ready for logits() and next().
   absl::Status decode(int32_t token);
 
@@ -75,6 +85,11 @@ public:
   // `steps` one decode a token. `row` is f32 [vocabulary] and valid during the call.
   absl::Status allLogits(std::span<const int32_t> tokens, bool steps,
                          const std::function<absl::Status(std::span<const float> row)> &consume);
+
+  // The same for the head that drafts: of a token in the sequence, and what the model made of the one before. The row
+  // of the first token means nothing.
+  absl::Status draftLogits(std::span<const int32_t> tokens,
+                           const std::function<absl::Status(std::span<const float> row)> &consume);
 
   // What resume() needs to come back to the present position.
   absl::StatusOr<Snapshot> snapshot();
@@ -91,6 +106,10 @@ public:
   bool weightsMapped() const { return model->weightsMapped(); }
   // Launches of one greedy decode step.
   size_t launchesPerToken() const;
+  // Of a step that drafts; 0 where the model has no head for it.
+  size_t launchesPerDraft() const;
+  // Since the last prefill that began a reply.
+  const DraftPolicy &drafts() const { return policy; }
   // Launches of one chunk of a prefill.
   size_t launchesPerChunk() const;
 
@@ -109,12 +128,19 @@ private:
   absl::Status run(const std::string &name, uint32_t tokens);
   absl::Status launchAll(const Prepared &prepared, uint32_t tokens);
   absl::Status observe(const Launch &launch);
+  void beginReply();
   absl::Status uploadChunk(std::span<const int32_t> tokens);
   absl::Status checkTokens(std::span<const int32_t> tokens) const;
-  absl::Status runStep();
-  absl::Status captureStep();
-  absl::StatusOr<int32_t> readNewest();
-  const char *sampler() const { return sampling.temperature > 0 ? "sample" : "greedy"; }
+  absl::Status allLogits(const std::string &name, std::span<const int32_t> tokens,
+                         const std::function<absl::Status(std::span<const float> row)> &consume);
+  enum class Kind : uint8_t { Greedy, Sample, Speculate }; // of a step
+  absl::Status step(Kind kind);
+  absl::Status runStep(Kind kind);
+  absl::Status captureStep(Kind kind);
+  absl::Status checkRoom() const;
+  absl::StatusOr<std::span<const int32_t>> readNewest(uint32_t most);
+  bool mayDraft() const;
+  Kind sampler() const { return sampling.temperature > 0 ? Kind::Sample : Kind::Greedy; }
   // A buffer by its index in the manifest, wherever it lives.
   const DeviceBuffer &memory(size_t index) const { return own[index].address() ? own[index] : model->buffers[index]; }
   const DeviceBuffer &buffer(Buffer::Role role) const { return memory(roles.at(role)); }
@@ -124,13 +150,18 @@ private:
   std::shared_ptr<Model> model;
   std::vector<DeviceBuffer> own; // by index in the manifest; empty where the model's serves
   std::map<Buffer::Role, size_t> roles;
-  HostBuffer staging; // Step, then the tokens of a chunk, then one token read back
+  HostBuffer staging; // Step, then the tokens of a chunk; or Step, then tokens read back
   std::map<std::string, Prepared> programs;
-  std::map<std::string, Graph> steps; // by sampler
+  std::map<Kind, Graph> steps;
   Sampling sampling;
+  Drafting drafting = Drafting::Auto;
+  DraftPolicy policy{0, 1};
+  int32_t newest = 0;        // where nextTokens() points to, after a step of one token
+  uint32_t replyLimit = 0;   // 0: none
+  bool drafted = false;      // TOKENS holds drafts behind the token chosen last
   uint32_t length = 0;       // positions that went through the model
   uint32_t generated = 0;    // tokens that the sampler chose
-  uint32_t capacity = 0;     // elements of OUTPUT
+  uint32_t capacity = 0;     // the most tokens that may be chosen: OUTPUT has no room for more
   bool logitsReady = false;  // a sampler may choose from LOGITS
   bool logitsStored = false; // LOGITS holds those of the last token
 };

@@ -33,6 +33,10 @@ def body(session, case):
         compare(session, f"{case}, {target}, prefill of {len(tokens)}", prefill, expected)
         steps = session.logits(artifact, tokens, target, steps=True)
         compare(session, f"{case}, {target}, {len(tokens)} steps", steps, expected)
+        if "mtp_logits" in golden:
+            # The first row pairs the first token with nothing.
+            drafts = session.logits(artifact, tokens, target, draft=True)
+            compare(session, f"{case}, {target}, the head that drafts", drafts and drafts[1:], support.rows_of(golden, "mtp_logits"))
         if len(tokens) < LENGTHS[-1] or not prefill or not steps:
             continue
         for length in LENGTHS:

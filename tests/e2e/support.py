@@ -57,13 +57,14 @@ class Session:
         """The passes that ingotc can leave out, as its help lists them."""
         return re.search(r"--disable-pass[^{]*{([^}]*)}", self.run("ingotc", "--help").stdout).group(1).split(",")
 
-    def logits(self, artifact, tokens, target, steps=False):
-        """Rows of logits, one array('f') a token; None after a failure, which has been reported."""
-        name = f"{len(tokens)}-{target}-{'steps' if steps else 'prefill'}"
+    def logits(self, artifact, tokens, target, steps=False, draft=False):
+        """Rows of logits, one array('f') a token; None after a failure, which has been reported. `draft`: of the head that
+        drafts."""
+        name = f"{len(tokens)}-{target}-{'steps' if steps else 'draft' if draft else 'prefill'}"
         ids, out = self.work / f"{name}.json", self.work / f"{name}.safetensors"
         ids.write_text(json.dumps(list(tokens)))
         done = self.run("ingot", "logits", artifact, "--tokens", ids, "-o", out, "--device", "emulator", "--target", target,
-                        *(["--steps"] if steps else []))
+                        *(["--steps"] if steps else ["--draft"] if draft else []))
         if done.returncode != 0:
             self.check(False, f"ingot logits, {name}", done.stderr)
             return None

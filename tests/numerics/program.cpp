@@ -116,12 +116,17 @@ void Program::run(const std::string &program, const Step &step) {
   }
 }
 
-std::vector<float> Program::logits(const std::vector<int32_t> &tokens) {
+std::vector<float> Program::logits(const std::vector<int32_t> &tokens, size_t once) {
   clear();
-  buffers.at("tokens")->write(tokens.data(), tokens.size() * 4);
-  run("logits", {.tokens = static_cast<int32_t>(tokens.size())});
-  std::vector<float> all = buffers.at("all_logits")->read<float>();
-  all.resize(tokens.size() * vocabulary);
+  std::vector<float> all;
+  for (size_t first = 0; first < tokens.size();) {
+    const size_t count = once ? std::min(once, tokens.size() - first) : tokens.size();
+    buffers.at("tokens")->write(&tokens[first], count * 4);
+    run("logits", {.tokens = static_cast<int32_t>(count), .position = static_cast<int32_t>(first)});
+    std::vector<float> rows = buffers.at("all_logits")->read<float>();
+    all.insert(all.end(), rows.begin(), rows.begin() + static_cast<ptrdiff_t>(count * vocabulary));
+    first += count;
+  }
   return all;
 }
 

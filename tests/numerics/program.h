@@ -17,8 +17,9 @@ public:
   // that runs before `select`. Weights are random, from their names.
   Program(const std::string &text, const std::string &passes);
 
-  // Logits of all `tokens`, [tokens][vocabulary]: by one run of @logits, or by @decode for each.
-  std::vector<float> logits(const std::vector<int32_t> &tokens);
+  // Logits of all `tokens`, [tokens][vocabulary]: by runs of @logits on so many at `once` (0: all), or by @decode for
+  // each.
+  std::vector<float> logits(const std::vector<int32_t> &tokens, size_t once = 0);
   std::vector<float> steps(const std::vector<int32_t> &tokens);
   // The tokens that @decode_greedy chooses after each of `tokens`.
   std::vector<int32_t> chosen(const std::vector<int32_t> &tokens);

@@ -16,7 +16,7 @@ namespace {
 
 struct LogitsOptions {
   std::string file, tokens, output;
-  bool steps = false;
+  bool steps = false, draft = false;
   DeviceFlags device;
 };
 
@@ -84,8 +84,9 @@ absl::Status computeLogits(const LogitsOptions &options) {
   if (absl::Status status = writeHeader(**out, ids->size(), artifact->manifest().facts().vocabulary()); !status.ok())
     return status;
   auto start = std::chrono::steady_clock::now();
-  absl::Status status = (*session)->allLogits(
-      *ids, options.steps, [&](std::span<const float> row) { return (*out)->append(std::as_bytes(row)); });
+  auto append = [&](std::span<const float> row) { return (*out)->append(std::as_bytes(row)); };
+  absl::Status status =
+      options.draft ? (*session)->draftLogits(*ids, append) : (*session)->allLogits(*ids, options.steps, append);
   if (!status.ok())
     return status;
   std::chrono::duration<double> elapsed = std::chrono::steady_clock::now() - start;
@@ -107,7 +108,12 @@ void addLogits(CLI::App &app, Command &command) {
   sub->add_option("-o,--output", options->output, "safetensors file to write: `logits`, f32 [tokens, vocabulary]")
       ->required()
       ->type_name("OUT.safetensors");
-  sub->add_flag("--steps", options->steps, "one decode step a token instead of prefill by chunks");
+  auto *steps = sub->add_flag("--steps", options->steps, "one decode step a token instead of prefill by chunks");
+  sub->add_flag(
+         "--draft", options->draft,
+         "those of the head that drafts: row p is from token p and what the model made of token p - 1, and predicts "
+         "token p + 1; row 0 means nothing")
+      ->excludes(steps);
   options->device.add(*sub);
   sub->final_callback([options, &command] {
     options->device.check();

@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <iostream>
 #include <iterator>
+#include <map>
 #include <random>
 
 #include "absl/strings/str_cat.h"
@@ -26,6 +27,7 @@ struct RunOptions {
   Prompt prompt;
   uint32_t maxTokens = 256, context = 0;
   Sampling sampling;
+  Drafting drafting = Drafting::Auto;
   DeviceFlags device;
 };
 
@@ -34,7 +36,8 @@ bool endsReply(const Artifact &artifact, const Tokenizer &tokenizer, int32_t tok
   return tokenizer.isEndOfSequence(token) || std::ranges::find(ends, static_cast<uint32_t>(token)) != ends.end();
 }
 
-// The least context that holds prompt and reply: memory is not spent on positions that nothing reaches.
+// The least context that holds prompt and reply, and drafts to the end: memory is not spent on positions that nothing
+// reaches.
 absl::StatusOr<uint32_t> chooseContext(const Artifact &artifact, const RunOptions &options, size_t promptTokens) {
   uint32_t longest = artifact.manifest().facts().context_length();
   uint32_t context = options.context ? options.context : longest;
@@ -48,7 +51,8 @@ absl::StatusOr<uint32_t> chooseContext(const Artifact &artifact, const RunOption
                                                    context < longest ? " or give a larger --context" : ""));
   if (options.context)
     return context;
-  return static_cast<uint32_t>(std::min<uint64_t>(longest, promptTokens + uint64_t(options.maxTokens)));
+  const uint64_t drafts = 2 * uint64_t(artifact.manifest().facts().draft_length());
+  return static_cast<uint32_t>(std::min<uint64_t>(longest, promptTokens + uint64_t(options.maxTokens) + drafts));
 }
 
 absl::Status generate(const Artifact &artifact, const Tokenizer &tokenizer, Session &session,
@@ -56,11 +60,13 @@ absl::Status generate(const Artifact &artifact, const Tokenizer &tokenizer, Sess
   const Hip &hip = session.device().hip();
   if (absl::Status status = session.setSampling(options.sampling); !status.ok())
     return status;
+  session.setDrafting(options.drafting);
+  session.limitReply(options.maxTokens);
   hip.resetCounters();
   auto start = Clock::now();
   if (absl::Status status = session.prefill(prompt); !status.ok())
     return status;
-  auto token = session.next();
+  auto tokens = session.nextTokens();
   stats.firstTokenSeconds = stats.prefillSeconds = secondsSince(start);
   if (options.device.stats)
     stats.prefillCounters = counters(session.device());
@@ -72,19 +78,22 @@ absl::Status generate(const Artifact &artifact, const Tokenizer &tokenizer, Sess
   };
   start = Clock::now();
   absl::Status ended;
-  for (;; token = session.next()) {
+  for (bool done = false; !done; tokens = done ? std::move(tokens) : session.nextTokens()) {
     // Timed up to here, so that printing and counting do not count.
     stats.decodeSeconds = secondsSince(start);
-    if (!token.ok()) {
-      ended = token.status();
+    if (!tokens.ok()) {
+      ended = tokens.status();
       break;
     }
-    stats.decodeSteps = stats.replyTokens++;
-    if (endsReply(artifact, tokenizer, *token))
-      break;
-    show(text.push(*token));
-    if (stats.replyTokens >= options.maxTokens || interruptFlag()->load())
-      break;
+    for (int32_t token : *tokens) {
+      stats.decodeSteps = stats.replyTokens++;
+      done = endsReply(artifact, tokenizer, token);
+      if (!done)
+        show(text.push(token));
+      done |= stats.replyTokens >= options.maxTokens || interruptFlag()->load();
+      if (done)
+        break;
+    }
   }
   show(text.finish() + "\n");
   if (options.device.stats)
@@ -166,6 +175,17 @@ void addRun(CLI::App &app, Command &command) {
       ->capture_default_str();
   CLI::Option *seed =
       sub->add_option("--seed", options->sampling.seed, "makes sampling repeatable (default: a new one each time)");
+  const std::map<std::string, Drafting> modes{
+      {"auto", Drafting::Auto}, {"always", Drafting::Always}, {"never", Drafting::Never}};
+  auto *draft =
+      sub->add_option("--draft", options->drafting,
+                      "check several drafted tokens a step where the model has a head for it and the temperature "
+                      "is 0: auto (while it pays), always or never; the text is the same")
+          ->transform(CLI::CheckedTransformer(modes))
+          ->option_text("auto|always|never [auto]");
+  sub->add_flag_callback(
+         "--no-draft", [options] { options->drafting = Drafting::Never; }, "the same as --draft never")
+      ->excludes(draft);
   options->device.add(*sub);
   sub->final_callback([options, seed, &command] {
     options->device.check();

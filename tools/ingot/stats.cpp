@@ -118,6 +118,15 @@ void printStats(const Session &session, const RunStats &stats) {
   absl::FPrintF(stderr, "decode       %d tokens, %.2f tokens/s, %d launches and %s of weights a token (%s/s)\n",
                 stats.decodeSteps, per(steps, stats.decodeSeconds), session.launchesPerToken(), bytesText(weightBytes),
                 bytesText(per(weightBytes * steps, stats.decodeSeconds)));
+  const DraftCounts &drafts = session.drafts().counts();
+  if (drafts.steps > 0)
+    absl::FPrintF(
+        stderr,
+        "drafts       %d of %d accepted (%.3f), %.2f tokens a step over %d steps of %d launches; a step costs "
+        "%.2f plain ones in weights; %d plain steps, turned off %d times\n",
+        drafts.accepted, drafts.drafted, per(static_cast<double>(drafts.accepted), drafts.drafted),
+        1 + per(static_cast<double>(drafts.accepted), static_cast<double>(drafts.steps)), drafts.steps,
+        session.launchesPerDraft(), session.drafts().costOfStep(), drafts.plainSteps, drafts.pauses);
   if (auto traffic = trafficOf(session, stats.decodeCounters); traffic && stats.decodeSteps > 0)
     absl::FPrintF(stderr, "bytes        decode: %s\n", trafficText(*traffic, steps, weightBytes));
   printCounters("prefill", stats.prefillCounters, stats.promptTokens, stats.prefillSeconds);

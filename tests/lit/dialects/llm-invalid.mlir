@@ -183,19 +183,19 @@ llm.state @k key : tensor<?x1x16xf32>
 // -----
 
 // llm.state R2
-// expected-error @+1 {{expected tensor<TxCxf32>, T from 1 to 7 and C a positive multiple of 16, got 'tensor<8x32xf32>'}}
+// expected-error @+1 {{expected tensor<TxCxf32>, T from 1 to 7 and C a positive multiple of 8, got 'tensor<8x32xf32>'}}
 llm.state @c conv : tensor<8x32xf32>
 
 // -----
 
 // llm.state R2
-// expected-error @+1 {{expected tensor<TxCxf32>, T from 1 to 7 and C a positive multiple of 16, got 'tensor<3x24xf32>'}}
-llm.state @c conv : tensor<3x24xf32>
+// expected-error @+1 {{expected tensor<TxCxf32>, T from 1 to 7 and C a positive multiple of 8, got 'tensor<3x20xf32>'}}
+llm.state @c conv : tensor<3x20xf32>
 
 // -----
 
 // llm.state R2
-// expected-error @+1 {{expected tensor<TxCxf32>, T from 1 to 7 and C a positive multiple of 16, got 'tensor<?x32xf32>'}}
+// expected-error @+1 {{expected tensor<TxCxf32>, T from 1 to 7 and C a positive multiple of 8, got 'tensor<?x32xf32>'}}
 llm.state @c conv : tensor<?x32xf32>
 
 // -----
