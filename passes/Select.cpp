@@ -289,8 +289,9 @@ private:
 
   // Buffers.
 
-  void addBuffer(OpBuilder &b, llvm::StringRef name, exec::Role role, int64_t bytes, int64_t perPosition = 0) {
-    exec::BufferOp::create(b, module.getLoc(), name, role, bytes, perPosition, StringAttr());
+  exec::BufferOp addBuffer(OpBuilder &b, llvm::StringRef name, exec::Role role, int64_t bytes,
+                           int64_t perPosition = 0) {
+    return exec::BufferOp::create(b, module.getLoc(), name, role, bytes, perPosition, StringAttr());
   }
 
   void addFixedBuffers(OpBuilder &b) {
@@ -312,12 +313,17 @@ private:
     }
   }
 
+  // All targets have the same buffers, with room for whichever needs the most.
   Place newScratch(int64_t bytes) {
     std::string name = (function.getSymName() + "." + llvm::Twine(scratchCount++)).str();
-    if (scratchNames.insert(name).second) {
+    bytes = alignTo(bytes, kWeightAlignment);
+    exec::BufferOp &buffer = scratch[name];
+    if (!buffer) {
       OpBuilder b(module.getContext());
       b.setInsertionPointToEnd(module.getBody());
-      addBuffer(b, name, exec::Role::Scratch, alignTo(bytes, kWeightAlignment));
+      buffer = addBuffer(b, name, exec::Role::Scratch, bytes);
+    } else if (static_cast<int64_t>(buffer.getBytes()) < bytes) {
+      buffer.setBytes(bytes);
     }
     return {name, 0};
   }
@@ -954,7 +960,7 @@ private:
   func::FuncOp function;
   exec::ProgramOp program;
   unsigned scratchCount = 0;
-  std::set<std::string> scratchNames;
+  std::map<std::string, exec::BufferOp> scratch; // by name
   llvm::DenseMap<Value, Place> places;
   llvm::DenseMap<Value, Place> groups; // by the indices of an llm.route
 };
