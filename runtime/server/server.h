@@ -72,6 +72,7 @@ private:
   Names names;
   int64_t started;
   std::atomic<bool> draining = false;
+  std::atomic<int> streaming = 0; // responses of which not everything is written
   std::mutex mutex;
   std::map<std::pair<std::string, int>, uint64_t> responses; // by path and status
   HttpServer http;                                           // destroyed first
