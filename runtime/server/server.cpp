@@ -119,7 +119,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::create(Service &service, const S
     Json error = errorJson(status == 404 ? absl::NotFoundError(message) : absl::InvalidArgumentError(message));
     response.set_content(dumpJson(error), "application/json");
   });
-  self.http.set_exception_handler([](const Request &, Response &response, std::exception_ptr) {
+  self.http.set_exception_handler([](const Request &, Response &response, const std::exception_ptr &) {
     sendError(response, absl::InternalError("the request ended in an unexpected way"));
   });
   self.http.set_logger([&self](const Request &request, const Response &response) {
@@ -369,7 +369,7 @@ void Server::answerWhole(Exchange &exchange, Answer &answer, Response &response)
   sendJson(response, answer.whole());
 }
 
-void Server::log(Json line) {
+void Server::log(const Json &line) {
   Json whole = {{"time", std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count()}};
   whole.update(line);
   std::string text = dumpJson(whole) + "\n";

@@ -62,7 +62,7 @@ private:
   void answerWhole(Exchange &exchange, Answer &answer, Response &response);
   Json modelEntry() const;
   void logEnd(const std::string &path, const Answer &answer, double seconds, bool abandoned) const;
-  static void log(Json line);
+  static void log(const Json &line);
   static void sendJson(Response &response, const Json &json, int status = 200);
   static void sendError(Response &response, const absl::Status &status);
 
