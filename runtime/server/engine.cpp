@@ -227,7 +227,7 @@ absl::Status Engine::decodeAll() {
 }
 
 absl::StatusOr<ChosenToken> Engine::choose(Job &job) {
-  if (job.request.logprobs || !job.request.rules.none())
+  if (job.request.logprobs || job.request.filter || !job.request.rules.none())
     return chooseWithLogits(job);
   auto token = job.slot->session().next();
   if (!token.ok())
@@ -246,8 +246,11 @@ absl::StatusOr<ChosenToken> Engine::chooseWithLogits(Job &job) {
   auto row = session.logits();
   if (!row.ok())
     return row.status();
-  if (!job.request.rules.none()) {
+  if (job.request.filter || !job.request.rules.none()) {
     std::vector<float> changed = *row;
+    // First: min-p must see only what may come.
+    if (job.request.filter)
+      job.request.filter->exclude(changed);
     job.counts.apply(job.request.rules, job.request.sampling.temperature, changed);
     if (absl::Status status = session.setLogits(changed); !status.ok())
       return status;
@@ -255,6 +258,8 @@ absl::StatusOr<ChosenToken> Engine::chooseWithLogits(Job &job) {
   auto token = session.first();
   if (!token.ok())
     return token.status();
+  if (job.request.filter)
+    job.request.filter->accept(*token);
   ChosenToken chosen{*token, 0, {}};
   if (job.request.logprobs) {
     chosen.logprob = logprobOf(*row, *token).logprob;

@@ -34,8 +34,9 @@ struct GenerationRequest {
   uint32_t maxTokens = 1; // at least 1; the context may end the reply before
   Sampling sampling;
   LogitRules rules;
-  std::optional<uint32_t> logprobs; // for each token its log-probability and so many of the likeliest
-  bool ignoreEnd = false;           // go on after an end-of-sequence token
+  std::optional<uint32_t> logprobs;    // for each token its log-probability and so many of the likeliest
+  std::shared_ptr<TokenFilter> filter; // null: any token may come
+  bool ignoreEnd = false;              // go on after an end-of-sequence token
 };
 
 struct ChosenToken {

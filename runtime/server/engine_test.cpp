@@ -145,7 +145,7 @@ TEST_F(EngineTest, SixteenStreamsGiveWhatEachGivesAlone) {
 
 TEST_F(EngineTest, RandomArrivalsCancelsAndSharedPrefixes) {
   auto engine = engineOf(4, {.maxQueue = 1000, .snapshotBytes = 1 << 20, .endOfSequence = {}});
-  std::mt19937 random(7);
+  std::mt19937 random(7); // NOLINT(bugprone-random-generator-seed): a test repeats itself
   struct Case {
     Tokens prompt;
     std::shared_ptr<Collector> listener;
@@ -246,7 +246,7 @@ TEST_F(EngineTest, SnapshotsStayWithinTheirMemory) {
   constexpr uint64_t kState = 1000;
   ASSERT_TRUE(writeToyModel(path, toy.code, {}, kState).ok());
   auto engine = engineOf(2, {.maxQueue = 9, .snapshotBytes = 3 * kState, .endOfSequence = {}});
-  auto run = [&](Tokens prompt) {
+  auto run = [&](const Tokens &prompt) {
     auto listener = std::make_shared<Collector>();
     EXPECT_TRUE(submit(*engine, requestOf(prompt, 2), listener).ok());
     Outcome outcome = listener->wait();

@@ -9,10 +9,6 @@
 namespace ingot {
 namespace {
 
-// Low enough that no sampler chooses it beside any real logit, and far enough from the end of the range that dividing
-// by a temperature cannot make it infinite.
-constexpr float kExcluded = -1e30F;
-
 double logSum(std::span<const float> row) {
   double most = *std::ranges::max_element(row), sum = 0;
   for (float value : row)
@@ -66,10 +62,10 @@ void TokenCounts::apply(const LogitRules &rules, float temperature, std::span<fl
     float least = *std::ranges::max_element(row) + temperature * std::log(rules.minP);
     for (float &value : row)
       if (value < least)
-        value = kExcluded;
+        value = kExcludedLogit;
   }
   for (float &value : row)
-    value = std::clamp(value, kExcluded, -kExcluded);
+    value = std::clamp(value, kExcludedLogit, -kExcludedLogit);
 }
 
 TokenLogprob logprobOf(std::span<const float> row, int32_t token) {

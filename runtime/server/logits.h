@@ -13,6 +13,19 @@
 
 namespace ingot {
 
+// Low enough that no sampler chooses it beside any real logit, and far enough from the end of the range that dividing
+// by a temperature cannot make it infinite.
+inline constexpr float kExcludedLogit = -1e30F;
+
+// Says token by token what a reply may hold. One reply has one filter.
+class TokenFilter {
+public:
+  virtual ~TokenFilter() = default;
+  // Sets to kExcludedLogit what must not come next; `row` is f32 [vocabulary].
+  virtual void exclude(std::span<float> row) = 0;
+  virtual void accept(int32_t token) = 0;
+};
+
 struct LogitRules {
   float presence = 0;            // subtracted once from each token of the reply so far
   float frequency = 0;           // subtracted as often as the token stands in the reply so far

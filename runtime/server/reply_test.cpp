@@ -52,9 +52,9 @@ void expectSplit(const ReplySplitter::Options &options, std::string_view text, c
     EXPECT_EQ(split(options, text, size), expected) << text << " by " << size;
 }
 
-const ReplyFormat kQwen = {"<think>", "</think>", "<tool_call>", "</tool_call>"};
-const ReplyFormat kMistral = {"", "", "[TOOL_CALLS]", ""};
-const ReplyFormat kGemma = {"<|channel>thought\n", "<channel|>", "<|tool_call>", "<tool_call|>"};
+ReplyFormat qwen() { return {"<think>", "</think>", "<tool_call>", "</tool_call>"}; }
+ReplyFormat mistral() { return {"", "", "[TOOL_CALLS]", ""}; }
+ReplyFormat gemma() { return {"<|channel>thought\n", "<channel|>", "<|tool_call>", "<tool_call|>"}; }
 
 TEST(ReplyFormatTest, IsReadFromTheTemplate) {
   auto read = [](const char *name) {
@@ -78,25 +78,25 @@ TEST(ReplyFormatTest, IsReadFromTheTemplate) {
 TEST(ReplySplitterTest, TextWithoutMarkersIsContentByteForByte) {
   for (bool tools : {false, true})
     for (const char *text : {"plain", "  spaces around  \n", "a < b <t <to <tool", "", "\n\n", "x<think>y</think>"})
-      expectSplit({.format = kQwen, .toolCalls = tools, .tools = {}}, text, {text, "", {}});
+      expectSplit({.format = qwen(), .toolCalls = tools, .tools = {}}, text, {text, "", {}});
   expectSplit({}, "<think>a</think><tool_call>{}</tool_call>", {"<think>a</think><tool_call>{}</tool_call>", "", {}});
 }
 
 TEST(ReplySplitterTest, ReasoningIsApart) {
-  ReplySplitter::Options options{.format = kQwen, .tools = {}};
+  ReplySplitter::Options options{.format = qwen(), .tools = {}};
   expectSplit(options, "<think>\nwhy not\n</think>\n\nBecause.", {"Because.", "why not", {}});
   expectSplit(options, "\n<think>\n\n</think>\n\nYes", {"Yes", "", {}});
   expectSplit(options, "<think>never ends", {"", "never ends", {}});
   options.inReasoning = true;
   expectSplit(options, "\nfrom the prompt on\n</think>\nSo.\n", {"So.\n", "from the prompt on", {}});
-  EXPECT_TRUE(endsInReasoning("<|im_start|>assistant\n<think>\n", kQwen));
-  EXPECT_FALSE(endsInReasoning("<think>\n\n</think>\n\n", kQwen));
-  EXPECT_FALSE(endsInReasoning("assistant\n", kMistral));
-  expectSplit({.format = kGemma, .tools = {}}, "<|channel>thought\nhm\n<channel|>Yes", {"Yes", "hm", {}});
+  EXPECT_TRUE(endsInReasoning("<|im_start|>assistant\n<think>\n", qwen()));
+  EXPECT_FALSE(endsInReasoning("<think>\n\n</think>\n\n", qwen()));
+  EXPECT_FALSE(endsInReasoning("assistant\n", mistral()));
+  expectSplit({.format = gemma(), .tools = {}}, "<|channel>thought\nhm\n<channel|>Yes", {"Yes", "hm", {}});
 }
 
 TEST(ReplySplitterTest, HermesCalls) {
-  ReplySplitter::Options options{.format = kQwen, .toolCalls = true, .tools = {}};
+  ReplySplitter::Options options{.format = qwen(), .toolCalls = true, .tools = {}};
   expectSplit(
       options,
       "<think>\nneed two\n</think>\n\nLet me see.\n\n<tool_call>\n{\"name\": \"f\", \"arguments\": {\"b\": 1, \"a\": "
@@ -112,7 +112,7 @@ TEST(ReplySplitterTest, QwenXmlCallsFollowTheSchema) {
   auto tools = parseJson(R"([{"type": "function", "function": {"name": "write", "parameters": {"properties": {
     "path": {"type": "string"}, "lines": {"type": "integer"}, "deep": {"type": "object"}}}}}])");
   ASSERT_TRUE(tools.ok());
-  expectSplit({.format = kQwen, .toolCalls = true, .tools = *tools},
+  expectSplit({.format = qwen(), .toolCalls = true, .tools = *tools},
               "<tool_call>\n<function=write>\n<parameter=path>\n123\n</parameter>\n<parameter=lines>\n7\n</parameter>\n"
               "<parameter=deep>\n{\"a\": null}\n</parameter>\n<parameter=other>\n  kept \\ as is\n\n</parameter>\n"
               "</function>\n</tool_call>",
@@ -120,7 +120,7 @@ TEST(ReplySplitterTest, QwenXmlCallsFollowTheSchema) {
 }
 
 TEST(ReplySplitterTest, MistralCalls) {
-  ReplySplitter::Options options{.format = kMistral, .toolCalls = true, .tools = {}};
+  ReplySplitter::Options options{.format = mistral(), .toolCalls = true, .tools = {}};
   expectSplit(options, R"(Wait.[TOOL_CALLS] [{"name": "f", "arguments": {"x": 1}}, {"name": "g", "arguments": {}}])",
               {"Wait.", "", {{"f", R"({"x":1})"}, {"g", "{}"}}});
   expectSplit(options, R"([TOOL_CALLS]f[ARGS]{"x": 1}[TOOL_CALLS]g[CALL_ID]123456789[ARGS]{})",
@@ -128,14 +128,14 @@ TEST(ReplySplitterTest, MistralCalls) {
 }
 
 TEST(ReplySplitterTest, GemmaCalls) {
-  expectSplit({.format = kGemma, .toolCalls = true, .tools = {}},
+  expectSplit({.format = gemma(), .toolCalls = true, .tools = {}},
               "<|tool_call>call:f{city:<|\"|>Rome, {IT}<|\"|>,days:3,deep:{on:true,list:[1,<|\"|>a<|\"|>]},no:null}"
               "<tool_call|>",
               {"", "", {{"f", R"({"city":"Rome, {IT}","days":3,"deep":{"on":true,"list":[1,"a"]},"no":null})"}}});
 }
 
 TEST(ReplySplitterTest, WhatIsNoCallIsContent) {
-  ReplySplitter::Options options{.format = kQwen, .toolCalls = true, .tools = {}};
+  ReplySplitter::Options options{.format = qwen(), .toolCalls = true, .tools = {}};
   for (const char *text :
        {"<tool_call>not json</tool_call>", "<tool_call>{\"name\": 3}</tool_call>", "<tool_call>{\"name\": \"f\", ",
         "<tool_call>[]</tool_call>", "<tool_call><function=f><parameter=x>1</tool_call>",
@@ -146,12 +146,12 @@ TEST(ReplySplitterTest, WhatIsNoCallIsContent) {
 TEST(ReplySplitterTest, AnyCutOfAnyTextGivesTheSame) {
   constexpr std::string_view kPieces[] = {"<think>", "</think>", "<tool_call>", "</tool_call>", "{\"name\": \"f\"}",
                                           " ",       "\n",       "<",           "word",         "</t"};
-  std::mt19937 random(5);
+  std::mt19937 random(5); // NOLINT(bugprone-random-generator-seed): a test repeats itself
   for (int round = 0; round < 2000; ++round) {
     std::string text;
     for (uint32_t count = random() % 12; count > 0; --count)
       text += kPieces[random() % std::size(kPieces)];
-    ReplySplitter::Options options{.format = kQwen, .toolCalls = random() % 2 == 0, .tools = {}};
+    ReplySplitter::Options options{.format = qwen(), .toolCalls = random() % 2 == 0, .tools = {}};
     Heard whole = split(options, text, text.size() + 1);
     for (size_t size : {1u, 2u, 4u})
       ASSERT_EQ(split(options, text, size), whole) << text;

@@ -248,6 +248,30 @@ void readVariables(Fields &fields, ApiRequest &request) {
     request.variables["reasoning_effort"] = effort;
 }
 
+void readFormat(Fields &fields, ApiRequest &request) {
+  const Json *format = fields.find("response_format");
+  if (!format)
+    return;
+  const Json type = format->is_object() ? format->value("type", Json()) : Json();
+  if (type == "text")
+    return;
+  if (type == "json_object") {
+    request.grammar = Grammar::ofObject();
+  } else if (type == "json_schema") {
+    const Json given = format->value("json_schema", Json());
+    if (!given.is_object() || !given.contains("schema"))
+      return fields.fail(wrong("response_format", "expected a json_schema that has a schema"));
+    auto grammar = Grammar::ofSchema(given["schema"]);
+    if (!grammar.ok())
+      return fields.fail(grammar.status());
+    request.grammar = *std::move(grammar);
+  } else {
+    fields.fail(wrong("response_format", "expected type text, json_object or json_schema"));
+  }
+  if (!request.tools.is_null())
+    fields.fail(unsupported("response_format", "it does not go with tools"));
+}
+
 absl::StatusOr<Json> objectOf(std::string_view body) {
   auto json = parseJson(body);
   if (!json.ok())
@@ -292,9 +316,7 @@ absl::StatusOr<ApiRequest> parseChatRequest(std::string_view body) {
     request.generation.logprobs = static_cast<uint32_t>(fields.integer("top_logprobs", 0, kMostLogprobs).value_or(0));
   else if (fields.find("top_logprobs"))
     fields.fail(wrong("top_logprobs", "goes only with logprobs set to true"));
-  if (const Json *format = fields.find("response_format"))
-    if (!format->is_object() || format->value("type", Json()) != "text")
-      fields.fail(unsupported("response_format", "expected type text; replies cannot be held to a schema"));
+  readFormat(fields, request);
   if (fields.find("functions"))
     fields.fail(unsupported("functions", "give tools instead"));
   if (!fields.status().ok())

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -10,6 +11,7 @@
 #include "absl/status/statusor.h"
 
 #include "runtime/server/engine.h"
+#include "runtime/server/grammar.h"
 #include "runtime/server/json.h"
 
 namespace ingot {
@@ -24,9 +26,10 @@ struct ApiRequest {
   std::vector<std::string> stops;
   GenerationRequest generation; // all but prompt, seed and maxTokens
   // Chat:
-  Json messages;                   // contents are text, arguments of calls objects, as templates expect
-  Json tools;                      // null: none
-  Json variables = Json::object(); // further ones for the template
+  Json messages;                          // contents are text, arguments of calls objects, as templates expect
+  Json tools;                             // null: none
+  Json variables = Json::object();        // further ones for the template
+  std::shared_ptr<const Grammar> grammar; // that the reply is held to; null: none
   // Completions: each either text or token ids.
   struct Prompt {
     std::string text;

@@ -79,6 +79,8 @@ TEST(RequestTest, ErrorsNameTheirField) {
   EXPECT_THAT(chatError(R"("tools": [{}])"), HasSubstr("tools: "));
   EXPECT_THAT(chatError(R"("tool_choice": "required")"), HasSubstr("tool_choice: "));
   EXPECT_THAT(chatError(R"("response_format": {"type": "json_schema"})"), HasSubstr("response_format: "));
+  EXPECT_THAT(chatError(R"("response_format": {"type": "json_schema", "json_schema": {"schema": {"pattern": "a"}}})"),
+              HasSubstr("response_format: schema: pattern is not supported"));
   EXPECT_THAT(chatError(R"("chat_template_kwargs": {"messages": []})"), HasSubstr("chat_template_kwargs: messages"));
   auto message = [](const std::string &json) {
     return std::string(parseChatRequest(R"({"messages": [)" + json + "]}").status().message());

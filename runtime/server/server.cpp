@@ -17,7 +17,8 @@ namespace {
 using Clock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
 
-constexpr milliseconds kPatience{20}; // how long a wait for a token may hide that the client is gone
+constexpr milliseconds kPatience{20};     // how long a wait for a token may hide that the client is gone
+constexpr milliseconds kFarewell{10'000}; // for clients to take the end of their replies when the server stops
 constexpr int kRetryAfterSeconds = 1;
 
 double secondsSince(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
@@ -118,7 +119,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::create(Service &service, const S
     Json error = errorJson(status == 404 ? absl::NotFoundError(message) : absl::InvalidArgumentError(message));
     response.set_content(dumpJson(error), "application/json");
   });
-  self.http.set_exception_handler([](const Request &, Response &response, std::exception_ptr) {
+  self.http.set_exception_handler([](const Request &, Response &response, const std::exception_ptr &) {
     sendError(response, absl::InternalError("the request ended in an unexpected way"));
   });
   self.http.set_logger([&self](const Request &request, const Response &response) {
@@ -318,6 +319,7 @@ void Server::answer(const absl::StatusOr<ApiRequest> &parsed, const Request &req
   auto stream = std::make_shared<Stream>(
       Stream{*std::move(exchange), std::move(made), parsed->includeUsage, false, false, request.path, start});
   response.set_header("Cache-Control", "no-store");
+  ++streaming;
   response.set_chunked_content_provider(
       "text/event-stream",
       [stream](size_t, httplib::DataSink &sink) {
@@ -350,6 +352,7 @@ void Server::answer(const absl::StatusOr<ApiRequest> &parsed, const Request &req
       [this, stream](bool) {
         stream->exchange->cancel();
         logEnd(stream->path, stream->answer, secondsSince(stream->start), !stream->done);
+        --streaming;
       });
 }
 
@@ -366,7 +369,7 @@ void Server::answerWhole(Exchange &exchange, Answer &answer, Response &response)
   sendJson(response, answer.whole());
 }
 
-void Server::log(Json line) {
+void Server::log(const Json &line) {
   Json whole = {{"time", std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count()}};
   whole.update(line);
   std::string text = dumpJson(whole) + "\n";
@@ -402,6 +405,9 @@ absl::Status Server::run(const std::atomic<bool> &stop) {
   draining = true;
   log({{"event", "draining"}, {"running", service.engine().counters().running}});
   service.engine().drain(options.drainPatience);
+  // What the engine said last is still on its way to the clients, and stopping would cut it off.
+  for (auto until = Clock::now() + kFarewell; streaming > 0 && Clock::now() < until;)
+    std::this_thread::sleep_for(milliseconds(5));
   // The listener must run before it can be stopped.
   while (!http.is_running() && !closed)
     std::this_thread::sleep_for(milliseconds(1));

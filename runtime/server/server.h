@@ -62,7 +62,7 @@ private:
   void answerWhole(Exchange &exchange, Answer &answer, Response &response);
   Json modelEntry() const;
   void logEnd(const std::string &path, const Answer &answer, double seconds, bool abandoned) const;
-  static void log(Json line);
+  static void log(const Json &line);
   static void sendJson(Response &response, const Json &json, int status = 200);
   static void sendError(Response &response, const absl::Status &status);
 
@@ -72,6 +72,7 @@ private:
   Names names;
   int64_t started;
   std::atomic<bool> draining = false;
+  std::atomic<int> streaming = 0; // responses of which not everything is written
   std::mutex mutex;
   std::map<std::pair<std::string, int>, uint64_t> responses; // by path and status
   HttpServer http;                                           // destroyed first

@@ -94,8 +94,12 @@ absl::StatusOr<std::unique_ptr<Service>> Service::create(std::shared_ptr<const A
     service->format = ReplyFormat::of(source);
     service->takesTools = source.find("tools") != std::string::npos;
   }
+  service->table = std::make_shared<const TokenTable>(*service->words);
   const auto &ends = service->words->endOfSequence();
   options.endOfSequence.insert(ends.begin(), ends.end());
+  for (uint32_t id : artifact->manifest().facts().end_of_sequence())
+    options.endOfSequence.insert(static_cast<int32_t>(id));
+  service->ends = options.endOfSequence;
   auto engine = Engine::create(std::move(model), std::move(options));
   if (!engine.ok())
     return engine.status();
@@ -159,6 +163,9 @@ absl::StatusOr<std::unique_ptr<Exchange>> Service::start(const ApiRequest &reque
       generation.prompt = prompt.tokens;
       generation.sampling.seed = seed + copy;
       generation.maxTokens = request.maxTokens ? *request.maxTokens : runner->context();
+      if (request.grammar)
+        generation.filter = std::make_shared<GrammarFilter>(request.grammar, table, *words, ends,
+                                                            prompt.inReasoning ? format.reasoningClose : "");
       Reply::Options options;
       options.stops = request.stops;
       options.continuesText = prompt.continuesText;

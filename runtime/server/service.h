@@ -84,6 +84,8 @@ private:
   std::optional<ChatTemplate> chatTemplate;
   bool takesTools = false;
   ReplyFormat format;
+  std::shared_ptr<const TokenTable> table;
+  std::set<int32_t> ends;         // tokens that end a reply
   std::unique_ptr<Engine> runner; // destroyed first: its thread speaks to the others
 };
 

@@ -4,6 +4,7 @@ virtual environment that tools/scripts/fetch-client makes; without it this repor
 
 usage: openai_client.py BUILD_FOLDER"""
 
+import json
 import os
 import pathlib
 import sys
@@ -69,6 +70,10 @@ def body(session):
         {"role": "tool", "tool_call_id": calls[0].id, "content": "seen"}]
     session.check(client.chat.completions.create(model="tiny", messages=history, tools=tools, max_tokens=4).choices,
                   "a result of a function goes back in")
+    held = client.chat.completions.create(model="tiny", messages=hello, temperature=0, max_tokens=100, response_format={
+        "type": "json_schema", "json_schema": {"name": "size", "strict": True, "schema": {
+            "type": "object", "properties": {"size": {"type": "integer"}}, "required": ["size"], "additionalProperties": False}}})
+    session.check(isinstance(json.loads(held.choices[0].message.content)["size"], int), "a reply by a schema", held)
     completion = client.completions.create(model="tiny", prompt="In the beginning", max_tokens=5, temperature=0, logprobs=2)
     session.check(completion.choices[0].text and len(completion.choices[0].logprobs.tokens) == 5, "a completion", completion)
 

@@ -221,6 +221,16 @@ def interface(session, artifact, call):
     untold = server.chat(logit_bias={call: 100}, max_tokens=1)[2]["choices"][0]["message"]
     session.check(untold["content"] == CALL, "without tools the same text is content", untold)
 
+    schema = {"type": "object", "required": ["kind", "sizes", "good"], "properties": {
+        "kind": {"enum": ["lamb", "bread"]}, "sizes": {"type": "array", "items": {"type": "integer"}, "minItems": 2, "maxItems": 3},
+        "good": {"type": "boolean"}}}
+    held = [server.chat(response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": schema}}, max_tokens=200,
+                        temperature=temperature, seed=seed)[2]["choices"][0] for temperature, seed in ((0, 0), (1, 1), (1, 2))]
+    good = [json.loads(each["message"]["content"]) for each in held]
+    session.check(all(each["finish_reason"] == "stop" for each in held) and all(
+        set(each) == {"kind", "sizes", "good"} and each["kind"] in ("lamb", "bread") and 2 <= len(each["sizes"]) <= 3 and
+        isinstance(each["good"], bool) for each in good), "replies are held to a schema, which ends them", held)
+
     deep = '{"messages":' + "[" * 100000
     refused = {
         "no messages": (400, "/v1/chat/completions", {"messages": []}),
@@ -231,8 +241,9 @@ def interface(session, artifact, call):
         "a token that there is not": (400, "/v1/completions", {"prompt": [99999]}),
         "a prompt longer than the context": (400, "/v1/completions", {"prompt": "word " * 2000}),
         "an empty prompt": (400, "/v1/completions", {"prompt": ""}),
-        "a schema": (400, "/v1/chat/completions", {"messages": [{"role": "user", "content": "x"}],
-                                                  "response_format": {"type": "json_object"}}),
+        "a schema that cannot be held": (400, "/v1/chat/completions", {
+            "messages": [{"role": "user", "content": "x"}],
+            "response_format": {"type": "json_schema", "json_schema": {"schema": {"type": "string", "pattern": "a"}}}}),
         "another model": (404, "/v1/completions", {"prompt": "a", "model": "gpt"}),
         "embeddings": (400, "/v1/embeddings", {"input": "a"}),
         "another path": (404, "/v1/nothing", {}),
