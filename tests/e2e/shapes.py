@@ -14,7 +14,8 @@ PAGE = support.SOURCE / "docs" / "design" / "shapes.md"
 LARGEST_DIFFERENCE = 0.03  # scales of rows, norms and padding are not in the derivation
 
 # Bytes a weight with its share of scales and zeros: f16 scales, one byte of zero a group.
-BYTES = {"bf16": 2, "int8": 1, "w8a8": 1, "int8_g32": 1 + 2 / 32, "int4_g128_zp": 0.5 + 3 / 128}
+BYTES = {"bf16": 2, "int8": 1, "w8a8": 1, "int8_g32": 1 + 2 / 32, "int4_g128_zp": 0.5 + 3 / 128,
+         "int4_g32_zp": 0.5 + 3 / 32}
 
 # By recipe: the schemes of the head, the recurrence's inputs, its output, attention's gate, and the rest.
 SCHEMES = {
@@ -58,6 +59,35 @@ def stated(shape, recipe):
     raise AssertionError(f"{PAGE} has no row for {shape}, {recipe}")
 
 
+def derive_gemma(config):
+    """The same of Gemma 3 and 4 under gemma-int4."""
+    config = config | config.get("text_config", {})
+
+    def matrix(rows, columns):
+        return rows * columns * BYTES["int4_g32_zp" if columns % 128 else "int4_g128_zp"]
+
+    hidden, layers, heads = config["hidden_size"], config["num_hidden_layers"], config["num_attention_heads"]
+    types = config.get("layer_types") or ["sliding_attention" if (i + 1) % 6 else "full_attention" for i in range(layers)]
+    shared, inputs = config.get("num_kv_shared_layers", 0), config.get("hidden_size_per_layer_input", 0)
+    total = config["vocab_size"] * hidden * BYTES["int8_g32"]
+    for layer, kind in enumerate(types):
+        whole = kind == "full_attention"
+        size = config.get("global_head_dim", config["head_dim"]) if whole else config["head_dim"]
+        keys = (whole and config.get("num_global_key_value_heads")) or config["num_key_value_heads"]
+        reads = layer >= layers - shared
+        projected = 0 if reads else 1 if whole and config.get("attention_k_eq_v") else 2
+        total += matrix(heads * size, hidden) + matrix(hidden, heads * size) + projected * matrix(keys * size, hidden)
+        width = config["intermediate_size"] * (2 if reads and config.get("use_double_wide_mlp") else 1)
+        total += 2 * matrix(width, hidden) + matrix(hidden, width)
+        if config.get("enable_moe_block"):
+            width, chosen = config["moe_intermediate_size"], config["top_k_experts"]
+            total += chosen * (2 * matrix(width, hidden) + matrix(hidden, width))
+            total += config["num_experts"] * hidden * BYTES["bf16"]
+        if inputs:
+            total += matrix(inputs, hidden) + matrix(hidden, inputs) + inputs * hidden * BYTES["int8_g32"]
+    return total
+
+
 def body(session, shape, recipe):
     folder = support.SOURCE / "tests" / "shapes" / shape
     plan = session.work / "plan.mlir"
@@ -71,7 +101,8 @@ def body(session, shape, recipe):
     if not session.check(found is not None, f"{shape}: the plan has a program for greedy decoding"):
         return
     config = json.loads((folder / "config.json").read_text())
-    planned, expected = int(found.group(1)), derive(config, recipe)
+    planned = int(found.group(1))
+    expected = derive_gemma(config) if config["model_type"].startswith("gemma") else derive(config, recipe)
     launches = found.group(2).count("exec.launch")
     session.check(abs(planned / expected - 1) < LARGEST_DIFFERENCE,
                   f"{shape}, {recipe}: {planned / 1e9:.3f} GB of weights a token, derived {expected / 1e9:.3f} GB "
