@@ -30,6 +30,7 @@ func.func @f(%a: tensor<4x8xbf16>, %b: tensor<4x4xbf16>) {
 // -----
 
 // llm.delay R1
+// expected-note @+1 {{declared here}}
 llm.state @s conv : tensor<2x16xf32>
 func.func @f(%a: tensor<?x16xbf16>) {
   // expected-error @+1 {{@s}}
