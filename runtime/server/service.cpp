@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 
 #include "runtime/tokenizer/special_tokens.h" // Tokenizer's inline destructor needs it
+#include "runtime/tokenizer/text_only.h"
 
 namespace ingot {
 namespace {
@@ -123,6 +124,8 @@ absl::StatusOr<Service::Encoded> Service::encodeChat(const ApiRequest &request) 
     return about("messages", text.status());
   Encoded encoded;
   encoded.tokens = words->encode(*text, {.addBos = false, .parseSpecial = true});
+  if (absl::Status status = checkTextOnly(*words, encoded.tokens); !status.ok())
+    return about("messages", status);
   encoded.inReasoning = endsInReasoning(*text, format);
   return encoded;
 }

@@ -20,37 +20,16 @@ constexpr std::array<std::string_view, 17> kPlaceholders{
     "<|image|>",        "<|video|>",      "<|audio|>",        "<audio_soft_token>", "[IMG]",
     "[IMG_BREAK]",      "[IMG_END]"};
 
-constexpr const char *kAdvice = "this model was compiled for text alone; leave images, videos and sounds out";
-
 } // namespace
-
-absl::Status checkTextOnly(const nlohmann::ordered_json &messages) {
-  if (!messages.is_array())
-    return absl::OkStatus();
-  for (size_t i = 0; i < messages.size(); ++i) {
-    if (!messages[i].is_object() || !messages[i].contains("content") || !messages[i]["content"].is_array())
-      continue;
-    for (const auto &part : messages[i]["content"]) {
-      if (!part.is_object() || !part.contains("type"))
-        continue;
-      const auto &type = part["type"];
-      if (!type.is_string() || type.get_ref<const std::string &>() != "text")
-        return absl::InvalidArgumentError(
-            absl::StrCat("message ", i, " has a part of type ",
-                         type.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace),
-                         ", expected \"text\": ", kAdvice));
-    }
-  }
-  return absl::OkStatus();
-}
 
 absl::Status checkTextOnly(const Tokenizer &tokenizer, std::span<const int32_t> ids) {
   for (size_t i = 0; i < ids.size(); ++i)
     if (tokenizer.isControl(ids[i]) &&
         std::ranges::find(kPlaceholders, tokenizer.pieceText(ids[i])) != kPlaceholders.end())
-      return absl::InvalidArgumentError(absl::StrCat("token ", i, " of the prompt is ",
-                                                     std::string(tokenizer.pieceText(ids[i])),
-                                                     ", which stands for what is no text: ", kAdvice));
+      return absl::InvalidArgumentError(
+          absl::StrCat("token ", i, " of the prompt is ", std::string(tokenizer.pieceText(ids[i])),
+                       ", which stands for what is no text: this model was compiled for text alone; "
+                       "leave images, videos and sounds out"));
   return absl::OkStatus();
 }
 

@@ -5,6 +5,7 @@
 
 #include "runtime/tokenizer/golden_file.h"
 #include "runtime/tokenizer/text.h"
+#include "runtime/tokenizer/text_only.h"
 #include "runtime/tokenizer/tokenizer.h"
 #include "runtime/tokenizer/utf8.h"
 
@@ -125,6 +126,25 @@ TEST(TokenizerTest, LongWordsAreNotQuadratic) {
     // Quadratic merging takes minutes; the bound leaves room for sanitizers and slow machines.
     EXPECT_LT(seconds.count(), 5.0) << name;
   }
+}
+
+// What a chat template or a user spells as a placeholder's control token is refused; the same letters as text are text.
+TEST(TokenizerTest, PlaceholdersOfImagesAreNoText) {
+  TokenizerData data = golden::dataOf(golden::readJson("bpe_smollm"));
+  int control = 0;
+  while (data.pieces(control).type() != Piece::CONTROL)
+    ++control;
+  EXPECT_TRUE(checkTextOnly(**Tokenizer::create(data), std::vector<int32_t>{control}).ok());
+  data.mutable_pieces(control)->set_text("<|image_pad|>");
+  auto tokenizer = Tokenizer::create(data);
+  ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
+  const std::string text = "See <|image_pad|> here";
+  EXPECT_TRUE(checkTextOnly(**tokenizer, (*tokenizer)->encode(text)).ok());
+  absl::Status status = checkTextOnly(**tokenizer, (*tokenizer)->encode(text, {.parseSpecial = true}));
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_NE(status.message().find(" of the prompt is <|image_pad|>, which stands for what is no text"),
+            std::string::npos)
+      << status;
 }
 
 TEST(TokenizerTest, PutsBosFirstOnlyWhenAsked) {

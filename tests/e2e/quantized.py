@@ -188,6 +188,34 @@ def table(text):
     return rows
 
 
+def experts(session):
+    """Weights of rank 3: an int8 row of an expert is rounded as one of a matrix is."""
+    model, artifact = support.SOURCE / "models" / "trained" / "tiny-qwen3.6-moe", session.work / "experts.ingot"
+    done = session.run("ingotc", model, "-o", artifact, "--recipe=qwen3.6-w8a8", "--explain-quant", "--targets=gfx1151")
+    if not session.check(done.returncode == 0, "experts: compiles", done.stderr):
+        return
+    bytes_of = {line.split()[0]: int(line.split()[3]) for line in done.stdout.splitlines()[1:-1]}
+    inspected = {weight["name"]: weight for weight in
+                 json.loads(session.run("ingot", "inspect", artifact, "--json").stdout)["weights"]}
+    header, payload = support.safetensors_header(model / "model.safetensors")
+    found = table(done.stdout)
+    for layer in (0, 3):
+        name = f"model.layers.{layer}.mlp.experts.down_proj"
+        begin, end = header[name]["data_offsets"]
+        values, columns = widened(payload[begin:end], header[name]["dtype"]), header[name]["shape"][-1]
+        difference = 0
+        for row in (values[i:i + columns] for i in range(0, len(values), columns)):
+            scale = max(map(abs, row)) / 127
+            difference += sum((x - scale * round(x / scale)) ** 2 for x in row) if scale else 0
+        wanted = (difference / sum(x * x for x in values)) ** 0.5
+        scheme, error, rule = found[f"{name}.weight"]
+        session.check(scheme == "w8a8" and abs(error / wanted - 1) < 0.01 and rule.startswith("model.layers.*"),
+                      f"experts: {name} is {scheme}, error {error:.2e} (Python: {wanted:.2e}), by rule {rule}")
+        session.check(bytes_of[f"{name}.weight"] == inspected[f"{name}.weight"]["bytes"] > 0 and
+                      inspected[f"{name}.weight"]["shape"] == header[name]["shape"],
+                      f"experts: {name} has the bytes and the shape of ingot inspect", inspected[f"{name}.weight"])
+
+
 def body(session):
     tokens = [(7 * i * i + 3) % 1000 for i in range(9)]
     trained = session.work / "trained.ingot"
@@ -213,6 +241,8 @@ def body(session):
                 error = support.relative_l2(got, wanted[target])
                 # Two layers of eight are rounded, to four bits or eight; a wrong scale or zero gives errors of 1.
                 session.check(error < 0.25, f"{what}, {target}: logits within {error:.3f} of the trained model's (< 0.25)")
+
+    experts(session)
 
     what = "int8 with one scale a tensor, which no linear reads"
     make(folder, compressed("int-quantized", {"num_bits": 8, "type": "int", "symmetric": True, "strategy": "tensor"}),
