@@ -150,7 +150,7 @@ TEST_F(DeclarationTest, WrongConfigurationsNameTheKey) {
   EXPECT_THAT(errorWith("head_dim", 24), HasSubstr("multiple of 16, got 24"));
   EXPECT_THAT(errorWith("hidden_act", "gelu"), HasSubstr("`hidden_act` silu"));
   EXPECT_THAT(errorWith("eos_token_id", 40), HasSubstr("`eos_token_id`"));
-  EXPECT_THAT(errorWith("rope_scaling", {{"rope_type", "longrope"}}), HasSubstr("yarn, got \"longrope\""));
+  EXPECT_THAT(errorWith("rope_scaling", {{"rope_type", "longrope"}}), HasSubstr("proportional, got \"longrope\""));
   EXPECT_THAT(errorWith("rope_scaling", {{"type", "linear"}}), HasSubstr("`factor`"));
   EXPECT_THAT(errorWith("rope_scaling", 3), HasSubstr("`rope_scaling` to be an object"));
   EXPECT_THAT(errorWith("rope_theta", 0), HasSubstr("`rope_theta`"));

@@ -53,7 +53,9 @@ LaunchShape emitAttentionPrefill(mlir::gpu::GPUModuleOp module, const TargetInfo
   const bool queriesHeld = tiles * fragment <= kRegisters * 4 / 5;
   const unsigned held = queriesHeld ? tiles * fragment : 0;
   unsigned parts = 1, tilesOfPart = tiles;
-  while (held + tilesOfPart * 8 > kRegisters && tilesOfPart > 1) {
+  // Such a head also has more addresses than immediate offsets reach, which take registers of their own.
+  const unsigned room = queriesHeld ? kRegisters : kRegisters / 2;
+  while (held + tilesOfPart * 8 > room && tilesOfPart > 1) {
     parts *= 2;
     tilesOfPart = (tiles + parts - 1) / parts;
   }
