@@ -412,6 +412,7 @@ private:
     for (Operation &op : f.getBody().front().without_terminator()) {
       if (failed(selectOp(&op)))
         return failure();
+      llvm::SmallPtrSet<Attribute, 8> counted; // a launch reads what several of its parts name once
       op.walk([&](Operation *inner) {
         auto linear = dyn_cast<llm::LinearOp>(inner);
         // Each of a few tokens may go to experts of its own; of a chunk, one token counts.
@@ -421,7 +422,7 @@ private:
         for (NamedAttribute attribute : inner->getAttrs())
           attribute.getValue().walk([&](FlatSymbolRefAttr symbol) {
             auto place = weights.find(symbol.getValue().str());
-            if (place == weights.end())
+            if (place == weights.end() || !counted.insert(symbol).second)
               return;
             const WeightPlace &of = place->second;
             bytes += of.rowBytes ? of.rowBytes : of.expertBytes ? of.expertBytes * chosen : of.bytes;

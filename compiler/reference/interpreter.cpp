@@ -708,7 +708,7 @@ HostTensor Interpreter::Implementation::delay(llm::DelayOp op, const HostTensor 
   HostTensor result = floats(x.rows, x.columns);
   std::copy(state.begin(), state.end(), result.floats.begin());
   std::copy(x.floats.begin(), x.floats.end() - x.columns, result.floats.begin() + x.columns);
-  auto last = x.row(step.tokens - 1);
+  auto last = x.row(std::clamp<int64_t>(step.tokens, 1, x.rows) - 1);
   std::copy(last.begin(), last.end(), state.begin());
   return result;
 }
@@ -837,7 +837,7 @@ absl::StatusOr<Interpreter::Implementation::Results> Interpreter::Implementation
       .Case([&](llm::LastTokenOp o) {
         const HostTensor &x = in(o.getX());
         HostTensor result = floats(1, x.columns);
-        auto row = x.row(step.tokens - 1);
+        auto row = x.row(std::clamp<int64_t>(step.tokens, 1, x.rows) - 1);
         std::copy(row.begin(), row.end(), result.floats.begin());
         return one(std::move(result));
       })
@@ -894,7 +894,7 @@ absl::StatusOr<HostTensor> Interpreter::Implementation::run(const std::string &n
     return absl::InvalidArgumentError(
         absl::StrCat("@", name, " takes ", type.isDynamicDim(0) ? "n" : absl::StrCat(type.getDimSize(0)), " x ",
                      columns, (tokens ? " token ids" : " floats"), ", got ", argument.rows, " x ", argument.columns));
-  if (tokens)
+  if (tokens || type.isDynamicDim(0))
     step.tokens = static_cast<int32_t>(argument.rows);
   Values values;
   values[function.getArgument(0)] = argument;

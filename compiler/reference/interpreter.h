@@ -59,9 +59,9 @@ public:
   void observe(Observer observer);
 
   /// Runs function `name` on one tensor (token ids, or logits) and gives its result (an empty tensor if it has none).
-  /// For token ids, Step.tokens becomes their number first. Step.position stays, as on a device, unless the function
-  /// advances. Errors: no such function, an op outside `llm`, a token outside the vocabulary, a weight that cannot be
-  /// read.
+  /// Step.tokens becomes the number of ids, or of rows where a function takes any number. Step.position stays, as on a
+  /// device, unless the function advances. Errors: no such function, an op outside `llm`, a token outside the
+  /// vocabulary, a weight that cannot be read.
   absl::StatusOr<HostTensor> run(const std::string &name, const HostTensor &argument);
 
   /// Logits [1, V] of the last of `tokens`, by `prefill`; then moves on by their number.
