@@ -187,6 +187,7 @@ absl::Status Engine::begin(const std::shared_ptr<Job> &job) {
     totals.reusedTokens += job->outcome.reusedTokens;
     totals.queueSeconds += job->outcome.queueSeconds;
   }
+  job->slot->session().limitReply(job->request.maxTokens);
   return job->slot->session().setSampling(job->request.sampling);
 }
 
@@ -214,25 +215,39 @@ absl::Status Engine::decodeAll() {
   for (const auto &job : ready) {
     if (job->cancelled.load(std::memory_order_relaxed))
       continue; // ends at the beginning of the next round
-    auto token = choose(*job);
-    if (absl::IsOutOfRange(token.status())) {
+    auto tokens = choose(*job);
+    if (absl::IsOutOfRange(tokens.status())) {
       finish(job, Finish::kLength);
       continue;
     }
-    if (!token.ok())
-      return token.status();
-    deliver(job, *token);
+    if (!tokens.ok())
+      return tokens.status();
+    {
+      std::lock_guard lock(mutex);
+      ++totals.decodeSteps;
+    }
+    for (const ChosenToken &token : *tokens)
+      if (!deliver(job, token))
+        break;
   }
   return absl::OkStatus();
 }
 
-absl::StatusOr<ChosenToken> Engine::choose(Job &job) {
-  if (job.request.logprobs || job.request.filter || !job.request.rules.none())
-    return chooseWithLogits(job);
-  auto token = job.slot->session().next();
-  if (!token.ok())
-    return token.status();
-  return ChosenToken{*token, 0, {}};
+absl::StatusOr<std::vector<ChosenToken>> Engine::choose(Job &job) {
+  std::vector<ChosenToken> chosen;
+  if (job.request.logprobs || job.request.filter || !job.request.rules.none()) {
+    auto token = chooseWithLogits(job);
+    if (!token.ok())
+      return token.status();
+    chosen.push_back(*std::move(token));
+    return chosen;
+  }
+  auto tokens = job.slot->session().nextTokens();
+  if (!tokens.ok())
+    return tokens.status();
+  for (int32_t token : *tokens)
+    chosen.push_back({token, 0, {}});
+  return chosen;
 }
 
 absl::StatusOr<ChosenToken> Engine::chooseWithLogits(Job &job) {
@@ -268,13 +283,12 @@ absl::StatusOr<ChosenToken> Engine::chooseWithLogits(Job &job) {
   return chosen;
 }
 
-void Engine::deliver(const std::shared_ptr<Job> &job, const ChosenToken &token) {
+bool Engine::deliver(const std::shared_ptr<Job> &job, const ChosenToken &token) {
   job->newest = token.id;
   job->counts.addReply(token.id);
   ++job->outcome.replyTokens;
   {
     std::lock_guard lock(mutex);
-    ++totals.decodeSteps;
     ++totals.replyTokens;
     if (job->outcome.replyTokens == 1) {
       job->outcome.firstTokenSeconds = secondsSince(job->submitted);
@@ -288,6 +302,9 @@ void Engine::deliver(const std::shared_ptr<Job> &job, const ChosenToken &token) 
     finish(job, Finish::kStopped);
   else if (job->outcome.replyTokens >= job->request.maxTokens)
     finish(job, Finish::kLength);
+  else
+    return true;
+  return false;
 }
 
 void Engine::finish(const std::shared_ptr<Job> &job, Finish reason, const absl::Status &why) {
@@ -304,6 +321,11 @@ void Engine::finish(const std::shared_ptr<Job> &job, Finish reason, const absl::
   {
     std::lock_guard lock(mutex);
     totals.running -= wasRunning;
+    if (job->outcome.replyTokens > 0) {
+      const DraftCounts &drafts = job->slot->session().drafts().counts();
+      totals.drafted += drafts.drafted;
+      totals.accepted += drafts.accepted;
+    }
     ++(reason == Finish::kEnd         ? totals.finishedByEnd
        : reason == Finish::kLength    ? totals.finishedByLength
        : reason == Finish::kStopped   ? totals.stopped

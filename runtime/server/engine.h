@@ -82,7 +82,8 @@ struct EngineCounters {
   uint64_t promptTokens = 0, reusedTokens = 0, replyTokens = 0;
   uint64_t lookups = 0, hits = 0; // prompts begun; those that found a prefix
   uint64_t prefillChunks = 0, prefillLaunches = 0, decodeSteps = 0;
-  uint64_t snapshots = 0, snapshotBytes = 0;                       // now
+  uint64_t drafted = 0, accepted = 0;        // tokens that the model's head guessed, and those of them that were right
+  uint64_t snapshots = 0, snapshotBytes = 0; // now
   double firstTokenSeconds = 0, queueSeconds = 0, busySeconds = 0; // sums
   uint64_t firstTokens = 0;                                        // requests that gave a first token
 };
@@ -133,9 +134,11 @@ private:
   absl::Status prefillOne();
   // One token of every request whose prompt is done. A step that takes several sequences in one launch goes here.
   absl::Status decodeAll();
-  absl::StatusOr<ChosenToken> choose(Job &job);
+  // What one step of a request chooses: one token, or several where drafts were right.
+  absl::StatusOr<std::vector<ChosenToken>> choose(Job &job);
   absl::StatusOr<ChosenToken> chooseWithLogits(Job &job);
-  void deliver(const std::shared_ptr<Job> &job, const ChosenToken &token);
+  // False when the request ended with this token.
+  bool deliver(const std::shared_ptr<Job> &job, const ChosenToken &token);
   void finish(const std::shared_ptr<Job> &job, Finish reason, const absl::Status &why = absl::OkStatus());
   void fail(const absl::Status &why);
 

@@ -229,6 +229,9 @@ void Server::metrics(const Request &, Response &response) {
   add("prefix_hits_total", "counter", "Prompts that began as an earlier one.", now.hits);
   add("prefill_chunks_total", "counter", "Chunks of prompts that were computed.", now.prefillChunks);
   add("prefill_launches_total", "counter", "Kernels launched for them.", now.prefillLaunches);
+  add("decode_steps_total", "counter", "Steps that gave tokens.", now.decodeSteps);
+  add("draft_tokens_total", "counter", "Tokens that the model's head guessed.", now.drafted);
+  add("draft_tokens_accepted_total", "counter", "Of these, those that were right.", now.accepted);
   add("snapshots", "gauge", "Borders that a prompt can go on from.", now.snapshots);
   add("snapshot_bytes", "gauge", "Host memory that they take.", now.snapshotBytes);
   add("first_token_seconds_sum", "counter", "From a request's arrival to its first token.", now.firstTokenSeconds);
