@@ -205,8 +205,8 @@ LaunchShape emitElementwise(mlir::gpu::GPUModuleOp module, const TargetInfo &tar
                             const ElementwiseConfig &c);
 
 // (logits f32, weights f32, indices i32): the `top` experts of each token and their shares, as `llm.route` says. Rows
-// of all three are padded; the padding of the results is 0. After the logits come, where they are wanted, the logit f32 of
-// an expert that each token goes to (`shared`), and factors f32, one an expert (`scaled`).
+// of all three are padded; the padding of the results is 0. After the logits come, where they are wanted, the logit f32
+// of an expert that each token goes to (`shared`), and factors f32, one an expert (`scaled`).
 struct RouteConfig {
   uint64_t experts, top;
   bool normalize;
