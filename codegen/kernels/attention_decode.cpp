@@ -1,9 +1,9 @@
-// Attention of one query a head, or of a few tokens', over a long cache, split over positions so that few KV heads still
-// fill the chip: a wave is one unit, takes every `units`-th block of 16 positions, and leaves a partial softmax that a
-// second kernel combines. The fact it turns on: decode is bound by reading K and V, so each is loaded once for all query
-// heads of its KV head, 16 bytes a lane, straight from a layout made for it. Cache positions not yet written hold finite
-// values (`llm.state`: zero at first); their scores are masked and their probabilities are 0. Queries of several tokens
-// have waves of their own, split as each would be alone: they meet the cache's bytes on the chip.
+// Attention of one query a head, or of a few tokens', over a long cache, split over positions so that few KV heads
+// still fill the chip: a wave is one unit, takes every `units`-th block of 16 positions, and leaves a partial softmax
+// that a second kernel combines. The fact it turns on: decode is bound by reading K and V, so each is loaded once for
+// all query heads of its KV head, 16 bytes a lane, straight from a layout made for it. Cache positions not yet written
+// hold finite values (`llm.state`: zero at first); their scores are masked and their probabilities are 0. Queries of
+// several tokens have waves of their own, split as each would be alone: they meet the cache's bytes on the chip.
 #include "codegen/kernels/cache.h"
 #include "codegen/kernels/kernels.h"
 
