@@ -52,7 +52,7 @@ def body(session, target, model):
     facts = support.safetensors_header(GOLDEN)[0]["__metadata__"]
     # The first two words are a tie within 0.1.
     words = facts["continuation"].split(" ")
-    done = session.run("ingot", "run", artifact, "--raw", "--prompt", facts["prompt"] + " ".join(words[:3]), "--max-tokens", "6",
+    done = session.run("ingot", "run", artifact, "--raw", "--prompt", facts["prompt"] + " ".join(words[:3]), "--max-tokens", "8",
                        "--temperature", "0", "--device", "emulator", "--target", target)
     start = " " + " ".join(words[3:7])
     session.check(done.returncode == 0 and start in done.stdout, f"{target}: ingot run goes on with {start!r}",
