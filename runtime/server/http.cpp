@@ -4,6 +4,7 @@
 #include <array>
 #include <cerrno>
 #include <chrono>
+#include <cstdlib>
 #include <cstring>
 #include <netdb.h>
 #include <netinet/tcp.h>
@@ -84,7 +85,7 @@ private:
                                                               service.size(), NI_NUMERICHOST | NI_NUMERICSERV) != 0)
       return;
     ip = host.data();
-    port = std::atoi(service.data());
+    port = static_cast<int>(std::strtol(service.data(), nullptr, 10)); // NI_NUMERICSERV: digits
   }
 
   socket_t handle;
