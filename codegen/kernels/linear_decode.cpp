@@ -202,6 +202,7 @@ LaunchShape emitLinearDecode(mlir::gpu::GPUModuleOp module, const TargetInfo &ta
       streams.push_back(stream);
     }
     std::vector<Val> x;
+    x.reserve(tokens);
     for (unsigned mine = 0; mine < tokens; ++mine)
       x.push_back(operand.rows ? operand.rowOf(k, combines ? slot : k.constant(0)) : rowOfX(slot, mine));
     std::vector<Val> zeros(size_t{sums} * tokens, integer ? k.constant(0) : k.constantF(0));

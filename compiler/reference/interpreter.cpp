@@ -518,7 +518,8 @@ absl::StatusOr<HostTensor> Interpreter::Implementation::rope(llm::RopeOp op, con
       }
     }
     if (auto temperature = op.getTemperature()) {
-      const auto steps = static_cast<float>((step.position + t) / static_cast<int64_t>(*op.getEvery()));
+      const int64_t whole = (step.position + t) / static_cast<int64_t>(*op.getEvery());
+      const auto steps = static_cast<float>(whole);
       for (float &y : std::span(result.floats).subspan(t * x.columns, x.columns))
         y *= 1 + temperature->convertToFloat() * std::log(1 + steps);
     }
