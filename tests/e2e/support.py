@@ -16,6 +16,8 @@ import traceback
 
 SOURCE = pathlib.Path(__file__).resolve().parents[2]
 TARGETS = ("gfx1151", "gfx1201")
+# A first greedy difference counts as a tie where the two logits are this close, in transformers and here.
+NEAR_TIE = 0.05
 
 
 class Session:
@@ -78,6 +80,24 @@ class Session:
             self.check(False, f"ingot logits, {name}: one row a token", shape)
             return None
         return [values[row * shape[1]:(row + 1) * shape[1]] for row in range(shape[0])]
+
+    def greedy_steps(self, artifact, target, golden, prompt):
+        """Decodes step by step what greedy decoding would after the tokens under `prompt`, until the first token that differs
+        from transformers'."""
+        start, greedy = golden[prompt].tolist(), golden["greedy_tokens"].tolist()
+        rows = self.logits(artifact, start + greedy[:-1], target, steps=True)
+        if rows is None:
+            return
+        for step, row in enumerate(rows[len(start) - 1:]):
+            chosen = max(range(len(row)), key=row.__getitem__)
+            if chosen != greedy[step]:
+                gap = row[chosen] - row[greedy[step]]
+                golden_gap = golden["greedy_top"][2 * step] - golden["greedy_top"][2 * step + 1]
+                self.check(max(gap, golden_gap) <= NEAR_TIE,
+                           f"{target}: {step} greedy tokens are transformers', then a tie: the two logits are {golden_gap:.4f} "
+                           f"apart there, {gap:.4f} here (limit {NEAR_TIE})")
+                return
+        self.check(True, f"{target}: {len(greedy)} greedy tokens are transformers'")
 
 
 def main(name, body):
