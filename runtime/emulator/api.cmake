@@ -18,7 +18,7 @@ endif()
 
 # LLVM's classes carry no type information in the packaged library.
 ingot_library(ingot_emulator_assembler SOURCES assembler.cpp DEPS ingot_llvm)
-set_source_files_properties(assembler.cpp PROPERTIES COMPILE_OPTIONS "-fno-rtti")
+set_source_files_properties(assembler.cpp PROPERTIES COMPILE_OPTIONS "-fno-rtti" SKIP_PRECOMPILE_HEADERS ON)
 
 ingot_test(emulator_vector_test SOURCES vector_test.cpp DEPS ingot_emulator_assembler ingot_emulator_loader
                                                              ingot_emulator_machine)
