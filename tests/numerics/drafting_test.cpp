@@ -8,6 +8,7 @@
 
 #include <gtest/gtest.h>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_cat.h"
 #include "compiler/pipeline.h"
 #include "runtime/executor/session.h"
@@ -39,27 +40,39 @@ protected:
     return *opened;
   }
 
-  void SetUp() override {
-    path = std::filesystem::temp_directory_path() / absl::StrCat("ingot-drafting-", ::getpid(), ".ingot");
+  // Compiled and loaded once: the tests of a model come one after another, so one is kept.
+  static absl::StatusOr<std::shared_ptr<Model>> load(const std::string &name) {
+    static std::string loaded;
+    static absl::StatusOr<std::shared_ptr<Model>> kept;
+    if (loaded == name)
+      return kept;
+    loaded = name;
+    const std::string path =
+        std::filesystem::temp_directory_path() / absl::StrCat("ingot-drafting-", ::getpid(), ".ingot");
+    absl::Cleanup remove = [&] { std::filesystem::remove(path); };
     CompileRequest request;
-    request.model = absl::StrCat(INGOT_SOURCE_DIR "/models/trained/", GetParam());
+    request.model = absl::StrCat(INGOT_SOURCE_DIR "/models/trained/", name);
     request.output = path;
     request.targets = {targetName()};
     CompileReport report;
-    absl::Status compiled = compileModel(request, report);
-    ASSERT_TRUE(compiled.ok()) << compiled;
+    if (absl::Status compiled = compileModel(request, report); !compiled.ok())
+      return kept = compiled;
     auto artifact = Artifact::open(path);
-    ASSERT_TRUE(artifact.ok()) << artifact.status();
+    if (!artifact.ok())
+      return kept = artifact.status();
     SessionOptions options;
     options.context = 256;
     options.sequences = 2;
-    auto loaded = Model::load(*std::move(artifact), device(), targetName(), options);
+    return kept = Model::load(*std::move(artifact), device(), targetName(), options);
+  }
+
+  void SetUp() override {
+    auto loaded = load(GetParam());
     ASSERT_TRUE(loaded.ok()) << loaded.status();
-    model = *std::move(loaded);
+    model = *loaded;
     length = model->manifest().facts().draft_length();
     ASSERT_EQ(length, 3U);
   }
-  void TearDown() override { std::filesystem::remove(path); }
 
   // A sequence that begins with `prompt`, and its first token.
   std::unique_ptr<Session> begin(const std::vector<int32_t> &prompt, ingot::Drafting mode, uint32_t limit,
@@ -82,7 +95,6 @@ protected:
     return snapshot->bytes;
   }
 
-  std::string path;
   std::shared_ptr<Model> model;
   uint32_t length = 0;
 };
