@@ -1,6 +1,7 @@
 #include "codegen/launch_shape.h"
 
 #include <algorithm>
+#include <functional>
 #include <tuple>
 
 #include "absl/strings/str_format.h"
@@ -10,10 +11,13 @@ namespace ingot {
 namespace {
 
 constexpr unsigned kMostWaves = 8, kFewestSteps = 4, kMostUnroll = 4;
+constexpr unsigned kRowTilesOfGroup = 4; // a padded matrix has a multiple of 64 rows
+constexpr unsigned kMostProductUnroll = 2;
 constexpr double kLoadBytes = 512;        // of a wave, into registers
 constexpr unsigned kMostRegisters = 224;  // that a wave should need, of the 256 it can have
 constexpr unsigned kFixedRegisters = 24;  // addresses, lane numbers and what the epilogue needs
 constexpr unsigned kRegistersPerLoad = 4; // 16 bytes a lane
+constexpr unsigned kRegistersPerSum = 8;  // of a 16 x 16 result
 // Partial sums to LDS, the barrier, and back: three trips of 64 clocks, assumed. It shows only where a wave has few
 // steps.
 constexpr double kMergeClocks = 192;
@@ -24,6 +28,12 @@ unsigned registersOf(const StreamedMatrix &matrix, unsigned tiles, unsigned unro
   unsigned sums = tiles * matrix.streams;
   return kFixedRegisters + sums * matrix.tokens +
          unroll * (sums * kRegistersPerLoad + matrix.registersPerOperand * matrix.tokens);
+}
+
+unsigned registersOf(const MatrixProduct &product, unsigned tiles, unsigned tokenTiles, unsigned unroll) {
+  const unsigned rows = tiles * product.streams;
+  return kFixedRegisters + product.workRegisters + rows * tokenTiles * kRegistersPerSum +
+         unroll * (rows * product.rowRegisters + tokenTiles * product.tokenRegisters);
 }
 
 } // namespace
@@ -37,6 +47,7 @@ unsigned wavesAlongK(uint64_t steps) {
 
 LaunchChoice modelLaunch(const TargetInfo &target, const StreamedMatrix &matrix, unsigned tiles, unsigned unroll) {
   LaunchChoice choice{.tiles = tiles,
+                      .tokenTiles = 0,
                       .waves = wavesAlongK(matrix.steps),
                       .unroll = unroll,
                       .workgroups = ceilDiv(matrix.rowTiles, tiles),
@@ -69,27 +80,97 @@ LaunchChoice modelLaunch(const TargetInfo &target, const StreamedMatrix &matrix,
   return choice;
 }
 
-LaunchDecision chooseLaunch(const TargetInfo &target, const StreamedMatrix &matrix) {
-  const uint64_t stepsOfWave = ceilDiv(matrix.steps, wavesAlongK(matrix.steps));
-  std::vector<LaunchChoice> all;
-  for (unsigned tiles = matrix.leastTiles; tiles <= matrix.mostTiles; tiles *= 2)
-    for (unsigned unroll = 1; unroll <= std::min<uint64_t>(kMostUnroll, stepsOfWave); unroll *= 2)
-      if (matrix.rowTiles % tiles == 0 &&
-          (all.empty() || registersOf(matrix, tiles, unroll) <= kMostRegisters)) // else it would spill
-        all.push_back(modelLaunch(target, matrix, tiles, unroll));
-  // A grid as wide as wanted is worth more than the model's time; past that, width is worth nothing by itself.
-  auto rank = [&](const LaunchChoice &choice) {
-    return std::tuple(-static_cast<int64_t>(std::min(choice.workgroups, workgroupsWanted(target))), choice.seconds,
-                      registersOf(matrix, choice.tiles, choice.unroll));
+LaunchChoice modelLaunch(const TargetInfo &target, const MatrixProduct &product, unsigned tiles, unsigned tokenTiles,
+                         unsigned waves, unsigned unroll) {
+  LaunchChoice choice{.tiles = tiles,
+                      .tokenTiles = tokenTiles,
+                      .waves = waves,
+                      .unroll = unroll,
+                      .workgroups =
+                          ceilDiv(product.rowTiles, uint64_t{tiles} * waves) * ceilDiv(product.tokenTiles, tokenTiles),
+                      .wavesPerSimd = 0,
+                      .bytesInFlight = 0,
+                      .seconds = 0};
+  const unsigned rows = tiles * product.streams;
+  choice.wavesPerSimd = occupancy(target, registersOf(product, tiles, tokenTiles, unroll), 0, waves);
+  const uint64_t residentOfUnit =
+      std::max<uint64_t>(1, uint64_t{choice.wavesPerSimd} * target.simdsPerComputeUnit / waves);
+  const uint64_t resident = std::min(choice.workgroups, residentOfUnit * target.computeUnits);
+  choice.bytesInFlight = resident * waves * rows * unroll * product.bytesPerStep;
+
+  const double bytes = static_cast<double>(product.steps) *
+                       static_cast<double>(product.rowTiles * product.streams * product.bytesPerStep +
+                                           product.tokenTiles * product.tokenBytesPerStep);
+  const double memory = bytes / target.bandwidth;
+  // Of the busiest compute unit, in clocks.
+  const auto steps = static_cast<double>(ceilDiv(choice.workgroups, target.computeUnits) * waves * product.steps);
+  const double bytesToRegisters =
+      4.0 * target.waveSize * (rows * product.rowRegisters + tokenTiles * product.tokenRegisters);
+  const double loads = steps * bytesToRegisters / target.loadBytesPerClock;
+  const double matrix =
+      steps * rows * (tokenTiles * product.matrixClocks + product.convertClocks) / target.simdsPerComputeUnit;
+  const uint64_t waits = product.steps / unroll + product.steps % unroll;
+  const uint64_t rounds = ceilDiv(choice.workgroups, residentOfUnit * target.computeUnits);
+  choice.seconds =
+      std::max(memory, static_cast<double>(rounds * waits) * target.latency + (loads + matrix) / target.clock);
+  return choice;
+}
+
+namespace {
+
+struct Candidate {
+  LaunchChoice choice;
+  unsigned registers;
+};
+
+// A grid as wide as wanted is worth more than the model's time; past that, width is worth nothing by itself.
+LaunchDecision best(const TargetInfo &target, std::vector<Candidate> all) {
+  auto rank = [&](const Candidate &one) {
+    return std::tuple(-static_cast<int64_t>(std::min(one.choice.workgroups, workgroupsWanted(target))),
+                      one.choice.seconds, one.registers);
   };
-  std::sort(all.begin(), all.end(), [&](const LaunchChoice &a, const LaunchChoice &b) { return rank(a) < rank(b); });
-  LaunchDecision decision{.chosen = all.front(), .runnerUp = std::nullopt, .considered = 0, .narrow = {}};
+  std::ranges::sort(all, std::less<>(), rank);
+  LaunchDecision decision{.chosen = all.front().choice};
   decision.considered = static_cast<unsigned>(all.size());
   if (all.size() > 1)
-    decision.runnerUp = all[1];
+    decision.runnerUp = all[1].choice;
+  return decision;
+}
+
+} // namespace
+
+LaunchDecision chooseLaunch(const TargetInfo &target, const StreamedMatrix &matrix) {
+  const uint64_t stepsOfWave = ceilDiv(matrix.steps, wavesAlongK(matrix.steps));
+  std::vector<Candidate> all;
+  for (unsigned tiles = matrix.leastTiles; tiles <= matrix.mostTiles; tiles *= 2)
+    for (unsigned unroll = 1; unroll <= std::min<uint64_t>(kMostUnroll, stepsOfWave); unroll *= 2) {
+      const unsigned registers = registersOf(matrix, tiles, unroll);
+      if (matrix.rowTiles % tiles == 0 && (all.empty() || registers <= kMostRegisters)) // else it would spill
+        all.push_back({modelLaunch(target, matrix, tiles, unroll), registers});
+    }
+  LaunchDecision decision = best(target, std::move(all));
   if (decision.chosen.workgroups < workgroupsWanted(target))
     decision.narrow = absl::StrFormat("only %d row tiles, taken %d at a time (K's split follows from K)",
                                       matrix.rowTiles, decision.chosen.tiles);
+  return decision;
+}
+
+LaunchDecision chooseLaunch(const TargetInfo &target, const MatrixProduct &product) {
+  std::vector<Candidate> all;
+  for (unsigned tiles = product.leastTiles; tiles <= product.mostTiles; tiles *= 2)
+    for (unsigned tokenTiles = product.leastTokenTiles; tokenTiles <= product.mostTokenTiles; tokenTiles *= 2)
+      for (unsigned waves = 1; waves * tiles <= kRowTilesOfGroup; waves *= 2)
+        for (unsigned unroll = 1; unroll <= std::min<uint64_t>(kMostProductUnroll, product.steps); unroll *= 2) {
+          const unsigned registers = registersOf(product, tiles, tokenTiles, unroll);
+          if (all.empty() || registers <= kMostRegisters) // else it would spill
+            all.push_back({modelLaunch(target, product, tiles, tokenTiles, waves, unroll), registers});
+        }
+  LaunchDecision decision = best(target, std::move(all));
+  const LaunchChoice &chosen = decision.chosen;
+  if (chosen.workgroups < workgroupsWanted(target))
+    decision.narrow =
+        absl::StrFormat("only %d row tiles and %d tiles of tokens, taken %d and %d at a time", product.rowTiles,
+                        product.tokenTiles, chosen.tiles * chosen.waves, chosen.tokenTiles);
   return decision;
 }
 

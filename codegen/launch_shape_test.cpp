@@ -121,5 +121,69 @@ TEST(ModelLaunch, RegistersCostOccupancy) {
   EXPECT_LT(modelLaunch(chip("gfx1151"), m, 4, 4).wavesPerSimd, modelLaunch(chip("gfx1151"), m, 1, 1).wavesPerSimd);
 }
 
+// bf16 of gfx1151, one part and a chunk of so many tokens: fragments of 32 bytes a row, the same in both half-waves.
+MatrixProduct product(uint64_t rows, uint64_t columns, uint64_t tokens) {
+  return {.rowTiles = rows / 16,
+          .tokenTiles = tokens / 16,
+          .steps = columns / 16,
+          .bytesPerStep = 512,
+          .tokenBytesPerStep = 512,
+          .rowRegisters = 8,
+          .tokenRegisters = 8,
+          .workRegisters = 0,
+          .matrixClocks = 32,
+          .convertClocks = 0};
+}
+
+TEST(ChooseLaunch, GivesManyTokensTwoWorkgroupsAComputeUnitOrSaysWhyNot) {
+  for (const TargetInfo &target : allTargets())
+    for (uint64_t tiles = 4; tiles <= 1024; tiles += 4)
+      for (uint64_t tokens : {16, 64, 512}) {
+        LaunchDecision decision = chooseLaunch(target, product(tiles * 16, 4096, tokens));
+        SCOPED_TRACE(tiles);
+        EXPECT_EQ(4 % (decision.chosen.tiles * decision.chosen.waves), 0U);
+        EXPECT_EQ(decision.narrow.empty(), decision.chosen.workgroups >= 2 * target.computeUnits);
+      }
+}
+
+TEST(ChooseLaunch, GivesNarrowMatricesSmallTiles) {
+  const LaunchChoice narrow = chooseLaunch(chip("gfx1151"), product(256, 4096, 64)).chosen,
+                     wide = chooseLaunch(chip("gfx1151"), product(14336, 4096, 512)).chosen;
+  EXPECT_LT(narrow.tiles * narrow.tokenTiles, wide.tiles * wide.tokenTiles);
+  EXPECT_EQ(wide.tiles * wide.tokenTiles, 16U);
+}
+
+// Of 4 x 4 tiles a wave, 16 matrix instructions of 32 clocks on two SIMDs, and 2 x 4 x 8 registers of 128 bytes, at 64
+// bytes a clock; 224 x 8 = 1792 workgroups of one wave, so the busiest of 40 compute units has 45, for 256 steps each.
+// About 216 registers a wave are 7 waves a SIMD, 560 workgroups a round: 4 rounds of 256 waits.
+TEST(ModelLaunch, ManyTokensAreBoundByWorkAndLatency) {
+  const LaunchChoice large = modelLaunch(chip("gfx1151"), product(14336, 4096, 512), 4, 4, 1, 1);
+  EXPECT_EQ(large.workgroups, 1792U);
+  EXPECT_EQ(large.wavesPerSimd, 7U);
+  const double work = 45 * 256 * (16 * 32 / 2 + 2 * 4 * 8 * 128 / 64) / 2.9e9;
+  EXPECT_NEAR(large.seconds, work + 4 * 256 * 600e-9, 1e-9);
+  // Of one tile each, 28672 workgroups: 717 at most, and 16 waves a SIMD, 1280 workgroups a round: 23.
+  const LaunchChoice small = modelLaunch(chip("gfx1151"), product(14336, 4096, 512), 1, 1, 1, 2);
+  EXPECT_EQ(small.workgroups, 28672U);
+  EXPECT_EQ(small.wavesPerSimd, 16U);
+  EXPECT_NEAR(small.seconds, 717 * 256 * (32 / 2 + 2 * 8 * 128 / 64) / 2.9e9 + 23 * 128 * 600e-9, 1e-9);
+}
+
+// Where memory answers at once and instructions take no time, tokens wait for its bytes.
+TEST(ModelLaunch, ManyTokensMayBeBoundByMemory) {
+  TargetInfo fast = chip("gfx1151");
+  fast.latency = 0;
+  fast.clock = 1e15;
+  const LaunchChoice choice = modelLaunch(fast, product(14336, 4096, 512), 1, 1, 1, 2);
+  EXPECT_NEAR(choice.seconds, (14336 * 4096 * 2.0 + 512 * 4096 * 2.0) / 256e9, 1e-9);
+}
+
+TEST(ModelLaunch, ConversionsCountBesideMatrixInstructions) {
+  MatrixProduct codes = product(14336, 4096, 512);
+  const double without = modelLaunch(chip("gfx1151"), codes, 4, 4, 1, 1).seconds;
+  codes.convertClocks = 64;
+  EXPECT_NEAR(modelLaunch(chip("gfx1151"), codes, 4, 4, 1, 1).seconds - without, 45 * 256 * 4 * 64 / 2 / 2.9e9, 1e-9);
+}
+
 } // namespace
 } // namespace ingot

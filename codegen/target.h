@@ -38,6 +38,8 @@ struct TargetInfo {
   double clock;             // Hz, the highest the maker states
   double latency;           // seconds from a load to its data from busy memory; assumed
   double loadBytesPerClock; // from a compute unit's cache to its registers; assumed
+  // Clocks of a SIMD for one 16 x 16 x 16 matrix instruction.
+  unsigned bf16MatrixClocks, int8MatrixClocks;
 };
 
 std::span<const TargetInfo> allTargets();

@@ -27,6 +27,7 @@ std::optional<Choice> choiceOf(DictionaryAttr shape, llvm::StringRef name) {
   };
   auto seconds = choice.getAs<FloatAttr>("modelled_seconds");
   return Choice{.tiles = number("tiles"),
+                .tokenTiles = number("token_tiles"),
                 .waves = number("waves"),
                 .unroll = number("unroll"),
                 .bytesInFlight = number("bytes_in_flight"),
@@ -65,8 +66,12 @@ KernelReport describe(exec::LaunchOp launch, Operation *kernel, const TargetInfo
 std::string plural(int64_t count, const char *what) { return absl::StrCat(count, " ", what, count == 1 ? "" : "s"); }
 
 std::string text(const Choice &choice) {
-  return absl::StrFormat("%s a wave, K over %s, %s at once: %.0f KiB in flight, %.2f us",
-                         plural(choice.tiles * 16, "row"), plural(choice.waves, "wave"), plural(choice.unroll, "step"),
+  const std::string tile =
+      choice.tokenTiles
+          ? absl::StrFormat("%d rows and %d tokens a wave, %s side by side", choice.tiles * 16, choice.tokenTiles * 16,
+                            plural(choice.waves, "wave"))
+          : absl::StrFormat("%s a wave, K over %s", plural(choice.tiles * 16, "row"), plural(choice.waves, "wave"));
+  return absl::StrFormat("%s, %s at once: %.0f KiB in flight, %.2f us", tile, plural(choice.unroll, "step"),
                          static_cast<double>(choice.bytesInFlight) / 1024, choice.seconds * 1e6);
 }
 
@@ -74,7 +79,8 @@ Json json(const std::optional<Choice> &choice) {
   if (!choice)
     return nullptr;
   return {{"rows_per_wave", choice->tiles * 16},
-          {"waves_along_k", choice->waves},
+          {"tokens_per_wave", choice->tokenTiles ? Json(choice->tokenTiles * 16) : Json()},
+          {choice->tokenTiles ? "waves" : "waves_along_k", choice->waves},
           {"unroll", choice->unroll},
           {"bytes_in_flight", choice->bytesInFlight},
           {"modelled_seconds", choice->seconds}};

@@ -17,9 +17,10 @@ namespace ingot {
 struct KernelReport {
   // One candidate of the cost function (codegen/launch_shape.h).
   struct Choice {
-    int64_t tiles = 0, waves = 0, unroll = 0; // row tiles a wave, waves along K, steps of K in flight
-    int64_t bytesInFlight = 0;                // whole chip
-    double seconds = 0;                       // modelled
+    int64_t tiles = 0, tokenTiles = 0; // of 16 rows and of 16 tokens, a wave; no tiles of tokens where they are few
+    int64_t waves = 0, unroll = 0;     // along K, or side by side where there are tiles of tokens; steps of K in flight
+    int64_t bytesInFlight = 0;         // whole chip
+    double seconds = 0;                // modelled
   };
   std::string target, program, kernel; // the program that launches it first
   unsigned launches = 0;               // in that program

@@ -134,7 +134,8 @@ private:
                         .quantize = op.getQuantized(),
                         .norm = op.getNormAttr(),
                         .epsilon = op.getEps() ? op.getEps()->convertToFloat() : 0,
-                        .x = elementOf(op.getX())};
+                        .x = elementOf(op.getX()),
+                        .chunkRows = static_cast<uint64_t>(rows)};
     if (!op.getExperts() && fewTokens(op.getX()))
       config.tokens = static_cast<uint64_t>(dim(op.getX(), 0));
     if (op.getExperts())
@@ -348,6 +349,7 @@ private:
   DictionaryAttr describe(const LaunchChoice &choice) {
     Builder b(module.getContext());
     return b.getDictionaryAttr({b.getNamedAttr("tiles", b.getI64IntegerAttr(choice.tiles)),
+                                b.getNamedAttr("token_tiles", b.getI64IntegerAttr(choice.tokenTiles)),
                                 b.getNamedAttr("waves", b.getI64IntegerAttr(choice.waves)),
                                 b.getNamedAttr("unroll", b.getI64IntegerAttr(choice.unroll)),
                                 b.getNamedAttr("bytes_in_flight", b.getI64IntegerAttr(choice.bytesInFlight)),

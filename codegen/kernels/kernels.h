@@ -91,6 +91,7 @@ struct LinearConfig {
   double epsilon = 0;                // of the norm
   Element x = Element::Bf16;         // what x is made of where the norm reads it
   LinearExperts experts = {};
+  uint64_t chunkRows = 64; // tokens of a whole chunk, which the cost function lays a kernel for many tokens out for
   uint64_t tokens = 1; // rows of the operand and of the results, a few (decode only); with experts the grid's matter
 };
 // Why no kernel has this shape of parts and epilogue; empty when there is one.

@@ -1,7 +1,7 @@
 // Many tokens times a weight matrix, on the wave matrix instructions: D[16 rows x 16 tokens] += W[16 rows x K] * X^T.
 // Weights are the A operand, so each lane of D holds eight consecutive outputs of one token and stores them at once. A
-// wave keeps 2 row tiles x 4 token tiles in registers and reads operands straight from memory: neighbouring waves share
-// them in the caches.
+// wave keeps tiles of rows and of tokens in registers, as many as the cost function says, and reads operands straight
+// from memory: neighbouring waves share them in the caches.
 //
 // With experts a workgroup has a tile of `emitGroup`'s list: rows of any tokens that go to one expert. Each lane reads
 // and writes the rows that the list names.
@@ -12,25 +12,66 @@
 
 namespace ingot {
 
+// What one step along K takes: 32 bytes of a row of x, or 32 columns of codes that become two fragments of bf16.
+static unsigned columnsOfStep(llm::SchemeAttr scheme) { return widensCodes(scheme) ? 32 : columnsOfTile(scheme); }
+
+// What the cost function is told.
+static MatrixProduct describe(const TargetInfo &target, const LinearConfig &c, LinearLayout layout) {
+  const bool zipped = layout == LinearLayout::Zipped, widens = widensCodes(c.scheme);
+  const unsigned columns = columnsOfStep(c.scheme), codeBytes = columns * c.scheme.bits() / 8,
+                 tokenBytes = integerDots(c.scheme) ? columns : columns * 2;
+  // Registers of `bytes` of each of 16 rows, or tokens.
+  auto registers = [&](unsigned bytes) { return bytes / 4 / (target.matrix == MatrixLayout::Replicated ? 1 : 2); };
+  // Two instructions a code that becomes bf16, of a lane's share: assumed.
+  const unsigned codesOfLane = columns / (target.matrix == MatrixLayout::Replicated ? 1 : 2);
+  const uint64_t steps = paddedRow(c.columns) / columns;
+  // Of a group a lane holds the scales of its eight rows, and their zero points.
+  const bool grouped = widens && c.scheme.getGroup() != 0;
+  const unsigned scaleRegisters = grouped ? (c.scheme.getZeros() ? 16 : 8) : 0;
+  MatrixProduct product{
+      .rowTiles = 0,
+      .streams = zipped ? static_cast<unsigned>(c.parts.size()) : 1,
+      .tokenTiles = c.experts ? kGroupRows / 16 * groupTiles(c.experts.count, c.experts.slots, c.experts.chunkRows)
+                              : (c.chunkRows + 15) / 16,
+      .steps = steps,
+      .bytesPerStep =
+          static_cast<unsigned>(16 * codeBytes + groupsOfK(c.scheme, c.columns) * bytesOfRecord(c.scheme) / steps),
+      .tokenBytesPerStep = 16 * tokenBytes,
+      .rowRegisters = registers(codeBytes) + scaleRegisters,
+      .tokenRegisters = registers(tokenBytes),
+      .workRegisters = widens ? registers(tokenBytes) + (grouped ? 8U : 0U) : 0U,
+      .matrixClocks = columns / 16 * (integerDots(c.scheme) ? target.int8MatrixClocks : target.bf16MatrixClocks),
+      .convertClocks = widens ? 2 * codesOfLane : 0};
+  for (const LinearPart &part : c.parts)
+    product.rowTiles += paddedRow(part.rows) / 16;
+  product.rowTiles /= product.streams;
+  if (layout == LinearLayout::Paired)
+    product.leastTiles = product.mostTiles = 2; // a row and the one it is rotated with
+  else if (zipped)
+    product.mostTiles = 2;
+  if (c.experts)
+    product.leastTokenTiles = product.mostTokenTiles = kGroupRows / 16;
+  return product;
+}
+
 LaunchShape emitLinearPrefill(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
                               const LinearConfig &c) {
   using Kind = LinearArgument::Kind;
   LinearLayout layout = layoutOf(c);
   bool zipped = layout == LinearLayout::Zipped;
-  // N is padded to 64 rows, 4 row tiles: two waves of two row tiles each always divide it. Zipped, a wave has one row
-  // tile of each part.
-  constexpr unsigned rowTiles = 2, waves = 2;
+  const LaunchDecision decision = chooseLaunch(target, describe(target, c, layout));
+  const unsigned tiles = decision.chosen.tiles, waves = decision.chosen.waves;
+  const unsigned rowTiles = zipped ? tiles * static_cast<unsigned>(c.parts.size()) : tiles;
   std::vector<Access> access;
   for (const LinearArgument &argument : linearArguments(c, /*decode=*/false))
     access.push_back(argument.access());
-  const unsigned tokenTiles = c.experts ? kGroupRows / 16 : 4;
+  const unsigned tokenTiles = decision.chosen.tokenTiles;
   const int64_t rowsOfTile = int64_t{16} * tokenTiles;
   KernelBuilder k(module, target, name, access, waves * target.waveSize);
   bool integer = integerDots(c.scheme), widens = widensCodes(c.scheme), grouped = widens && c.scheme.getGroup() != 0;
-  // A step takes 32 bytes of x, or 32 columns of codes that become two fragments of bf16.
-  unsigned columnsOfStep = widens ? 32 : columnsOfTile(c.scheme), bytesOfX = widens ? 64 : 32;
-  int64_t bytesOfStep = int64_t{2} * columnsOfStep * c.scheme.bits(); // of 16 rows of the weight
-  uint64_t steps = paddedRow(c.columns) / columnsOfStep;
+  const unsigned columns = columnsOfStep(c.scheme), bytesOfX = widens ? 64 : 32;
+  int64_t bytesOfStep = int64_t{2} * columns * c.scheme.bits(); // of 16 rows of the weight
+  uint64_t steps = paddedRow(c.columns) / columns;
   Codes codes(k, c.scheme, c.columns);
   auto xStride = static_cast<int64_t>(paddedRow(c.columns) * (integer ? 1 : 2));
 
@@ -43,14 +84,13 @@ LaunchShape emitLinearPrefill(mlir::gpu::GPUModuleOp module, const TargetInfo &t
     Val x, scale, result, exists;
   };
   auto multiply = [&](Val x, Val expert, const std::vector<Row> &lanes) {
-    unsigned tilesOfPart = zipped ? 1 : rowTiles;
-    PartPlaces places = placeParts(k, c, layout, epilogue, k.workgroupX() * waves + k.wave(), tilesOfPart, expert);
+    PartPlaces places = placeParts(k, c, layout, epilogue, k.workgroupX() * waves + k.wave(), tiles, expert);
     std::vector<Val> tile, weights, scales;
     std::vector<Val> zeroOfRow; // where a row has one scale, which waits until the end
     auto groupOf = [&](unsigned r, Val group) { return codes.group(scales[r], group, half * 8, 8, row); };
     for (unsigned r = 0; r < rowTiles; ++r) {
-      unsigned part = zipped ? r : 0;
-      tile.push_back(places.tile(k, zipped ? 0 : r));
+      unsigned part = zipped ? r / tiles : 0;
+      tile.push_back(places.tile(k, r % tiles));
       Val wide = k.zext(tile[r], k.i64());
       weights.push_back(k.advance(places.weights[part], wide * (static_cast<int64_t>(steps) * bytesOfStep)));
       if (!widens)
@@ -77,7 +117,7 @@ LaunchShape emitLinearPrefill(mlir::gpu::GPUModuleOp module, const TargetInfo &t
           }
           continue;
         }
-        Codes::Group group = grouped ? groupOf(r, codes.groupOf(step, columnsOfStep)) : Codes::Group{{}, zeroOfRow[r]};
+        Codes::Group group = grouped ? groupOf(r, codes.groupOf(step, columns)) : Codes::Group{{}, zeroOfRow[r]};
         Val wide = codes.asBf16(a[r], group.zero);
         unsigned n = k.lanes(wide) / 2;
         for (unsigned t = 0; t < tokenTiles; ++t) {
@@ -91,7 +131,8 @@ LaunchShape emitLinearPrefill(mlir::gpu::GPUModuleOp module, const TargetInfo &t
       }
       return acc;
     };
-    std::vector<Val> sums = k.forLoop(k.constant(0), k.constant(steps), k.constant(1), zeros, body);
+    std::vector<Val> sums =
+        k.forLoop(k.constant(0), k.constant(steps), k.constant(1), zeros, body, decision.chosen.unroll);
 
     for (Val &sum : sums)
       sum = k.pin(sum);
@@ -114,15 +155,11 @@ LaunchShape emitLinearPrefill(mlir::gpu::GPUModuleOp module, const TargetInfo &t
         k.ifThen(lanes[t].exists, [&] {
           std::vector<std::vector<Val>> products(partCount);
           std::vector<Site> sites;
-          if (zipped) {
-            sites.push_back({lanes[t].result, rowsOf(0)});
+          for (unsigned r = 0; r < tiles; ++r) {
+            sites.push_back({lanes[t].result, rowsOf(r)});
             for (unsigned part = 0; part < partCount; ++part)
-              products[part].push_back(productsOf(part, part, sites[0].n, t));
-          } else {
-            for (unsigned r = 0; r < rowTiles; ++r) {
-              sites.push_back({lanes[t].result, rowsOf(r)});
-              products[mine].push_back(productsOf(mine, r, sites[r].n, t));
-            }
+              if (zipped || part == mine)
+                products[part].push_back(productsOf(part, zipped ? part * tiles + r : r, sites[r].n, t));
           }
           epilogue.finish(sites, products);
         });
@@ -164,12 +201,12 @@ LaunchShape emitLinearPrefill(mlir::gpu::GPUModuleOp module, const TargetInfo &t
   }
   k.finish();
   LaunchShape shape{.kernel = name.str(),
-                    .x = workgroupsOf(c, layout, zipped ? 1 : rowTiles) / waves,
+                    .x = workgroupsOf(c, layout, tiles) / waves,
                     .workgroupSize = waves * target.waveSize,
-                    .bound = "64 rows and 64 tokens a workgroup"};
+                    .bound = decision.narrow,
+                    .decision = decision};
   if (c.experts) {
     shape.y = static_cast<unsigned>(groupTiles(c.experts.count, c.experts.slots, c.experts.chunkRows));
-    shape.bound = "64 rows of an expert and 32 of its tokens a workgroup";
   } else {
     shape.tokensPerWorkgroup = static_cast<unsigned>(rowsOfTile);
   }

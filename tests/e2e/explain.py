@@ -13,7 +13,7 @@ def waves_by_columns(kernels):
     """{columns of the weight: waves along K} of the decode linears, by their names."""
     found = {}
     for kernel in kernels:
-        if kernel["chosen"]:
+        if kernel["chosen"] and "waves_along_k" in kernel["chosen"]:
             columns = kernel["kernel"].split("x")[1].split("_")[0]
             found.setdefault((kernel["kernel"].split("_")[1], columns), set()).add(kernel["chosen"]["waves_along_k"])
     return found
@@ -44,8 +44,11 @@ def body(session, recipe):
                   and not kernel["narrow_because"]]
         session.check(not silent, f"{recipe}, {name}: a narrow grid has a reason", silent)
         chosen = [kernel for kernel in mine if kernel["chosen"]]
-        session.check(len(chosen) >= 4, f"{recipe}, {name}: the cost function chose for the decode linears", len(chosen))
-        worse = [kernel["kernel"] for kernel in chosen if kernel["chosen"]["waves_along_k"] * 32 != kernel["workgroup_size"]
+        many = [kernel for kernel in chosen if kernel["chosen"]["tokens_per_wave"]]
+        session.check(len(many) >= 4 and len(chosen) - len(many) >= 4,
+                      f"{recipe}, {name}: the cost function chose for the linears of one token and of many", len(chosen))
+        worse = [kernel["kernel"] for kernel in chosen
+                 if kernel["chosen"].get("waves_along_k", kernel["chosen"].get("waves")) * 32 != kernel["workgroup_size"]
                  or kernel["runner_up"] and kernel["workgroups_per_compute_unit"] >= 2
                  and kernel["runner_up"]["modelled_seconds"] < kernel["chosen"]["modelled_seconds"]]
         session.check(not worse, f"{recipe}, {name}: what was chosen is what was built, and no slower than the next", worse)

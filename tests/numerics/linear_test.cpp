@@ -10,7 +10,9 @@ namespace {
 // NOLINTNEXTLINE(bugprone-throwing-static-initialization): how GoogleTest registers them
 const auto *const printWorst = testing::AddGlobalTestEnvironment(new PrintWorst);
 
-void check(const Shape &c, const std::vector<unsigned> &counts) {
+// `units`: compute units of the chip that many tokens are laid out for, whose memory answers at once, so that small
+// matrices get the tiles of large ones, too; 0: the chip's own.
+void check(const Shape &c, const std::vector<unsigned> &counts, unsigned units = 0) {
   std::string what = std::to_string(c.rows) + " x " + std::to_string(c.columns) + ", scheme " + c.scheme.spelled() +
                      (c.bias ? ", bias" : "") + ", output " + std::to_string(static_cast<int>(c.output));
   SCOPED_TRACE(what);
@@ -18,8 +20,17 @@ void check(const Shape &c, const std::vector<unsigned> &counts) {
   bool integer = integerDots(c.scheme);
   Kernel decode(
       [&](auto module, auto &target, auto name) { return emitLinearDecode(module, target, name, c.config()); });
-  Kernel prefill(
-      [&](auto module, auto &target, auto name) { return emitLinearPrefill(module, target, name, c.config()); });
+  Kernel prefill([&](auto module, auto &target, auto name) {
+    TargetInfo chip = target;
+    if (units) {
+      chip.computeUnits = units;
+      chip.latency = 0;
+    }
+    LaunchShape shape = emitLinearPrefill(module, chip, name, c.config());
+    const LaunchChoice &chosen = shape.decision->chosen;
+    EXPECT_GE(chosen.tiles * chosen.tokenTiles, units ? 4U : 1U) << chosen.tiles << " x " << chosen.tokenTiles;
+    return shape;
+  });
   Buffer weight(layer.packed);
   Buffer bias(c.bias ? layer.bias : std::vector<float>{0});
   // 0 tokens stands for the decode kernel with its one.
@@ -101,11 +112,11 @@ INSTANTIATE_TEST_SUITE_P(
                     scheme(Storage::Fp8, 128, false, {}, /*bands=*/true), scheme(Storage::Fp8, 128)),
     nameOf);
 
-TEST_P(Linear, Square) { check({.rows = 64, .columns = 64, .scheme = GetParam()}, {0, 1, 15, 16, 17, 64, 65}); }
+TEST_P(Linear, Square) { check({.rows = 64, .columns = 64, .scheme = GetParam()}, {0, 1, 15, 16, 17, 64, 65}, 1); }
 TEST_P(Linear, RowsPadded) { check({.rows = 48, .columns = 80, .scheme = GetParam(), .bias = true}, {0, 1, 17, 64}); }
 TEST_P(Linear, BothOdd) {
   check({.rows = 97, .columns = 48, .scheme = GetParam(), .output = LinearOutput::Logits}, {0, 15, 16, 65});
-  check({.rows = 97, .columns = 48, .scheme = GetParam(), .output = LinearOutput::F32}, {0, 15, 65});
+  check({.rows = 97, .columns = 48, .scheme = GetParam(), .output = LinearOutput::F32}, {0, 15, 65}, 1);
 }
 TEST_P(Linear, OddWithBias) {
   check({.rows = 97, .columns = 48, .scheme = GetParam(), .bias = true, .output = LinearOutput::Logits}, {0, 3});
@@ -113,7 +124,7 @@ TEST_P(Linear, OddWithBias) {
 TEST_P(Linear, OneRow) {
   check({.rows = 1, .columns = 200, .scheme = GetParam(), .output = LinearOutput::F32}, {0, 5});
 }
-TEST_P(Linear, RealShape) { check({.rows = 576, .columns = 1536, .scheme = GetParam()}, {0, 17}); }
+TEST_P(Linear, RealShape) { check({.rows = 576, .columns = 1536, .scheme = GetParam()}, {0, 17}, 4); }
 // Enough row tiles that a wave takes several.
 TEST_P(Linear, TallDecode) {
   check({.rows = 8192, .columns = 64, .scheme = GetParam(), .output = LinearOutput::F32}, {0});
