@@ -16,7 +16,7 @@ namespace ingot {
 
 namespace {
 
-constexpr const char *kFunction = "decode";
+constexpr const char *kFunction = "decode_greedy";
 
 // Light first, then what dark changes. Kinds that are alike share a colour.
 constexpr const char *kStyle = R"(
@@ -137,7 +137,8 @@ void LayerReport::record(ModuleOp module, const std::string &pass, const std::st
     recordPlan(module);
     return;
   }
-  if (!stages.empty() && signature(stages.back().state.graph) == signature(state.graph)) {
+  const bool same = !stages.empty() && signature(stages.back().state.graph) == signature(state.graph);
+  if (same && stages.back().state.launchesOfProgram == state.launchesOfProgram) {
     idle.push_back(pass);
     return;
   }
@@ -148,7 +149,7 @@ void LayerReport::record(ModuleOp module, const std::string &pass, const std::st
         schemes |= weight.getScheme().has_value();
   if (state.lowered)
     target = (*module.getOps<exec::TargetOp>().begin()).getSymName().str();
-  stages.push_back({pass, summary, std::move(state), schemes});
+  stages.push_back({pass, summary, std::move(state), schemes, same});
 }
 
 // The same launches with the arena's offsets in the place of buffers of their own.
@@ -295,6 +296,12 @@ std::string LayerReport::page(ModuleOp module, const std::string &recipe) const 
                              absl::StrCat(launchesInWords(sums.launches), ", ", bytesInWords(sums.activations),
                                           " of activations written, ", bytesInWords(sums.cache), " to the cache")),
                       "</div></section>\n");
+      continue;
+    }
+    if (stage.elsewhere) {
+      absl::StrAppend(&html, "<p>This layer stays as it was; the whole step has ",
+                      launchesInWords(stage.state.launchesOfProgram), " instead of ",
+                      stages[i - 1].state.launchesOfProgram, ".</p></section>\n");
       continue;
     }
     const LayerGraph &before = stages[i - 1].state.graph, &after = stage.state.graph;

@@ -13,8 +13,8 @@ namespace ingot {
 // Watches a compile, pass by pass; then writes the page.
 class LayerReport {
 public:
-  // Layer `layer` of the function that decodes one token; of the model's layers the middle one where `layer` is
-  // negative.
+  // Layer `layer` of the function that decodes one token greedily; of the model's layers the middle one where `layer`
+  // is negative.
   explicit LayerReport(int64_t layer) : layer(layer) {}
 
   // After `pass`, of which `summary` says in a sentence what it does; "declare" is the first. Fails where the model has
@@ -31,6 +31,7 @@ private:
     std::string pass, summary;
     LayerState state;
     bool hasSchemes = false;
+    bool elsewhere = false; // the pass left the layer as it was, and changed the launches of the whole step
   };
   // Where a scratch buffer lies in the arena, and from which box to which it lives.
   struct Life {
