@@ -26,8 +26,9 @@ module attributes {llm.facts = {architecture = "llama", context_length = 64 : i6
 
   // CHECK: exec.target @gfx1151
   // CHECK: gpu.module @kernels
-  // CHECK-DAG: gpu.func @linear_w8a8_64x64({{.*}}exec.launch_shape = {bound = "only 4 row tiles, taken 1 at a time (K's split follows from K)", chosen = {bytes_in_flight = 4352 : i64, modelled_seconds = {{.*}}, tiles = 1 : i64, unroll = 2 : i64, waves = 1 : i64}, considered = 6 : i64, runner_up = {{.*}}unroll = 1 : i64
+  // CHECK-DAG: gpu.func @linear_w8a8_64x64({{.*}}exec.launch_shape = {bound = "only 4 row tiles, taken 1 at a time (K's split follows from K)", chosen = {bytes_in_flight = 4352 : i64, modelled_seconds = {{.*}}, tiles = 1 : i64, token_tiles = 0 : i64, unroll = 2 : i64, waves = 1 : i64}, considered = 6 : i64, runner_up = {{.*}}unroll = 1 : i64
   // CHECK-DAG: gpu.func @linear_int8_g32_97x64_logits
+  // CHECK-DAG: gpu.func @linear_prefill_w8a8_64_64x64_silu_mul({{.*}}exec.launch_shape = {bound = "only 4 row tiles and 4 tiles of tokens, taken 1 and 1 at a time", {{.*}}token_tiles = 1 : i64
   // CHECK: exec.program @decode weight_bytes 13440
   // CHECK-NEXT: exec.launch @kernels::@embed_97x64 grid(1, 1, 1) block 128 args(@step, @tokens, @weights, @decode.0)
   // CHECK-NEXT: exec.launch @kernels::@rms_norm_quantize_64_{{.*}} args(@decode.0, @weights + 12544, @decode.1, @decode.2)
@@ -54,9 +55,9 @@ module attributes {llm.facts = {architecture = "llama", context_length = 64 : i6
   }
   // Two weights and an epilogue are one launch; what is captured and what is written are arguments.
   // CHECK: exec.program @fused
-  // CHECK: @linear_prefill_w8a8_64_64x64_silu_mul grid(2, 1, 1) tokens_per_workgroup 64 block 64 args(@step, @fused.1, @fused.2, @weights + 12800, @weights + 12800, @fused.3)
+  // CHECK: @linear_prefill_w8a8_64_64x64_silu_mul grid(4, 1, 1) tokens_per_workgroup 16 block 32 args(@step, @fused.1, @fused.2, @weights + 12800, @weights + 12800, @fused.3)
   // CHECK-NEXT: @linear_prefill_int8_g32_97x64_f32 grid
-  // CHECK-NEXT: @linear_prefill_int8_g32_97x64_add_f32 grid(2, 1, 1) tokens_per_workgroup 64 block 64 args(@step, @fused.3, @weights + 17152, @fused.4, @fused.5)
+  // CHECK-NEXT: @linear_prefill_int8_g32_97x64_add_f32 grid(8, 1, 1) tokens_per_workgroup 16 block 32 args(@step, @fused.3, @weights + 17152, @fused.4, @fused.5)
   // CHECK-NEXT: }
   func.func @fused(%tokens: tensor<?xi32>) {
     %x = llm.embed %tokens, @embed : (tensor<?xi32>) -> tensor<?x64xbf16>
