@@ -1,7 +1,8 @@
-// The tokenizer of a Hugging Face folder. tokenizer.json is read when it is a byte-level BPE, whose steps are
-// translated to the few facts that the runtime needs; a step that has no such fact is refused by name, because a
-// tokenizer that is nearly right is wrong. A SentencePiece vocabulary comes from tokenizer.model, or from a
-// tokenizer.json that was converted from one.
+// The tokenizer of a folder. tokenizer.json is read when it is a byte-level BPE, whose steps are translated to the few
+// facts that the runtime needs; a step that has no such fact is refused by name, because a tokenizer that is nearly
+// right is wrong. A SentencePiece vocabulary comes from tokenizer.model, or from a tokenizer.json that was converted
+// from one. Mistral's own folders have a tekken.json, or a tokenizer.model with their version behind its name.
+#include <algorithm>
 #include <filesystem>
 #include <unordered_map>
 
@@ -72,10 +73,14 @@ public:
                                     {"generation_config.json", &generation}})
       if (absl::Status status = readOptional(name, *out); !status.ok())
         return status;
-    const bool hasModel = exists("tokenizer.model");
-    if (main.is_null() && !hasModel)
+    const std::string model = modelFile();
+    const bool ranked = main.is_null() && exists("tekken.json");
+    if (main.is_null() && model.empty() && !ranked)
       return tokenizer;
-    absl::Status status = isByteLevel() ? readByteLevel() : hasModel ? readModelFile() : readConvertedSentencePiece();
+    absl::Status status = ranked           ? readRanks()
+                          : isByteLevel()  ? readByteLevel()
+                          : !model.empty() ? readModelFile(model)
+                                           : readConvertedSentencePiece();
     if (!status.ok())
       return status;
     if (absl::Status more = readSpecialIds(); !more.ok())
@@ -293,12 +298,36 @@ private:
     return absl::OkStatus();
   }
 
-  absl::Status readModelFile() {
-    absl::StatusOr<std::string> bytes = readWholeFile(file("tokenizer.model"), kMaxTokenizerBytes);
+  // tokenizer.model, or else the last of tokenizer.model.v1 and so on; "" if there is none.
+  std::string modelFile() const {
+    constexpr std::string_view stem = "tokenizer.model";
+    if (exists(stem.data()))
+      return std::string(stem);
+    std::string found;
+    std::error_code error;
+    for (const auto &entry : std::filesystem::directory_iterator(folder, error))
+      if (std::string name = entry.path().filename().string(); name.starts_with(cat(stem, ".v")))
+        found = std::max(found, std::move(name));
+    return found;
+  }
+
+  absl::Status readRanks() {
+    json tekken;
+    if (absl::Status status = readOptional("tekken.json", tekken); !status.ok())
+      return status;
+    if (absl::Status status = readTekken(file("tekken.json"), tekken, tokenizer); !status.ok())
+      return status;
+    for (int i = 0; i < tokenizer.pieces_size(); ++i)
+      if (tokenizer.pieces(i).type() == Piece::CONTROL)
+        ids.emplace(tokenizer.pieces(i).text(), i);
+    return absl::OkStatus();
+  }
+
+  absl::Status readModelFile(const std::string &name) {
+    absl::StatusOr<std::string> bytes = readWholeFile(file(name.c_str()), kMaxTokenizerBytes);
     if (!bytes.ok())
       return bytes.status();
-    if (absl::Status status = readSentencePieceModel(file("tokenizer.model"), std::move(*bytes), tokenizer);
-        !status.ok())
+    if (absl::Status status = readSentencePieceModel(file(name.c_str()), std::move(*bytes), tokenizer); !status.ok())
       return status;
     tokenizer.set_add_bos(boolOr(settings, "add_bos_token", true) && tokenizer.bos() >= 0);
     for (int i = 0; i < tokenizer.pieces_size(); ++i)

@@ -20,13 +20,16 @@ absl::StatusOr<std::unique_ptr<Checkpoint>> openFolderCheckpoint(const std::stri
 // Kind NONE when the file has no vocabulary.
 absl::StatusOr<TokenizerData> readGgufTokenizer(const GgufFile &file);
 
-// From tokenizer.json, tokenizer.model, tokenizer_config.json, chat_template.jinja, generation_config.json of `folder`;
-// `config` is the model's, whose token ids count where the others are silent. Kind NONE when there is neither a
-// tokenizer.json nor a tokenizer.model.
+// From tokenizer.json, tokenizer.model (or tokenizer.model.v3 and the like), tekken.json, tokenizer_config.json,
+// chat_template.jinja, generation_config.json of `folder`; `config` is the model's, whose token ids count where the
+// others are silent. Kind NONE when there is none of the first three.
 absl::StatusOr<TokenizerData> readFolderTokenizer(const std::string &folder, const nlohmann::json &config);
 
 // Fills pieces, special ids and the model's bytes from a serialised SentencePiece model. `where` begins the messages.
 absl::Status readSentencePieceModel(const std::string &where, std::string bytes, TokenizerData &tokenizer);
+
+// Fills kind, pieces, pattern and special ids from a parsed tekken.json. `where` begins the messages.
+absl::Status readTekken(const std::string &where, const nlohmann::json &file, TokenizerData &tokenizer);
 
 // Parses `text`; errors begin with `where`. Refuses nesting deeper than any real file has.
 absl::StatusOr<nlohmann::json> parseJson(const std::string &where, std::string_view text);

@@ -2,7 +2,7 @@
 // queued is recognised by what the pair would now merge into.
 #include "runtime/tokenizer/bpe.h"
 
-#include <optional>
+#include <algorithm>
 #include <queue>
 
 #include "absl/status/status.h"
@@ -42,13 +42,20 @@ absl::StatusOr<Bpe> Bpe::create(const TokenizerData &data) {
   absl::flat_hash_map<std::string_view, int32_t> vocabulary;
   absl::flat_hash_map<std::string_view, int32_t> control;
   vocabulary.reserve(static_cast<size_t>(data.pieces_size()));
+  const bool ranked = data.ignore_merges() && data.merges().empty();
+  if (ranked)
+    made.spellings.resize(static_cast<size_t>(data.pieces_size()));
   for (int32_t id = 0; id < data.pieces_size(); ++id) {
     const Piece &piece = data.pieces(id);
     bool isControl = piece.type() == Piece::CONTROL;
     (isControl ? control : vocabulary).try_emplace(piece.text(), id);
     if (data.ignore_merges() && !isControl)
-      if (std::optional<std::string> bytes = byte_level::bytesOf(piece.text()))
+      if (std::optional<std::string> bytes = byte_level::bytesOf(piece.text())) {
+        made.longest = std::max(made.longest, bytes->size());
+        if (ranked)
+          made.spellings[static_cast<size_t>(id)] = *bytes;
         made.whole.try_emplace(*std::move(bytes), id);
+      }
   }
   for (uint32_t byte = 0; byte < 256; ++byte) {
     std::string spelling;
@@ -84,6 +91,18 @@ absl::StatusOr<Bpe> Bpe::create(const TokenizerData &data) {
   return made;
 }
 
+std::optional<Bpe::Merge> Bpe::mergeOf(int32_t left, int32_t right) const {
+  if (spellings.empty()) {
+    const auto found = merges.find(pairKey(left, right));
+    return found == merges.end() ? std::nullopt : std::optional(found->second);
+  }
+  const std::string &first = spellings[static_cast<size_t>(left)], &second = spellings[static_cast<size_t>(right)];
+  if (first.empty() || second.empty() || first.size() + second.size() > longest)
+    return std::nullopt;
+  const auto found = whole.find(first + second);
+  return found == whole.end() ? std::nullopt : std::optional(Merge{found->second, found->second});
+}
+
 void Bpe::encode(std::string_view word, std::vector<int32_t> &ids) const {
   if (auto found = whole.find(absl::string_view(word.data(), word.size())); found != whole.end()) {
     ids.push_back(found->second);
@@ -107,9 +126,8 @@ void Bpe::encode(std::string_view word, std::vector<int32_t> &ids) const {
   auto offer = [&](int32_t at) {
     if (at < 0 || symbols[at].next < 0)
       return;
-    auto merge = merges.find(pairKey(symbols[at].id, symbols[symbols[at].next].id));
-    if (merge != merges.end())
-      queue.push({merge->second.rank, at, merge->second.result});
+    if (const std::optional<Merge> merge = mergeOf(symbols[at].id, symbols[symbols[at].next].id))
+      queue.push({merge->rank, at, merge->result});
   };
   for (size_t at = 0; at + 1 < symbols.size(); ++at)
     offer(static_cast<int32_t>(at));
@@ -120,8 +138,8 @@ void Bpe::encode(std::string_view word, std::vector<int32_t> &ids) const {
     if (!left.alive || left.next < 0)
       continue;
     Symbol &right = symbols[left.next];
-    auto merge = merges.find(pairKey(left.id, right.id));
-    if (merge == merges.end() || merge->second.result != best.result)
+    const std::optional<Merge> merge = mergeOf(left.id, right.id);
+    if (!merge || merge->result != best.result)
       continue;
     left.id = best.result;
     left.next = right.next;

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes the goldens of the tokenizer tests with the reference implementations.
 
-Needs the packages tokenizers, sentencepiece and jinja2; with --gguf FILE also gguf. Writes goldens/*.json beside itself:
+Needs the packages tokenizers, sentencepiece, jinja2 and mistral-common; with --gguf FILE also gguf. Writes goldens/*.json beside itself:
 small vocabularies trained on the sentences below, texts with the ids the reference gives, ids with the text it gives, and
 chat templates (templates/*.jinja and one-liners) with what Python's Jinja renders. With --gguf the ids of a real
 vocabulary are written too: texts and ids only, the vocabulary stays in the GGUF.
@@ -232,6 +232,46 @@ def sentence_piece(name, **options):
     write(f"spm_{name}", {"data": data, "cases": cases, "decodes": decoded})
 
 
+TEKKEN_SPECIAL = 30
+
+
+def tekken():
+    """A small tekken.json, of the merges that a byte-level BPE learns, and what mistral-common reads with it."""
+    from mistral_common.tokens.tokenizers.tekken import SpecialTokenPolicy, Tekkenizer
+
+    pattern = next(patterns for name, patterns, *_ in BYTE_LEVEL if name == "tekken")[0]
+    tok = tokenizers.Tokenizer(models.BPE())
+    tok.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(pattern), "isolated"), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    tok.train_from_iterator(SENTENCES * 3, trainers.BpeTrainer(vocab_size=700, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False))
+    characters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    printable = [b for b in range(256) if chr(b) in characters]
+    byte_of = {chr(b): b for b in printable} | {chr(256 + i): b for i, b in enumerate(b for b in range(256) if b not in printable)}
+    learned = [bytes(byte_of[c] for c in piece) for piece, _ in sorted(tok.get_vocab().items(), key=lambda item: item[1])]
+    # A run of spaces that only itself spells: a word that is a piece is not merged. Then pieces that the model leaves out.
+    ranks = [bytes([b]) for b in range(256)] + [piece for piece in learned if len(piece) > 1] + [b" " * 7]
+    size = TEKKEN_SPECIAL + len(ranks)
+    ranks += [b"The", b"lazy dog"]
+    file = {
+        "config": {"pattern": pattern, "num_vocab_tokens": len(ranks), "default_vocab_size": size, "default_num_special_tokens": TEKKEN_SPECIAL, "version": "v3"},
+        "vocab": [{"rank": i, "token_bytes": b64(piece), "token_str": None} for i, piece in enumerate(ranks)],
+        "special_tokens": list(Tekkenizer.DEPRECATED_SPECIAL_TOKENS),
+    }
+    write("tekken_file", file)
+    reader = Tekkenizer.from_file(HERE / "goldens" / "tekken_file.json")
+    # Special tokens are never read from text, so both kinds of case are the same.
+    cases, decodes, rng = reference_cases(lambda text, special: reader.encode(text, False, False), None)
+    cases = [{"text": case["text"], "ids": case["ids"]} for case in cases]
+    decodes += [[rng.randrange(size) for _ in range(rng.randint(1, 24))] for _ in range(150)]
+    decodes += [[TEKKEN_SPECIAL + rng.randrange(256) for _ in range(rng.randint(1, 12))] for _ in range(150)]
+    decoded = []
+    for ids in decodes:
+        for skip, policy in ((False, SpecialTokenPolicy.KEEP), (True, SpecialTokenPolicy.IGNORE)):
+            # A character's bytes may stand on both sides of a special token that is left out.
+            text = b"".join(reader.id_to_byte_piece(i, policy) for i in ids).decode("utf-8", "replace")
+            decoded.append({"ids": ids, "skip": skip, "text": text_json(text)})
+    write("tekken", {"size": size, "cases": cases, "decodes": decoded})
+
+
 # Chat templates.
 
 NOW = datetime.datetime(2026, 3, 9, 7, 5, 3)
@@ -371,6 +411,7 @@ def main():
     sentence_piece("bpe_normalised", model_type="bpe", normalization_rule_tsv=str(rules), split_digits=True)
     sentence_piece("unknown_unigram", model_type="unigram", normalization_rule_name="identity", byte_fallback=False, remove_extra_whitespaces=False)
     sentence_piece("unknown_bpe", model_type="bpe", normalization_rule_name="identity", byte_fallback=False, treat_whitespace_as_suffix=True)
+    tekken()
     write("chat", {"now": "2026-03-09T07:05:03", "cases": template_cases()})
     write("snippets", {"variables": VARIABLES, "now": "2026-03-09T07:05:03", "cases": snippet_cases()})
     if args.gguf:
