@@ -166,7 +166,7 @@ def body(session, model, seconds, seed, artifact, options):
         if not session.compile(support.SOURCE / "models" / "trained" / model, artifact, flags=["--prefill-chunk", "32"]):
             return
     server = serve.Server(session, artifact, "--streams", "3", "--context", str(CONTEXT), "--max-queue", "4", *options)
-    fresh = serve.Server(session, artifact, "--streams", "1", "--context", str(CONTEXT), "--max-queue", "64", "--snapshots", "0")
+    fresh = serve.Server(session, artifact, "--streams", "1", "--context", str(CONTEXT), "--max-queue", "64", "--cache", "0")
     if not session.check(server.ready and fresh.ready, "both servers start", (server.said, fresh.said)):
         return
     words = random.Random(f"{seed} prefixes")
