@@ -229,6 +229,36 @@ void Graph::release() {
     (void)table.hipGraphDestroy(static_cast<hipGraph_t>(graph));
 }
 
+absl::StatusOr<Event> Event::create(std::shared_ptr<const Device> device) {
+  const Hip &hip = device->hip();
+  hipEvent_t handle = nullptr;
+  if (absl::Status status =
+          hip.check(hip.table().hipEventCreateWithFlags(&handle, hipEventDisableTiming), "creating an event");
+      !status.ok())
+    return status;
+  Event event;
+  event.device = std::move(device);
+  event.handle = handle;
+  return event;
+}
+
+Event::Event(Event &&other) noexcept { *this = std::move(other); }
+Event &Event::operator=(Event &&other) noexcept {
+  std::swap(device, other.device);
+  std::swap(handle, other.handle);
+  return *this;
+}
+Event::~Event() { release(); }
+void Event::release() {
+  if (device)
+    (void)device->hip().table().hipEventDestroy(static_cast<hipEvent_t>(handle));
+}
+
+absl::Status Event::wait() const {
+  const Hip &hip = device->hip();
+  return hip.check(hip.table().hipEventSynchronize(static_cast<hipEvent_t>(handle)), "waiting for a step");
+}
+
 absl::StatusOr<Stream> Stream::create(std::shared_ptr<const Device> device) {
   const Hip &hip = device->hip();
   hipStream_t handle = nullptr;
@@ -304,6 +334,12 @@ absl::Status Stream::zero(const DeviceBuffer &buffer) {
 absl::Status Stream::synchronize() {
   const Hip &hip = device->hip();
   return hip.check(hip.table().hipStreamSynchronize(static_cast<hipStream_t>(handle)), "waiting for the device");
+}
+
+absl::Status Stream::record(const Event &event) {
+  const Hip &hip = device->hip();
+  return hip.check(hip.table().hipEventRecord(static_cast<hipEvent_t>(event.handle), static_cast<hipStream_t>(handle)),
+                   "marking the end of a step");
 }
 
 absl::Status Stream::beginCapture() {

@@ -142,6 +142,24 @@ private:
   void *executable = nullptr;
 };
 
+// A place in a stream that the host can wait for while more is issued behind it.
+class Event {
+public:
+  static absl::StatusOr<Event> create(std::shared_ptr<const Device> device);
+  Event() = default;
+  Event(Event &&other) noexcept;
+  Event &operator=(Event &&other) noexcept;
+  ~Event();
+  // Until everything that was issued before the last Stream::record() is done.
+  absl::Status wait() const;
+
+private:
+  friend class Stream;
+  void release();
+  std::shared_ptr<const Device> device;
+  void *handle = nullptr;
+};
+
 class Stream {
 public:
   static absl::StatusOr<Stream> create(std::shared_ptr<const Device> device);
@@ -159,6 +177,7 @@ public:
   absl::Status copy(const DeviceBuffer &to, const DeviceBuffer &from);
   absl::Status zero(const DeviceBuffer &buffer);
   absl::Status synchronize();
+  absl::Status record(const Event &event);
 
   // What is issued between the two is recorded, not executed. An error in between must still be followed by endCapture.
   absl::Status beginCapture();

@@ -31,6 +31,10 @@ namespace ingot {
   X(hipStreamCreate, (hipStream_t *))                                                                                  \
   X(hipStreamDestroy, (hipStream_t))                                                                                   \
   X(hipStreamSynchronize, (hipStream_t))                                                                               \
+  X(hipEventCreateWithFlags, (hipEvent_t *, unsigned))                                                                 \
+  X(hipEventDestroy, (hipEvent_t))                                                                                     \
+  X(hipEventRecord, (hipEvent_t, hipStream_t))                                                                         \
+  X(hipEventSynchronize, (hipEvent_t))                                                                                 \
   X(hipModuleLoadData, (hipModule_t *, const void *))                                                                  \
   X(hipModuleUnload, (hipModule_t))                                                                                    \
   X(hipModuleGetFunction, (hipFunction_t *, hipModule_t, const char *))                                                \

@@ -19,7 +19,25 @@ bool ownedBySequence(Buffer::Role role) {
 }
 
 bool growsWithPosition(const Buffer &buffer) {
-  return buffer.role() == Buffer::STATE && buffer.bytes_per_position() > 0;
+  return buffer.role() == Buffer::STATE && buffer.bytes_per_position() > 0 && buffer.bytes() == 0;
+}
+
+bool isFixedState(const Buffer &buffer) { return buffer.role() == Buffer::STATE && !growsWithPosition(buffer); }
+
+uint64_t rowBytes(const Manifest &manifest) {
+  uint64_t bytes = 0;
+  for (const Buffer &buffer : manifest.buffers())
+    if (growsWithPosition(buffer))
+      bytes += buffer.bytes_per_position();
+  return bytes;
+}
+
+uint64_t fixedStateBytes(const Manifest &manifest, uint32_t context) {
+  uint64_t bytes = 0;
+  for (const Buffer &buffer : manifest.buffers())
+    if (isFixedState(buffer))
+      bytes += bufferBytes(buffer, context);
+  return bytes;
 }
 
 absl::StatusOr<Fit> computeFit(const Manifest &manifest, const Device &device, uint32_t context, bool allLogits,

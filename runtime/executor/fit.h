@@ -13,9 +13,15 @@ namespace ingot {
 
 // Whether each sequence has a buffer of this role for itself; the others are the model's and serve all of them.
 bool ownedBySequence(Buffer::Role role);
-// Whether the buffer holds a state that grows with the sequence: what lies at or past the current position is written
-// before it is read, so that going back to an earlier position needs nothing but the position.
+// Whether the buffer holds a state that grows with the sequence and nothing else: what lies at or past the current
+// position is written before it is read, so that going back to an earlier position needs nothing but the position; and
+// each state_block positions are one contiguous piece, in order.
 bool growsWithPosition(const Buffer &buffer);
+// Any other state: to come back to a position, all of its bytes must be as they were.
+bool isFixedState(const Buffer &buffer);
+// Of all states that grow, a position; and of all that do not, in one sequence.
+uint64_t rowBytes(const Manifest &manifest);
+uint64_t fixedStateBytes(const Manifest &manifest, uint32_t context);
 
 // What a model needs and what there is, in bytes.
 struct Fit {

@@ -15,8 +15,6 @@ absl::Status annotate(const absl::Status &status, const std::string &where) {
   return {status.code(), absl::StrCat(where, ": ", std::string(status.message()))};
 }
 
-bool isFixedState(const Buffer &plan) { return plan.role() == Buffer::STATE && !growsWithPosition(plan); }
-
 absl::Status stopped() { return absl::CancelledError("stopped on request"); }
 
 } // namespace
@@ -58,10 +56,16 @@ absl::StatusOr<std::unique_ptr<Session>> Session::create(std::shared_ptr<Model> 
 
 absl::Status Session::allocate() {
   const uint64_t words = std::max(manifest().facts().prefill_chunk(), manifest().facts().draft_length() + 1);
-  auto host = HostBuffer::allocate(model->gpu, sizeof(Step) + 4 * words);
+  auto host = HostBuffer::allocate(model->gpu, sizeof(Step) + 4 * (words + ends.size()));
   if (!host.ok())
     return host.status();
   staging = *std::move(host);
+  for (Event &end : ends) {
+    auto event = Event::create(model->gpu);
+    if (!event.ok())
+      return event.status();
+    end = *std::move(event);
+  }
   own.resize(static_cast<size_t>(manifest().buffers_size()));
   for (size_t index = 0; index < own.size(); ++index) {
     const Buffer &plan = manifest().buffers(static_cast<int>(index));
@@ -127,7 +131,7 @@ absl::Status Session::reset() {
     if (manifest().buffers(index).role() == Buffer::STATE)
       if (absl::Status status = stream().zero(own[static_cast<size_t>(index)]); !status.ok())
         return status;
-  length = generated = 0;
+  length = generated = inFlight = 0;
   logitsReady = logitsStored = drafted = false;
   beginReply();
   return stream().synchronize();
@@ -140,7 +144,15 @@ absl::Status Session::setSampling(const Sampling &chosen) {
   return absl::OkStatus();
 }
 
+absl::Status Session::checkNoneAhead() const {
+  return inFlight == 0
+             ? absl::OkStatus()
+             : absl::FailedPreconditionError("a step ahead is under way: only next() or a new sequence may follow");
+}
+
 absl::Status Session::checkTokens(std::span<const int32_t> tokens) const {
+  if (absl::Status status = checkNoneAhead(); !status.ok())
+    return status;
   if (tokens.empty())
     return absl::InvalidArgumentError("expected at least one token, got none");
   if (tokens.size() > context() - length)
@@ -247,6 +259,14 @@ absl::Status Session::decode(int32_t token) {
   return absl::OkStatus();
 }
 
+absl::Status Session::checkChosen(int32_t token) const {
+  const auto vocabulary = static_cast<int32_t>(manifest().facts().vocabulary());
+  if (token >= 0 && token < vocabulary)
+    return absl::OkStatus();
+  return absl::InternalError(absl::StrCat("expected the sampler to choose an id from 0 to ", vocabulary - 1, ", got ",
+                                          token, "; the logits may be NaN: run `ingot doctor` on this file"));
+}
+
 // The tokens that the last step chose, at most `most`: Step says how many there are now.
 absl::StatusOr<std::span<const int32_t>> Session::readNewest(uint32_t most) {
   const auto room = static_cast<uint32_t>(buffer(Buffer::OUTPUT).bytes() / 4) - generated;
@@ -269,12 +289,9 @@ absl::StatusOr<std::span<const int32_t>> Session::readNewest(uint32_t most) {
                                               " tokens, got ", now.generated, " after ", generated));
   }
   std::span<const int32_t> tokens(reinterpret_cast<const int32_t *>(newest.data()), count);
-  const auto vocabulary = static_cast<int32_t>(manifest().facts().vocabulary());
   for (int32_t token : tokens)
-    if (token < 0 || token >= vocabulary)
-      return absl::InternalError(absl::StrCat("expected the sampler to choose an id from 0 to ", vocabulary - 1,
-                                              ", got ", token,
-                                              "; the logits may be NaN: run `ingot doctor` on this file"));
+    if (absl::Status status = checkChosen(token); !status.ok())
+      return status;
   generated += count;
   return tokens;
 }
@@ -334,28 +351,61 @@ absl::Status Session::checkRoom() const {
       absl::StrCat("the context of ", context(), " positions is full; give a larger --context"));
 }
 
+// Issues one plain step and the copy of its token; waits for nothing.
+absl::Status Session::launchStep() {
+  if (absl::Status status = step(sampler()); !status.ok())
+    return status;
+  const size_t place = (turn + inFlight) % ends.size();
+  std::span<std::byte> token = staging.bytes().last(4 * (ends.size() - place)).first(4);
+  if (absl::Status status = stream().download(buffer(Buffer::OUTPUT), 4 * uint64_t(generated + inFlight), token);
+      !status.ok())
+    return status;
+  ++length;
+  ++inFlight;
+  return stream().record(ends[place]);
+}
+
+// Waits for the oldest step in flight and takes its token.
+absl::StatusOr<int32_t> Session::collect() {
+  if (absl::Status status = ends[turn].wait(); !status.ok())
+    return status;
+  int32_t token = 0;
+  std::memcpy(&token, staging.bytes().last(4 * (ends.size() - turn)).data(), sizeof token);
+  turn = (turn + 1) % ends.size();
+  --inFlight;
+  logitsStored = sampling.temperature > 0 && inFlight == 0;
+  drafted = false;
+  policy.plain();
+  if (absl::Status status = checkChosen(token); !status.ok())
+    return status;
+  ++generated;
+  return token;
+}
+
 absl::StatusOr<int32_t> Session::next() {
   if (logitsReady)
     return first();
-  if (absl::Status status = checkRoom(); !status.ok())
-    return status;
-  if (absl::Status status = step(sampler()); !status.ok())
-    return status;
-  ++length;
-  logitsStored = sampling.temperature > 0;
-  drafted = false;
-  policy.plain();
-  auto token = readNewest(1);
-  return token.ok() ? absl::StatusOr<int32_t>(token->front()) : token.status();
+  if (inFlight == 0) {
+    if (absl::Status status = checkRoom(); !status.ok())
+      return status;
+    if (absl::Status status = launchStep(); !status.ok())
+      return status;
+  }
+  if (ahead && !wantsDrafts() && length < context() && generated + inFlight < capacity)
+    if (absl::Status status = launchStep(); !status.ok())
+      return status;
+  return collect();
 }
 
 // A step writes the caches of its own tokens, and then those of the head where the next one begins: at most
 // `draft_length` further on.
-bool Session::mayDraft() const {
+bool Session::wantsDrafts() const {
   const uint32_t drafts = manifest().facts().draft_length();
-  return drafts > 0 && sampler() == Kind::Greedy && !logitsReady && length + 2 * drafts < context() &&
+  return drafts > 0 && sampler() == Kind::Greedy && length + 2 * drafts < context() &&
          (drafting == Drafting::Always || (drafting == Drafting::Auto && policy.wanted()));
 }
+
+bool Session::mayDraft() const { return !logitsReady && inFlight == 0 && wantsDrafts(); }
 
 absl::StatusOr<std::span<const int32_t>> Session::nextTokens() {
   if (!mayDraft()) {
@@ -460,19 +510,15 @@ absl::Status Session::allLogits(const std::string &name, std::span<const int32_t
   return absl::OkStatus();
 }
 
-absl::StatusOr<Snapshot> Session::snapshot() {
-  Snapshot taken;
-  taken.position = length;
-  uint64_t bytes = 0;
-  for (size_t index = 0; index < own.size(); ++index)
-    if (isFixedState(manifest().buffers(static_cast<int>(index))))
-      bytes += own[index].bytes();
-  taken.bytes.resize(bytes);
+absl::StatusOr<std::vector<std::byte>> Session::snapshot() {
+  if (absl::Status status = checkNoneAhead(); !status.ok())
+    return status;
+  std::vector<std::byte> taken(fixedStateBytes(manifest(), context()));
   uint64_t offset = 0;
   for (size_t index = 0; index < own.size(); ++index) {
     if (!isFixedState(manifest().buffers(static_cast<int>(index))))
       continue;
-    std::span<std::byte> part = std::span(taken.bytes).subspan(offset, own[index].bytes());
+    std::span<std::byte> part = std::span(taken).subspan(offset, own[index].bytes());
     if (absl::Status status = stream().download(own[index], 0, part); !status.ok())
       return status;
     offset += part.size();
@@ -482,27 +528,72 @@ absl::StatusOr<Snapshot> Session::snapshot() {
   return taken;
 }
 
-absl::Status Session::resume(const Session &from, const Snapshot &snapshot) {
-  if (from.model != model || snapshot.position > from.length)
-    return absl::InvalidArgumentError(absl::StrCat("expected a snapshot of a sequence of this model that has ",
-                                                   snapshot.position, " tokens or more, got one of ", from.length));
-  uint64_t offset = 0;
+// Calls `copy` with each state that grows, the offset in it of position `first` and the part of `bytes` that is its.
+absl::Status Session::forRows(
+    uint32_t first, size_t bytes,
+    const std::function<absl::Status(const DeviceBuffer &, uint64_t offset, size_t begin, size_t size)> &copy) const {
+  const uint64_t perPosition = rowBytes(manifest());
+  const uint32_t block = manifest().facts().state_block();
+  if (first % block != 0 || perPosition == 0 || bytes % (perPosition * block) != 0 ||
+      bytes / perPosition > context() - std::min(first, context()))
+    return absl::InvalidArgumentError(absl::StrCat("expected rows of whole blocks of ", block, " positions within ",
+                                                   context(), ", got ", bytes, " bytes from position ", first));
+  size_t begin = 0;
   for (size_t index = 0; index < own.size(); ++index) {
     const Buffer &plan = manifest().buffers(static_cast<int>(index));
-    if (isFixedState(plan)) {
-      if (own[index].bytes() > snapshot.bytes.size() - offset)
-        return absl::InvalidArgumentError("expected a snapshot of this model's states, got a smaller one");
-      std::span<const std::byte> part = std::span(snapshot.bytes).subspan(offset, own[index].bytes());
-      if (absl::Status status = stream().upload(own[index], 0, part); !status.ok())
-        return status;
-      offset += part.size();
-    } else if (growsWithPosition(plan) && &from != this) {
-      if (absl::Status status = stream().copy(own[index], from.own[index]); !status.ok())
-        return status;
-    }
+    if (!growsWithPosition(plan))
+      continue;
+    size_t size = bytes / perPosition * plan.bytes_per_position();
+    if (absl::Status status = copy(own[index], first * plan.bytes_per_position(), begin, size); !status.ok())
+      return status;
+    begin += size;
   }
-  length = snapshot.position;
-  generated = 0;
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<std::byte>> Session::rows(uint32_t first, uint32_t last) {
+  if (first > last || last > length)
+    return absl::InvalidArgumentError(absl::StrCat("expected positions up to ", length, ", got ", first, " to ", last));
+  std::vector<std::byte> taken((last - first) * rowBytes(manifest()));
+  if (taken.empty())
+    return taken;
+  absl::Status status =
+      forRows(first, taken.size(), [&](const DeviceBuffer &from, uint64_t offset, size_t begin, size_t size) {
+        return stream().download(from, offset, std::span(taken).subspan(begin, size));
+      });
+  if (status.ok())
+    status = stream().synchronize();
+  return status.ok() ? absl::StatusOr<std::vector<std::byte>>(std::move(taken)) : status;
+}
+
+absl::Status Session::setRows(uint32_t first, std::span<const std::byte> rows) {
+  inFlight = 0;
+  logitsReady = logitsStored = drafted = false;
+  if (rows.empty())
+    return absl::OkStatus();
+  absl::Status status =
+      forRows(first, rows.size(), [&](const DeviceBuffer &to, uint64_t offset, size_t begin, size_t size) {
+        return stream().upload(to, offset, rows.subspan(begin, size));
+      });
+  return status.ok() ? stream().synchronize() : status;
+}
+
+absl::Status Session::resume(uint32_t position, std::span<const std::byte> snapshot) {
+  if (position > context() || snapshot.size() != fixedStateBytes(manifest(), context()))
+    return absl::InvalidArgumentError(absl::StrCat("expected a snapshot of ", fixedStateBytes(manifest(), context()),
+                                                   " bytes at a position up to ", context(), ", got one of ",
+                                                   snapshot.size(), " at ", position));
+  uint64_t offset = 0;
+  for (size_t index = 0; index < own.size(); ++index) {
+    if (!isFixedState(manifest().buffers(static_cast<int>(index))))
+      continue;
+    std::span<const std::byte> part = snapshot.subspan(offset, own[index].bytes());
+    if (absl::Status status = stream().upload(own[index], 0, part); !status.ok())
+      return status;
+    offset += part.size();
+  }
+  length = position;
+  generated = inFlight = 0;
   logitsReady = logitsStored = drafted = false;
   return stream().synchronize();
 }

@@ -3,6 +3,7 @@
 // only replays it and reads back one token.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -33,13 +34,6 @@ struct Sampling {
 // InvalidArgument for values out of range.
 absl::Status checkSampling(const Sampling &sampling);
 
-// The states of a sequence that cannot be cut back to an earlier position (recurrences, convolutions, rings), as they
-// were after `position` tokens, in host memory. No bytes for a model whose states all grow with the position.
-struct Snapshot {
-  uint32_t position = 0;
-  std::vector<std::byte> bytes;
-};
-
 class Session {
 public:
   // A model for this sequence alone; errors are those of Model::load.
@@ -58,6 +52,11 @@ public:
   void limitReply(uint32_t tokens) { replyLimit = tokens; }
   // Whether nextTokens() may draft; without effect on a model that has no head for it.
   void setDrafting(Drafting mode) { drafting = mode; }
+
+  // Whether next() launches the step after the one whose token it gives, so that the device works while the host looks
+  // at the token. What that step makes of a token that ends the reply is never read; but the states have then gone on,
+  // so after the first next() of a reply only further ones, reset(), setRows() and resume() may follow.
+  void setAhead(bool on) { ahead = on; }
 
   // Appends `tokens` to the sequence in chunks; the logits of the last one are then ready for next(). InvalidArgument
   // before anything runs if the sequence would not fit the context or an id is outside the vocabulary.
@@ -91,11 +90,18 @@ public:
   absl::Status draftLogits(std::span<const int32_t> tokens,
                            const std::function<absl::Status(std::span<const float> row)> &consume);
 
-  // What resume() needs to come back to the present position.
-  absl::StatusOr<Snapshot> snapshot();
-  // Begins a sequence with the first `snapshot.position` tokens of `from`, which made the snapshot, has not gone back
-  // before it since, and may be this session. Goes on bit for bit as `from` did then. Nothing is allocated.
-  absl::Status resume(const Session &from, const Snapshot &snapshot);
+  // The states that cannot be cut back to an earlier position (recurrences, convolutions, rings), as they are now. No
+  // bytes for a model whose states all grow with the position.
+  absl::StatusOr<std::vector<std::byte>> snapshot();
+  // What the tokens at positions `first` to `last`, multiples of the model's state block and at most position(), left
+  // in the states that grow.
+  absl::StatusOr<std::vector<std::byte>> rows(uint32_t first, uint32_t last);
+  // Puts such rows of any sequence of this model where they were. What this sequence had there is lost; it goes on by
+  // resume() or reset().
+  absl::Status setRows(uint32_t first, std::span<const std::byte> rows);
+  // Begins a sequence with the first `position` tokens of the one that made the snapshot there, whose rows up to there
+  // lie here as setRows() or prefill() left them. Goes on bit for bit as that one did then. Nothing is allocated.
+  absl::Status resume(uint32_t position, std::span<const std::byte> snapshot);
 
   const Manifest &manifest() const { return model->manifest(); }
   const TargetCode &code() const { return model->code(); }
@@ -131,15 +137,23 @@ private:
   void beginReply();
   absl::Status uploadChunk(std::span<const int32_t> tokens);
   absl::Status checkTokens(std::span<const int32_t> tokens) const;
+  absl::Status forRows(uint32_t first, size_t bytes,
+                       const std::function<absl::Status(const DeviceBuffer &state, uint64_t offset, size_t begin,
+                                                        size_t size)> &copy) const;
   absl::Status allLogits(const std::string &name, std::span<const int32_t> tokens,
                          const std::function<absl::Status(std::span<const float> row)> &consume);
   enum class Kind : uint8_t { Greedy, Sample, Speculate }; // of a step
   absl::Status step(Kind kind);
+  absl::Status launchStep();
+  absl::StatusOr<int32_t> collect();
+  absl::Status checkNoneAhead() const;
   absl::Status runStep(Kind kind);
   absl::Status captureStep(Kind kind);
   absl::Status checkRoom() const;
+  absl::Status checkChosen(int32_t token) const;
   absl::StatusOr<std::span<const int32_t>> readNewest(uint32_t most);
   bool mayDraft() const;
+  bool wantsDrafts() const;
   Kind sampler() const { return sampling.temperature > 0 ? Kind::Sample : Kind::Greedy; }
   // A buffer by its index in the manifest, wherever it lives.
   const DeviceBuffer &memory(size_t index) const { return own[index].address() ? own[index] : model->buffers[index]; }
@@ -150,7 +164,7 @@ private:
   std::shared_ptr<Model> model;
   std::vector<DeviceBuffer> own; // by index in the manifest; empty where the model's serves
   std::map<Buffer::Role, size_t> roles;
-  HostBuffer staging; // Step, then the tokens of a chunk; or Step, then tokens read back
+  HostBuffer staging; // Step, then the tokens of a chunk; or Step, then tokens read back; then those of steps in flight
   std::map<std::string, Prepared> programs;
   std::map<Kind, Graph> steps;
   Sampling sampling;
@@ -158,12 +172,15 @@ private:
   DraftPolicy policy{0, 1};
   int32_t newest = 0;        // where nextTokens() points to, after a step of one token
   uint32_t replyLimit = 0;   // 0: none
-  bool drafted = false;      // TOKENS holds drafts behind the token chosen last
-  uint32_t length = 0;       // positions that went through the model
-  uint32_t generated = 0;    // tokens that the sampler chose
-  uint32_t capacity = 0;     // the most tokens that may be chosen: OUTPUT has no room for more
-  bool logitsReady = false;  // a sampler may choose from LOGITS
-  bool logitsStored = false; // LOGITS holds those of the last token
+  std::array<Event, 2> ends; // of the steps in flight, by turns
+  bool ahead = false;
+  uint32_t inFlight = 0, turn = 0; // plain steps whose tokens were not read; the oldest one's place
+  bool drafted = false;            // TOKENS holds drafts behind the token chosen last
+  uint32_t length = 0;             // positions that went through the model
+  uint32_t generated = 0;          // tokens that the sampler chose
+  uint32_t capacity = 0;           // the most tokens that may be chosen: OUTPUT has no room for more
+  bool logitsReady = false;        // a sampler may choose from LOGITS
+  bool logitsStored = false;       // LOGITS holds those of the last token
 };
 
 } // namespace ingot

@@ -151,16 +151,16 @@ TEST_F(SessionTest, DecodeOfGivenTokensThenGeneration) {
 
 TEST_F(SessionTest, TheContextIsABorder) {
   SessionOptions options;
-  options.context = 10; // rounded up to 16
+  options.context = 10; // rounded up to 12
   auto session = load(options);
   ASSERT_TRUE(session.ok()) << session.status();
-  EXPECT_EQ((*session)->context(), 16u);
+  EXPECT_EQ((*session)->context(), 12u);
   std::vector<int32_t> tooLong(17, 1);
   absl::Status status = (*session)->prefill(tooLong);
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_THAT(std::string(status.message()), HasSubstr("at most 16 more tokens for a context of 16, got 17"));
+  EXPECT_THAT(std::string(status.message()), HasSubstr("at most 12 more tokens for a context of 12, got 17"));
   EXPECT_EQ((*session)->position(), 0u);
-  ASSERT_TRUE((*session)->prefill(std::vector<int32_t>(15, 1)).ok());
+  ASSERT_TRUE((*session)->prefill(std::vector<int32_t>(11, 1)).ok());
   EXPECT_TRUE((*session)->next().ok());
   EXPECT_TRUE((*session)->next().ok());
   EXPECT_EQ((*session)->next().status().code(), absl::StatusCode::kOutOfRange);
@@ -269,19 +269,27 @@ TEST_F(SessionTest, ASequenceGoesOnFromASnapshotOfAnother) {
   ASSERT_TRUE((*first)->prefill(std::span(prompt).first(4)).ok());
   auto snapshot = (*first)->snapshot();
   ASSERT_TRUE(snapshot.ok()) << snapshot.status();
-  EXPECT_EQ(snapshot->position, 4u);
+  auto rows = (*first)->rows(0, 4);
+  ASSERT_TRUE(rows.ok()) << rows.status();
+  EXPECT_EQ(rows->size(), 4 * rowBytes((*first)->manifest()));
   ASSERT_TRUE((*first)->prefill(std::vector<int32_t>{7, 7, 7}).ok());
   // Another ending, in another sequence and then in the one that the snapshot is of.
   for (Session *session : {second->get(), first->get()}) {
-    absl::Status status = session->resume(**first, *snapshot);
+    absl::Status status = session->setRows(0, *rows);
+    status.Update(session->resume(4, *snapshot));
     ASSERT_TRUE(status.ok()) << status;
     EXPECT_FALSE(session->next().ok());
     ASSERT_TRUE(session->prefill(std::span(prompt).subspan(4)).ok());
     for (int32_t expected : toyReply(prompt, 5))
       EXPECT_EQ(*session->next(), expected);
   }
-  ASSERT_TRUE((*second)->reset().ok());
-  EXPECT_FALSE((*first)->resume(**second, *snapshot).ok());
+  for (auto [from, to] : {std::pair{0U, 64U}, {2U, 4U}, {4U, 0U}})
+    EXPECT_FALSE((*first)->rows(from, to).ok()) << from << " to " << to;
+  EXPECT_FALSE((*first)->setRows(2, *rows).ok());
+  EXPECT_FALSE((*first)->setRows(kToyContext, *rows).ok());
+  EXPECT_FALSE((*first)->setRows(0, std::span(*rows).first(3)).ok());
+  EXPECT_FALSE((*first)->resume(kToyContext + 1, *snapshot).ok());
+  EXPECT_FALSE((*first)->resume(4, std::vector<std::byte>(1)).ok());
 }
 
 TEST_F(SessionTest, TheSamplerTakesReplacedLogits) {

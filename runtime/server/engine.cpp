@@ -1,6 +1,8 @@
 #include "runtime/server/engine.h"
 
 #include <algorithm>
+#include <filesystem>
+#include <system_error>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -21,10 +23,18 @@ Engine::Engine(std::shared_ptr<Model> served, EngineOptions chosen)
 
 absl::StatusOr<std::unique_ptr<Engine>> Engine::create(std::shared_ptr<Model> model, EngineOptions options) {
   std::unique_ptr<Engine> engine(new Engine(std::move(model), std::move(options)));
-  auto slots = Slots::create(engine->model, engine->options.snapshotBytes);
+  auto slots = Slots::create(engine->model, engine->options.cacheBytes);
   if (!slots.ok())
     return slots.status();
   engine->slots = *std::move(slots);
+  if (const std::string &folder = engine->options.cacheFolder; !folder.empty()) {
+    if (std::error_code error; !std::filesystem::is_directory(folder, error))
+      return absl::InvalidArgumentError(absl::StrCat(folder, ": expected a folder to keep prompts in (--cache-dir)"));
+    engine->restored = engine->slots->restore(folder);
+    if (absl::IsNotFound(engine->restored))
+      engine->restored = absl::OkStatus();
+    engine->countCache();
+  }
   engine->totals.slots = engine->slots->size();
   engine->thread = std::thread([raw = engine.get()] { raw->loop(); });
   return engine;
@@ -104,6 +114,22 @@ void Engine::drain(std::chrono::milliseconds patience) {
   }
 }
 
+// With the mutex, or before the thread.
+void Engine::countCache() {
+  const PrefixTree &tree = slots->remembered();
+  totals.cacheBlocks = tree.blocks();
+  totals.cacheBytes = tree.bytes();
+  totals.cacheForgotten = tree.forgotten();
+  totals.restoredBytes = slots->restoredBytes();
+}
+
+absl::Status Engine::saveCache() const {
+  // After a device error nothing that was read from it can be trusted.
+  if (options.cacheFolder.empty() || !status().ok())
+    return absl::OkStatus();
+  return slots->save(options.cacheFolder);
+}
+
 EngineCounters Engine::counters() const {
   std::lock_guard lock(mutex);
   return totals;
@@ -126,8 +152,7 @@ void Engine::loop() {
     round();
     std::lock_guard lock(mutex);
     totals.busySeconds += secondsSince(start);
-    totals.snapshots = slots->snapshotCount();
-    totals.snapshotBytes = slots->snapshotBytes();
+    countCache();
     if (waiting.empty() && totals.running == 0)
       idle.notify_all();
   }
@@ -188,6 +213,7 @@ absl::Status Engine::begin(const std::shared_ptr<Job> &job) {
     totals.queueSeconds += job->outcome.queueSeconds;
   }
   job->slot->session().limitReply(job->request.maxTokens);
+  job->slot->session().setAhead(!job->usesLogits());
   return job->slot->session().setSampling(job->request.sampling);
 }
 
@@ -199,9 +225,13 @@ absl::Status Engine::prefillOne() {
   if (prompts.empty())
     return absl::OkStatus();
   Job &job = *prompts[nextPrompt++ % prompts.size()];
-  if (absl::Status status = slots->prefill(*job.slot, job.request.prompt); !status.ok())
-    return status;
+  auto reused = slots->prefill(*job.slot, job.request.prompt);
+  if (!reused.ok())
+    return reused.status();
   std::lock_guard lock(mutex);
+  totals.hits += job.outcome.reusedTokens == 0 && *reused > 0;
+  totals.reusedTokens += *reused;
+  job.outcome.reusedTokens += *reused;
   ++totals.prefillChunks;
   totals.prefillLaunches += job.slot->session().launchesPerChunk();
   return absl::OkStatus();
@@ -220,6 +250,10 @@ absl::Status Engine::decodeAll() {
       finish(job, Finish::kLength);
       continue;
     }
+    if (job->request.filter && !job->request.filter->status().ok()) {
+      finish(job, Finish::kFailed, job->request.filter->status());
+      continue;
+    }
     if (!tokens.ok())
       return tokens.status();
     {
@@ -235,7 +269,7 @@ absl::Status Engine::decodeAll() {
 
 absl::StatusOr<std::vector<ChosenToken>> Engine::choose(Job &job) {
   std::vector<ChosenToken> chosen;
-  if (job.request.logprobs || job.request.filter || !job.request.rules.none()) {
+  if (job.usesLogits()) {
     auto token = chooseWithLogits(job);
     if (!token.ok())
       return token.status();
@@ -264,8 +298,11 @@ absl::StatusOr<ChosenToken> Engine::chooseWithLogits(Job &job) {
   if (job.request.filter || !job.request.rules.none()) {
     std::vector<float> changed = *row;
     // First: min-p must see only what may come.
-    if (job.request.filter)
+    if (job.request.filter) {
       job.request.filter->exclude(changed);
+      if (absl::Status status = job.request.filter->status(); !status.ok())
+        return status;
+    }
     job.counts.apply(job.request.rules, job.request.sampling.temperature, changed);
     if (absl::Status status = session.setLogits(changed); !status.ok())
       return status;
@@ -273,8 +310,11 @@ absl::StatusOr<ChosenToken> Engine::chooseWithLogits(Job &job) {
   auto token = session.first();
   if (!token.ok())
     return token.status();
-  if (job.request.filter)
+  if (job.request.filter) {
     job.request.filter->accept(*token);
+    if (absl::Status status = job.request.filter->status(); !status.ok())
+      return status;
+  }
   ChosenToken chosen{*token, 0, {}};
   if (job.request.logprobs) {
     chosen.logprob = logprobOf(*row, *token).logprob;

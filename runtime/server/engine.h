@@ -17,6 +17,7 @@
 #include <mutex>
 #include <optional>
 #include <set>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -71,9 +72,10 @@ public:
 };
 
 struct EngineOptions {
-  size_t maxQueue = 64;                       // requests that may wait; more are refused
-  uint64_t snapshotBytes = uint64_t{1} << 30; // host memory to remember prompts of recurrent models with
-  std::set<int32_t> endOfSequence;            // beside those of the manifest
+  size_t maxQueue = 64;                    // requests that may wait; more are refused
+  uint64_t cacheBytes = uint64_t{1} << 30; // host memory to remember prompts with; 0: none
+  std::string cacheFolder;                 // where what they left behind is kept from run to run; empty: nowhere
+  std::set<int32_t> endOfSequence;         // beside those of the manifest
 };
 
 struct EngineCounters {
@@ -82,8 +84,9 @@ struct EngineCounters {
   uint64_t promptTokens = 0, reusedTokens = 0, replyTokens = 0;
   uint64_t lookups = 0, hits = 0; // prompts begun; those that found a prefix
   uint64_t prefillChunks = 0, prefillLaunches = 0, decodeSteps = 0;
-  uint64_t drafted = 0, accepted = 0;        // tokens that the model's head guessed, and those of them that were right
-  uint64_t snapshots = 0, snapshotBytes = 0; // now
+  uint64_t drafted = 0, accepted = 0; // tokens that the model's head guessed, and those of them that were right
+  uint64_t cacheBlocks = 0, cacheBytes = 0, cacheForgotten = 0;    // remembered now; blocks forgotten so far
+  uint64_t restoredBytes = 0;                                      // copied to the device for prompts that were found
   double firstTokenSeconds = 0, queueSeconds = 0, busySeconds = 0; // sums
   uint64_t firstTokens = 0;                                        // requests that gave a first token
 };
@@ -97,6 +100,8 @@ public:
 
   private:
     friend class Engine;
+    // Whether the host must see the logits of each step.
+    bool usesLogits() const { return request.logprobs || request.filter || !request.rules.none(); }
     GenerationRequest request;
     std::shared_ptr<Listener> listener;
     std::atomic<bool> cancelled = false;
@@ -119,11 +124,16 @@ public:
   submit(std::vector<std::pair<GenerationRequest, std::shared_ptr<Listener>>> requests);
   // Takes no more requests and waits until those taken have ended, at most so long; then the rest is cancelled.
   void drain(std::chrono::milliseconds patience);
+  // After drain(): keeps what the prompts left behind in the cache folder, where there is one.
+  absl::Status saveCache() const;
+  // What came of reading it at the start: OK without one or with none there yet. Never stops an engine.
+  const absl::Status &cacheStatus() const { return restored; }
 
   EngineCounters counters() const;
   // OK, or the device's error after which nothing runs any more.
   absl::Status status() const;
   uint32_t context() const { return model->fit().context; }
+  const Device &device() const { return model->device(); }
 
 private:
   Engine(std::shared_ptr<Model> model, EngineOptions options);
@@ -141,10 +151,12 @@ private:
   bool deliver(const std::shared_ptr<Job> &job, const ChosenToken &token);
   void finish(const std::shared_ptr<Job> &job, Finish reason, const absl::Status &why = absl::OkStatus());
   void fail(const absl::Status &why);
+  void countCache();
 
   std::shared_ptr<Model> model;
   EngineOptions options;
   std::unique_ptr<Slots> slots;
+  absl::Status restored;
   std::list<std::shared_ptr<Job>> running; // in order of arrival; the engine thread's alone
   size_t nextPrompt = 0;                   // whose turn it is for a chunk
 

@@ -15,8 +15,9 @@ namespace {
 constexpr size_t kMostRules = 100'000;
 constexpr int64_t kMostItems = 256;
 constexpr size_t kMostMasks = 256;
-constexpr unsigned kMostSpace = 16;  // white space in a row: without a bound a model can write it for ever
-constexpr unsigned kMostDigits = 15; // in a row, for the same reason
+constexpr size_t kMostStacks = 1'000'000; // about 100 MB
+constexpr unsigned kMostSpace = 16;       // white space in a row: without a bound a model can write it for ever
+constexpr unsigned kMostDigits = 15;      // in a row, for the same reason
 
 Symbol rangeOf(uint8_t first, uint8_t last) {
   Symbol symbol;
@@ -57,7 +58,7 @@ absl::Status wrong(const std::string &where, const std::string &what) {
 // Makes a grammar's rules of a schema. Rules 1 on are those of JSON itself.
 class SchemaReader {
 public:
-  explicit SchemaReader(const Json &schema) : root(schema), grammar(std::make_shared<Grammar>()) {
+  explicit SchemaReader(const Json &schema) : root(&schema), grammar(std::make_shared<Grammar>()) {
     add(); // rule 0 comes last
     space = repeated(anyOf(" \t\n"), 0, kMostSpace);
     makeString();
@@ -66,12 +67,48 @@ public:
   }
 
   absl::StatusOr<std::shared_ptr<const Grammar>> read() {
-    auto rule = ruleFor(root, "");
+    auto rule = ruleFor(*root, "");
     if (!rule.ok())
       return rule.status();
     return finish(*rule);
   }
   std::shared_ptr<const Grammar> any() { return finish(object); }
+  absl::StatusOr<std::shared_ptr<const Grammar>> call(const Json &tools, std::string_view name, std::string_view open,
+                                                      std::string_view close) {
+    std::vector<Alternative> functions;
+    for (const Json &tool : tools) {
+      const Json &function = tool["function"];
+      if (!name.empty() && function["name"] != name)
+        continue;
+      uint32_t arguments = object;
+      if (auto parameters = function.find("parameters"); parameters != function.end() && parameters->is_object()) {
+        root = &*parameters;
+        referred.clear();
+        auto rule = ruleFor(*parameters, "");
+        if (rule.ok())
+          arguments = *rule;
+        else if (!absl::IsUnimplemented(rule.status()))
+          return rule.status();
+      }
+      Alternative &made = functions.emplace_back();
+      append(made, absl::StrCat("{\"name\": ", dumpJson(function["name"]), ", \"arguments\": "));
+      append(made, {ruleOf(arguments), anyOf("}")});
+    }
+    if (functions.empty())
+      return absl::InvalidArgumentError(absl::StrCat("tool_choice: there is no function ", std::string(name), " in tools"));
+    // A notation without a closing marker is an array of calls.
+    Alternative text;
+    append(text, {ruleOf(space)});
+    append(text, open);
+    append(text, {ruleOf(space)});
+    append(text, close.empty() ? "[" : "");
+    append(text, {ruleOf(add(std::move(functions)))});
+    append(text, close.empty() ? "]" : "");
+    append(text, {ruleOf(space)});
+    append(text, close);
+    at(0) = {text};
+    return grammar;
+  }
 
 private:
   std::vector<Alternative> &at(uint32_t rule) { return grammar->all[rule]; }
@@ -237,7 +274,7 @@ private:
     if (auto found = referred.find(name); found != referred.end())
       return found->second;
     try {
-      const Json &inner = root.at(Json::json_pointer(name.substr(1)));
+      const Json &inner = root->at(Json::json_pointer(name.substr(1)));
       // Known before it is read: it may refer to itself.
       uint32_t rule = referred[name] = add();
       auto made = ruleFor(inner, absl::StrCat(" at ", name));
@@ -344,7 +381,7 @@ private:
     return add({{anyOf("{"), ruleOf(space), ruleOf(afterNone)}});
   }
 
-  const Json &root;
+  const Json *root;
   std::shared_ptr<Grammar> grammar;
   std::map<std::string, uint32_t> referred;
   uint32_t space = 0, text = 0, integer = 0, number = 0, boolean = 0, null = 0, value = 0, array = 0, object = 0;
@@ -352,6 +389,11 @@ private:
 
 absl::StatusOr<std::shared_ptr<const Grammar>> Grammar::ofSchema(const Json &schema) {
   return SchemaReader(schema).read();
+}
+
+absl::StatusOr<std::shared_ptr<const Grammar>> Grammar::ofCall(const Json &tools, std::string_view name,
+                                                               std::string_view open, std::string_view close) {
+  return SchemaReader(Json()).call(tools, name, open, close);
 }
 
 std::shared_ptr<const Grammar> Grammar::ofObject() { return SchemaReader(Json()).any(); }
@@ -375,6 +417,11 @@ void Matcher::close(int32_t stack, std::set<int32_t> &seen, std::set<int32_t> &f
   while (!open.empty()) {
     int32_t top = open.back();
     open.pop_back();
+    if (left == 0 || nodes.size() > kMostStacks) {
+      tired = true;
+      return;
+    }
+    --left;
     // A rule that leads to itself without a byte adds nothing.
     if (!seen.insert(top).second)
       continue;
@@ -418,12 +465,14 @@ Matcher::State Matcher::step(const State &state, uint8_t byte) {
     if (alternativeOf(node)[node.symbol].bytes.test(byte))
       close(intern({node.rule, node.alternative, node.symbol + 1, node.next}), seen, found);
   }
-  return {found.begin(), found.end()};
+  return tired ? State() : State(found.begin(), found.end());
 }
 
-TokenTable::TokenTable(const Tokenizer &tokenizer) : size(static_cast<size_t>(tokenizer.size())) {
+TokenTable::TokenTable(const Tokenizer &tokenizer, const std::function<bool(std::string_view piece)> &markers)
+    : size(static_cast<size_t>(tokenizer.size())) {
   for (int32_t id = 0; id < tokenizer.size(); ++id)
-    if (std::string_view bytes = tokenizer.pieceBytes(id); !bytes.empty() && !tokenizer.isControl(id))
+    if (std::string_view bytes = tokenizer.pieceBytes(id);
+        !bytes.empty() && (!tokenizer.isControl(id) || (markers && markers(bytes))))
       tokens.emplace_back(bytes, id);
   std::ranges::sort(tokens);
 }
@@ -461,6 +510,7 @@ void GrammarFilter::exclude(std::span<float> row) {
     if (masks.size() >= kMostMasks)
       masks.clear();
     std::vector<bool> allowed(std::max(row.size(), table->vocabulary()));
+    matcher.allowWork(Matcher::kWork);
     table->allow(matcher, state, allowed);
     found = masks.emplace(state, std::move(allowed)).first;
   }
@@ -469,6 +519,11 @@ void GrammarFilter::exclude(std::span<float> row) {
   for (size_t id = 0; id < row.size(); ++id)
     if (!(ends.contains(static_cast<int32_t>(id)) ? mayEnd : found->second[id]))
       row[id] = kExcludedLogit;
+}
+
+absl::Status GrammarFilter::status() const {
+  return matcher.gaveUp() ? absl::InvalidArgumentError("the grammar can be read in too many ways at once to follow it")
+                          : absl::OkStatus();
 }
 
 void GrammarFilter::accept(int32_t token) {

@@ -24,6 +24,8 @@ public:
   // Sets to kExcludedLogit what must not come next; `row` is f32 [vocabulary].
   virtual void exclude(std::span<float> row) = 0;
   virtual void accept(int32_t token) = 0;
+  // Not OK: the reply cannot be held to it any longer, and must end.
+  virtual absl::Status status() const { return absl::OkStatus(); }
 };
 
 struct LogitRules {

@@ -227,11 +227,19 @@ void readTools(Fields &fields, ApiRequest &request) {
       return fields.fail(wrong("tools", "expected objects of type function that have a function with a name"));
   }
   const Json *choice = fields.find("tool_choice");
-  if (choice && *choice != "auto" && *choice != "none")
-    return fields.fail(unsupported("tool_choice", absl::StrCat("expected auto or none, got ", Fields::shown(*choice),
-                                                               "; the model decides by itself")));
   if (tools && !tools->empty() && !(choice && *choice == "none"))
     request.tools = *tools;
+  if (!choice || *choice == "auto" || *choice == "none")
+    return;
+  const Json function = choice->is_object() ? choice->value("function", Json()) : Json();
+  const Json name = function.is_object() ? function.value("name", Json()) : Json();
+  if (*choice != "required" && !(name.is_string() && !name.get<std::string>().empty()))
+    return fields.fail(
+        wrong("tool_choice",
+              absl::StrCat("expected auto, none, required or a function with its name, got ", Fields::shown(*choice))));
+  if (request.tools.is_null())
+    return fields.fail(wrong("tool_choice", "expected tools to choose from"));
+  request.call = name.is_string() ? name.get<std::string>() : "";
 }
 
 void readVariables(Fields &fields, ApiRequest &request) {
@@ -248,10 +256,25 @@ void readVariables(Fields &fields, ApiRequest &request) {
     request.variables["reasoning_effort"] = effort;
 }
 
+// As llama.cpp's server has it.
+void readGrammar(Fields &fields, ApiRequest &request) {
+  const std::string text = fields.text("grammar");
+  if (text.empty())
+    return;
+  auto grammar = Grammar::ofText(text);
+  if (!grammar.ok())
+    return fields.fail(grammar.status());
+  request.grammar = *std::move(grammar);
+  if (!request.tools.is_null())
+    fields.fail(unsupported("grammar", "it does not go with tools"));
+}
+
 void readFormat(Fields &fields, ApiRequest &request) {
   const Json *format = fields.find("response_format");
   if (!format)
     return;
+  if (request.grammar)
+    return fields.fail(wrong("response_format", "it does not go with grammar"));
   const Json type = format->is_object() ? format->value("type", Json()) : Json();
   if (type == "text")
     return;
@@ -316,6 +339,7 @@ absl::StatusOr<ApiRequest> parseChatRequest(std::string_view body) {
     request.generation.logprobs = static_cast<uint32_t>(fields.integer("top_logprobs", 0, kMostLogprobs).value_or(0));
   else if (fields.find("top_logprobs"))
     fields.fail(wrong("top_logprobs", "goes only with logprobs set to true"));
+  readGrammar(fields, request);
   readFormat(fields, request);
   if (fields.find("functions"))
     fields.fail(unsupported("functions", "give tools instead"));
@@ -340,6 +364,7 @@ absl::StatusOr<ApiRequest> parseCompletionRequest(std::string_view body) {
     request.maxTokens = kDefaultTokens;
   if (auto count = fields.integer("logprobs", 0, kMostLogprobs))
     request.generation.logprobs = static_cast<uint32_t>(*count);
+  readGrammar(fields, request);
   if (fields.boolean("echo", false))
     fields.fail(unsupported("echo", "the reply has the new text only"));
   if (!fields.text("suffix").empty())

@@ -30,6 +30,7 @@ struct ApiRequest {
   Json tools;                             // null: none
   Json variables = Json::object();        // further ones for the template
   std::shared_ptr<const Grammar> grammar; // that the reply is held to; null: none
+  std::optional<std::string> call;        // the function that the reply must call, empty: any of `tools`
   // Completions: each either text or token ids.
   struct Prompt {
     std::string text;

@@ -106,6 +106,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::create(Service &service, const S
   self.route("POST", "/v1/chat/completions", &Server::chat);
   self.route("POST", "/v1/completions", &Server::complete);
   self.route("POST", "/v1/embeddings", &Server::embed);
+  self.route("POST", "/apply-template", &Server::applyTemplate);
   self.route("POST", "/tokenize", &Server::tokenize);
   self.route("POST", "/detokenize", &Server::detokenize);
   // What the library answers by itself: no such path, a body too large, a request that is none.
@@ -131,6 +132,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::create(Service &service, const S
                                                 "/v1/chat/completions",
                                                 "/v1/completions",
                                                 "/v1/embeddings",
+                                                "/apply-template",
                                                 "/tokenize",
                                                 "/detokenize"};
     std::lock_guard lock(self.mutex);
@@ -232,12 +234,20 @@ void Server::metrics(const Request &, Response &response) {
   add("decode_steps_total", "counter", "Steps that gave tokens.", now.decodeSteps);
   add("draft_tokens_total", "counter", "Tokens that the model's head guessed.", now.drafted);
   add("draft_tokens_accepted_total", "counter", "Of these, those that were right.", now.accepted);
-  add("snapshots", "gauge", "Borders that a prompt can go on from.", now.snapshots);
-  add("snapshot_bytes", "gauge", "Host memory that they take.", now.snapshotBytes);
+  add("cache_blocks", "gauge", "Blocks of tokens of earlier prompts that are remembered.", now.cacheBlocks);
+  add("cache_bytes", "gauge", "Host memory that they take.", now.cacheBytes);
+  add("cache_forgotten_total", "counter", "Blocks that were forgotten to make room.", now.cacheForgotten);
+  add("cache_restored_bytes_total", "counter", "Bytes copied to the device for prompts that were found.",
+      now.restoredBytes);
   add("first_token_seconds_sum", "counter", "From a request's arrival to its first token.", now.firstTokenSeconds);
   add("first_token_seconds_count", "counter", "Requests with a first token.", now.firstTokens);
   add("queue_seconds_sum", "counter", "From a request's arrival to its slot.", now.queueSeconds);
   add("busy_seconds_total", "counter", "Time in which anything ran.", now.busySeconds);
+  if (const Device &device = service.engine().device(); device.emulated())
+    if (auto counted = parseJson(device.hip().countersJson()); counted.ok() && counted->contains("totals"))
+      add("emulator_bytes_total", "counter", "Bytes that kernels read and wrote, as the emulator counts them.",
+          (*counted)["totals"].value("bytes_read", uint64_t{0}) +
+              (*counted)["totals"].value("bytes_written", uint64_t{0}));
   absl::StrAppend(&text, "# HELP ingot_http_responses_total Responses by path and status.\n"
                          "# TYPE ingot_http_responses_total counter\n");
   {
@@ -277,6 +287,16 @@ void Server::complete(const Request &request, Response &response) {
 
 void Server::embed(const Request &, Response &response) {
   sendError(response, absl::UnimplementedError("this server runs a model that generates text; it has no embeddings"));
+}
+
+void Server::applyTemplate(const Request &request, Response &response) {
+  auto parsed = parseChatRequest(request.body);
+  if (!parsed.ok())
+    return sendError(response, parsed.status());
+  auto text = service.render(*parsed);
+  if (!text.ok())
+    return sendError(response, text.status());
+  sendJson(response, {{"prompt", *text}});
 }
 
 void Server::tokenize(const Request &request, Response &response) {
@@ -366,9 +386,11 @@ void Server::answerWhole(Exchange &exchange, Answer &answer, Response &response)
     else if (HttpServer::clientIsGone())
       return; // whoever destroys the exchange cancels it
   }
-  if (!answer.failure().ok())
+  if (const absl::Status &failure = answer.failure(); !failure.ok())
     return sendError(response,
-                     absl::InternalError(absl::StrCat("the device failed: ", std::string(answer.failure().message()))));
+                     service.engine().status().ok()
+                         ? failure
+                         : absl::InternalError(absl::StrCat("the device failed: ", std::string(failure.message()))));
   sendJson(response, answer.whole());
 }
 
@@ -393,11 +415,18 @@ void Server::logEnd(const std::string &path, const Answer &answer, double second
 }
 
 absl::Status Server::run(const std::atomic<bool> &stop) {
-  log({{"event", "listening"},
-       {"address", url},
-       {"model", service.name()},
-       {"slots", service.engine().counters().slots},
-       {"context", service.engine().context()}});
+  const EngineCounters atStart = service.engine().counters();
+  Json line = {{"event", "listening"},
+               {"address", url},
+               {"model", service.name()},
+               {"slots", atStart.slots},
+               {"context", service.engine().context()},
+               {"cache_blocks", atStart.cacheBlocks}};
+  for (const auto &[what, seconds] : options.startup)
+    line["startup_seconds"][what] = seconds;
+  if (const absl::Status &cache = service.engine().cacheStatus(); !cache.ok())
+    line["cache"] = absl::StrCat("not used: ", std::string(cache.message()));
+  log(line);
   std::atomic<bool> closed = false;
   std::thread listener([&] {
     http.listen_after_bind();
@@ -408,6 +437,8 @@ absl::Status Server::run(const std::atomic<bool> &stop) {
   draining = true;
   log({{"event", "draining"}, {"running", service.engine().counters().running}});
   service.engine().drain(options.drainPatience);
+  if (absl::Status saved = service.engine().saveCache(); !saved.ok())
+    log({{"event", "cache"}, {"error", std::string(saved.message())}});
   // What the engine said last is still on its way to the clients, and stopping would cut it off.
   for (auto until = Clock::now() + kFarewell; streaming > 0 && Clock::now() < until;)
     std::this_thread::sleep_for(milliseconds(5));

@@ -10,6 +10,7 @@
 #include <mutex>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -28,6 +29,7 @@ struct ServerOptions {
   size_t maxConnections = 128;
   bool logRequests = false;
   std::chrono::milliseconds drainPatience{30'000};
+  std::vector<std::pair<std::string, double>> startup; // what was done before, and its seconds: for the first log line
 };
 
 class Server {
@@ -56,6 +58,7 @@ private:
   void chat(const Request &request, Response &response);
   void complete(const Request &request, Response &response);
   void embed(const Request &request, Response &response);
+  void applyTemplate(const Request &request, Response &response);
   void tokenize(const Request &request, Response &response);
   void detokenize(const Request &request, Response &response);
   void answer(const absl::StatusOr<ApiRequest> &parsed, const Request &request, Response &response);

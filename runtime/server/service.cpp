@@ -96,6 +96,8 @@ absl::StatusOr<std::unique_ptr<Service>> Service::create(std::shared_ptr<const A
     service->takesTools = source.find("tools") != std::string::npos;
   }
   service->table = std::make_shared<const TokenTable>(*service->words);
+  service->callTable = std::make_shared<const TokenTable>(
+      *service->words, [&](std::string_view piece) { return service->format.isMarker(piece); });
   const auto &ends = service->words->endOfSequence();
   options.endOfSequence.insert(ends.begin(), ends.end());
   for (uint32_t id : artifact->manifest().facts().end_of_sequence())
@@ -109,7 +111,7 @@ absl::StatusOr<std::unique_ptr<Service>> Service::create(std::shared_ptr<const A
   return service;
 }
 
-absl::StatusOr<Service::Encoded> Service::encodeChat(const ApiRequest &request) const {
+absl::StatusOr<std::string> Service::render(const ApiRequest &request) const {
   if (!chatTemplate)
     return absl::InvalidArgumentError(
         "messages: this model has no chat template: it continues text, it does not chat; use /v1/completions");
@@ -120,8 +122,13 @@ absl::StatusOr<Service::Encoded> Service::encodeChat(const ApiRequest &request) 
   if (!request.tools.is_null())
     variables["tools"] = request.tools;
   auto text = chatTemplate->render(request.messages, /*addGenerationPrompt=*/true, variables);
+  return text.ok() ? text : about("messages", text.status());
+}
+
+absl::StatusOr<Service::Encoded> Service::encodeChat(const ApiRequest &request) const {
+  auto text = render(request);
   if (!text.ok())
-    return about("messages", text.status());
+    return text.status();
   Encoded encoded;
   encoded.tokens = words->encode(*text, {.addBos = false, .parseSpecial = true});
   if (absl::Status status = checkTextOnly(*words, encoded.tokens); !status.ok())
@@ -156,6 +163,15 @@ absl::StatusOr<std::unique_ptr<Exchange>> Service::start(const ApiRequest &reque
   auto prompts = encode(request);
   if (!prompts.ok())
     return prompts.status();
+  std::shared_ptr<const Grammar> grammar = request.grammar;
+  if (request.call) {
+    if (format.toolOpen.empty())
+      return absl::InvalidArgumentError("tool_choice: this model's chat template has no function calls");
+    auto made = Grammar::ofCall(request.tools, *request.call, format.toolOpen, format.toolClose);
+    if (!made.ok())
+      return made.status();
+    grammar = *std::move(made);
+  }
   std::unique_ptr<Exchange> exchange(new Exchange());
   exchange->mailbox = std::make_shared<Exchange::Mailbox>();
   uint64_t seed = request.seed ? *request.seed : randomSeed();
@@ -166,8 +182,8 @@ absl::StatusOr<std::unique_ptr<Exchange>> Service::start(const ApiRequest &reque
       generation.prompt = prompt.tokens;
       generation.sampling.seed = seed + copy;
       generation.maxTokens = request.maxTokens ? *request.maxTokens : runner->context();
-      if (request.grammar)
-        generation.filter = std::make_shared<GrammarFilter>(request.grammar, table, *words, ends,
+      if (grammar)
+        generation.filter = std::make_shared<GrammarFilter>(grammar, request.call ? callTable : table, *words, ends,
                                                             prompt.inReasoning ? format.reasoningClose : "");
       Reply::Options options;
       options.stops = request.stops;

@@ -65,6 +65,9 @@ public:
   // another model.
   absl::StatusOr<std::unique_ptr<Exchange>> start(const ApiRequest &request);
 
+  // The text that the model is given for a chat. Errors: those of the template (InvalidArgument).
+  absl::StatusOr<std::string> render(const ApiRequest &request) const;
+
   const std::string &name() const { return modelName; }
   const Tokenizer &tokenizer() const { return *words; }
   Engine &engine() { return *runner; }
@@ -84,9 +87,9 @@ private:
   std::optional<ChatTemplate> chatTemplate;
   bool takesTools = false;
   ReplyFormat format;
-  std::shared_ptr<const TokenTable> table;
-  std::set<int32_t> ends;         // tokens that end a reply
-  std::unique_ptr<Engine> runner; // destroyed first: its thread speaks to the others
+  std::shared_ptr<const TokenTable> table, callTable; // the second has the tokens that open and close a call too
+  std::set<int32_t> ends;                             // tokens that end a reply
+  std::unique_ptr<Engine> runner;                     // destroyed first: its thread speaks to the others
 };
 
 } // namespace ingot

@@ -1,7 +1,15 @@
 #include "runtime/server/slots.h"
 
 #include <algorithm>
-#include <set>
+#include <fstream>
+#include <numeric>
+
+#include <xxhash.h>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_format.h"
+
+#include "runtime/server/prefix_file.h"
 
 namespace ingot {
 namespace {
@@ -10,10 +18,23 @@ size_t commonPrefix(std::span<const int32_t> a, std::span<const int32_t> b) {
   return static_cast<size_t>(std::ranges::mismatch(a, b).in1 - a.begin());
 }
 
+// Rows are whole blocks of positions, and states are taken where a chunk ends.
+PrefixTree::Shape shapeOf(const Model &model) {
+  const ModelFacts &facts = model.manifest().facts();
+  PrefixTree::Shape shape;
+  shape.block = static_cast<uint32_t>(
+      std::min<uint64_t>(std::lcm(uint64_t{facts.prefill_chunk()}, uint64_t{facts.state_block()}), UINT32_MAX));
+  shape.rowsBytes = shape.block * rowBytes(model.manifest());
+  shape.stateBytes = fixedStateBytes(model.manifest(), model.fit().context);
+  return shape;
+}
+
 } // namespace
 
-absl::StatusOr<std::unique_ptr<Slots>> Slots::create(const std::shared_ptr<Model> &model, uint64_t snapshotBytes) {
-  std::unique_ptr<Slots> made(new Slots(snapshotBytes));
+absl::StatusOr<std::unique_ptr<Slots>> Slots::create(const std::shared_ptr<Model> &model, uint64_t cacheBytes) {
+  std::unique_ptr<Slots> made(new Slots());
+  made->model = model;
+  made->tree = std::make_unique<PrefixTree>(shapeOf(*model), cacheBytes);
   for (uint32_t count = 0; count < model->fit().sequences; ++count) {
     auto session = Session::create(model);
     if (!session.ok())
@@ -27,67 +48,93 @@ bool Slots::anyIdle() const {
   return std::ranges::any_of(slots, [](const Slot &slot) { return !slot.taken; });
 }
 
-Slots::Match Slots::longestMatch(std::span<const int32_t> prompt) {
-  Match best;
+// The one whose memory holds the most of the prompt, so that the least is copied; else the one used longest ago.
+Slot &Slots::chooseIdle(std::span<const int32_t> prompt) {
+  Slot *best = nullptr;
+  size_t most = 0;
   for (Slot &slot : slots) {
-    // The last token must go through the model again, for its logits.
-    size_t common = std::min(commonPrefix(slot.tokens, prompt), prompt.size() - 1);
-    for (const auto &snapshot : slot.snapshots)
-      if (snapshot->position <= common && (!best.snapshot || snapshot->position > best.snapshot->position))
-        best = {&slot, snapshot};
+    if (slot.taken)
+      continue;
+    size_t common = commonPrefix(slot.tokens, prompt);
+    if (!best || common > most || (common == most && slot.lastUse < best->lastUse)) {
+      best = &slot;
+      most = common;
+    }
   }
-  return best;
+  return *best;
 }
 
-Slot &Slots::chooseIdle(const Match &match) {
-  // A conversation goes on in its own slot. One that only begins alike (a system message in common) is copied, so that
-  // the longer memory stays for its own next turn.
-  if (match.slot && !match.slot->taken && 2 * size_t(match.snapshot->position) >= match.slot->tokens.size())
-    return *match.slot;
-  Slot *oldest = nullptr;
-  for (Slot &slot : slots)
-    if (!slot.taken && (!oldest || slot.lastUse < oldest->lastUse))
-      oldest = &slot;
-  return *oldest;
+// Goes on where the tree knows more of `prompt` than the first `done` tokens, which the slot's sequence has.
+absl::StatusOr<uint32_t> Slots::takeOver(Slot &slot, std::span<const int32_t> prompt, uint32_t done) {
+  std::vector<const PrefixTree::Block *> path = tree->find(prompt);
+  if (path.empty() || path.back()->position <= done)
+    return 0;
+  Session &session = slot.session();
+  const uint32_t block = tree->shape().block, position = path.back()->position;
+  const size_t kept = commonPrefix(slot.tokens, prompt.first(position)) / block;
+  slot.tokens.resize(kept * block);
+  for (size_t index = kept; index < path.size(); ++index) {
+    if (absl::Status status = session.setRows(path[index]->position - block, path[index]->rows); !status.ok())
+      return status;
+    slot.tokens.insert(slot.tokens.end(), path[index]->tokens.begin(), path[index]->tokens.end());
+    restored += path[index]->rows.size();
+  }
+  restored += path.back()->state->size();
+  if (absl::Status status = session.resume(position, *path.back()->state); !status.ok())
+    return status;
+  return position - done;
 }
 
 absl::StatusOr<Slot *> Slots::begin(std::span<const int32_t> prompt) {
-  Match match = longestMatch(prompt);
-  Slot &slot = chooseIdle(match);
+  Slot &slot = chooseIdle(prompt);
   slot.lastUse = ++uses;
-  std::vector<std::shared_ptr<const Snapshot>> kept;
-  absl::Status status;
-  if (match.slot) {
-    for (const auto &snapshot : match.slot->snapshots)
-      if (snapshot->position <= match.snapshot->position)
-        kept.push_back(snapshot);
-    status = slot.session().resume(match.slot->session(), *match.snapshot);
-  } else {
-    status = slot.session().reset();
+  auto reused = takeOver(slot, prompt, 0);
+  if (!reused.ok())
+    return reused.status();
+  if (*reused == 0) {
+    slot.tokens.clear();
+    if (absl::Status status = slot.session().reset(); !status.ok())
+      return status;
   }
-  slot.tokens.assign(prompt.begin(), prompt.begin() + slot.session().position());
-  slot.snapshots = std::move(kept);
-  if (!status.ok())
-    return status;
   slot.taken = true;
   return &slot;
 }
 
-absl::Status Slots::prefill(Slot &slot, std::span<const int32_t> prompt) {
+absl::StatusOr<uint32_t> Slots::prefill(Slot &slot, std::span<const int32_t> prompt) {
   Session &session = slot.session();
-  size_t chunk = session.manifest().facts().prefill_chunk();
+  auto reused = takeOver(slot, prompt, session.position());
+  if (!reused.ok())
+    return reused.status();
+  const size_t chunk = session.manifest().facts().prefill_chunk();
   std::span<const int32_t> part = prompt.subspan(session.position());
   part = part.first(std::min(chunk, part.size()));
   if (absl::Status status = session.prefill(part); !status.ok())
     return status;
-  slot.tokens.insert(slot.tokens.end(), part.begin(), part.end());
   if (part.size() < chunk)
+    return reused;
+  slot.tokens.insert(slot.tokens.end(), part.begin(), part.end());
+  if (absl::Status status = remember(slot); !status.ok())
+    return status;
+  return reused;
+}
+
+// The sequence stands at the end of a chunk.
+absl::Status Slots::remember(Slot &slot) {
+  PrefixTree::Missing missing = tree->missing(slot.tokens);
+  if (!missing.rows && !missing.state)
     return absl::OkStatus();
+  Session &session = slot.session();
+  std::vector<std::byte> rows;
+  if (missing.rows) {
+    auto taken = session.rows(session.position() - tree->shape().block, session.position());
+    if (!taken.ok())
+      return taken.status();
+    rows = *std::move(taken);
+  }
   auto snapshot = session.snapshot();
   if (!snapshot.ok())
     return snapshot.status();
-  slot.snapshots.push_back(std::make_shared<const Snapshot>(*std::move(snapshot)));
-  forgetBeyondBudget();
+  tree->put(slot.tokens, std::move(rows), *std::move(snapshot));
   return absl::OkStatus();
 }
 
@@ -96,45 +143,27 @@ void Slots::release(Slot &slot) {
   slot.taken = false;
 }
 
-uint64_t Slots::snapshotBytes() const {
-  // Slots that began alike share theirs.
-  std::set<const Snapshot *> counted;
-  uint64_t bytes = 0;
-  for (const Slot &slot : slots)
-    for (const auto &snapshot : slot.snapshots)
-      if (counted.insert(snapshot.get()).second)
-        bytes += snapshot->bytes.size();
-  return bytes;
+// Of all that the bytes of a state depend on.
+uint64_t Slots::identity() const {
+  std::string text = absl::StrCat(model->code().target(), model->device().emulated() ? " emulated" : "");
+  for (const ArtifactSection &section : model->artifact().sections())
+    absl::StrAppend(&text, " ", section.name, " ", section.checksum);
+  return XXH3_64bits(text.data(), text.size());
 }
 
-size_t Slots::snapshotCount() const {
-  size_t count = 0;
-  for (const Slot &slot : slots)
-    count += slot.snapshots.size();
-  return count;
+std::string Slots::fileIn(const std::string &folder) const {
+  return absl::StrFormat("%s/%016x.prompts", folder, identity());
 }
 
-void Slots::forgetBeyondBudget() {
-  while (snapshotBytes() > budget) {
-    Slot *loser = nullptr;
-    size_t lost = 0;
-    uint32_t cost = 0;
-    for (Slot &slot : slots) {
-      uint32_t before = 0;
-      for (size_t index = 0; index < slot.snapshots.size(); ++index) {
-        uint32_t position = slot.snapshots[index]->position;
-        // The last border is where the conversation's next turn goes on.
-        uint32_t loses = index + 1 == slot.snapshots.size() ? UINT32_MAX : position - before;
-        if (!loser || loses < cost || (loses == cost && slot.lastUse < loser->lastUse)) {
-          loser = &slot;
-          lost = index;
-          cost = loses;
-        }
-        before = position;
-      }
-    }
-    loser->snapshots.erase(loser->snapshots.begin() + static_cast<std::ptrdiff_t>(lost));
-  }
+absl::Status Slots::save(const std::string &folder) const { return savePrefixes(*tree, identity(), fileIn(folder)); }
+
+absl::Status Slots::restore(const std::string &folder) {
+  const std::string path = fileIn(folder);
+  std::ifstream in(path, std::ios::binary);
+  if (!in)
+    return absl::NotFoundError(absl::StrCat(path, ": there is no such file yet"));
+  absl::Status status = restorePrefixes(in, identity(), *tree);
+  return status.ok() ? status : absl::Status(status.code(), absl::StrCat(path, ": ", std::string(status.message())));
 }
 
 } // namespace ingot

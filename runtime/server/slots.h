@@ -1,20 +1,22 @@
-// The sequences that a model has room for, and what each remembers of its last prompt. A new request whose prompt
-// begins as a remembered one did goes on from there instead of computing it again.
+// The sequences that a model has room for, and the tree of what earlier prompts left behind. A new request whose prompt
+// begins as an earlier one did goes on from there instead of computing it again.
 //
-// Only what was computed by whole prefill chunks from position 0 is reused, at the borders of chunks. So a request that
-// finds its prefix here runs the very launches that it would run alone, less the first of them, and every token it
-// gives has the same bits: a hit changes the time and nothing else.
+// Only what was computed by whole prefill chunks from position 0 is reused, at the borders of blocks of them. So a
+// request that finds its prefix here runs the very launches that it would run alone, less the first of them, and every
+// token it gives has the same bits: a hit changes the time and nothing else.
 #pragma once
 
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
 #include "runtime/executor/session.h"
+#include "runtime/server/prefix_tree.h"
 
 namespace ingot {
 
@@ -27,43 +29,46 @@ public:
 private:
   friend class Slots;
   std::unique_ptr<Session> sequence;
-  std::vector<int32_t> tokens;                            // that went through prefill since the sequence began
-  std::vector<std::shared_ptr<const Snapshot>> snapshots; // by position, each a border of chunks within `tokens`
+  std::vector<int32_t> tokens; // whose rows the sequence holds as whole chunks made them, from position 0
   uint64_t lastUse = 0;
   bool taken = false;
 };
 
 class Slots {
 public:
-  // As many as the model was loaded for. `snapshotBytes`: host memory for states that cannot be cut back; beyond it
-  // borders are forgotten, the one first whose loss costs the fewest tokens.
-  static absl::StatusOr<std::unique_ptr<Slots>> create(const std::shared_ptr<Model> &model, uint64_t snapshotBytes);
+  // As many as the model was loaded for. `cacheBytes`: host memory for what prompts leave behind; 0 remembers nothing.
+  static absl::StatusOr<std::unique_ptr<Slots>> create(const std::shared_ptr<Model> &model, uint64_t cacheBytes);
 
   size_t size() const { return slots.size(); }
   bool anyIdle() const;
-  // Takes an idle slot, its sequence begun with as much of `prompt` as any slot remembers (see session().position()),
-  // but never all of it. There must be an idle one.
+  // Takes an idle slot, its sequence begun with as much of `prompt` as is remembered (see session().position()), but
+  // never all of it. There must be an idle one.
   absl::StatusOr<Slot *> begin(std::span<const int32_t> prompt);
-  // Runs the next chunk of `prompt`, of which session().position() tokens are done.
-  absl::Status prefill(Slot &slot, std::span<const int32_t> prompt);
+  // Runs the next chunk of `prompt`, of which session().position() tokens are done. Where another request has meanwhile
+  // left more of the same prompt behind, first takes that over; the answer is how many tokens it was.
+  absl::StatusOr<uint32_t> prefill(Slot &slot, std::span<const int32_t> prompt);
   void release(Slot &slot);
 
-  uint64_t snapshotBytes() const;
-  size_t snapshotCount() const;
+  const PrefixTree &remembered() const { return *tree; }
+  uint64_t restoredBytes() const { return restored; } // copied to the device for hits
+
+  // What prompts left behind, in a file of `folder` that is named by the artifact and the chip. Errors are those of
+  // savePrefixes and restorePrefixes, each with the file's name; NotFound where there is none.
+  absl::Status save(const std::string &folder) const;
+  absl::Status restore(const std::string &folder);
 
 private:
-  struct Match {
-    Slot *slot = nullptr;
-    std::shared_ptr<const Snapshot> snapshot;
-  };
-  explicit Slots(uint64_t budget) : budget(budget) {}
-  Match longestMatch(std::span<const int32_t> prompt);
-  Slot &chooseIdle(const Match &match);
-  void forgetBeyondBudget();
+  Slots() = default;
+  Slot &chooseIdle(std::span<const int32_t> prompt);
+  absl::StatusOr<uint32_t> takeOver(Slot &slot, std::span<const int32_t> prompt, uint32_t done);
+  absl::Status remember(Slot &slot);
+  uint64_t identity() const;
+  std::string fileIn(const std::string &folder) const;
 
+  std::shared_ptr<const Model> model;
   std::vector<Slot> slots;
-  uint64_t budget;
-  uint64_t uses = 0;
+  std::unique_ptr<PrefixTree> tree;
+  uint64_t uses = 0, restored = 0;
 };
 
 } // namespace ingot

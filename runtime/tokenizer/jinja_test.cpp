@@ -1,7 +1,14 @@
-// The template engine against Python's Jinja2 with Hugging Face's settings (tests/tokenizer/make_goldens.py): whole
+// The template engine against Python's Jinja2 with Hugging Face's settings (tests/tokenizer/chat_goldens.py): whole
 // chat templates in the styles of the families over many conversations, and one-liners for each construct. Then what
 // Python has no answer to: limits and hostile templates.
+#include <cstdlib>
+#include <fstream>
+#include <functional>
+#include <iterator>
 #include <random>
+#include <utility>
+
+#include <gtest/gtest.h>
 
 #include "runtime/tokenizer/chat_template.h"
 #include "runtime/tokenizer/golden_file.h"
@@ -35,31 +42,53 @@ absl::StatusOr<std::string> render(std::string_view source, const Json &variable
   return (*parsed)->render(variables, options);
 }
 
-TEST(JinjaTest, ChatTemplatesRenderAsInPython) {
-  Json file = golden::readJson("chat");
+// How many of the cases of `file` were rendered; how many of the others the template itself refuses.
+std::pair<int, int> compareChats(const Json &file, const std::function<std::string(const std::string &name)> &source) {
   int rendered = 0;
   int raised = 0;
   for (const Json &test : file["cases"]) {
-    std::string source = golden::readText("templates/" + test["template"].get<std::string>());
-    absl::StatusOr<std::string> text = render(source, test["variables"]);
+    absl::StatusOr<std::string> text = render(source(test["template"]), test["variables"]);
     std::string label = test["template"].get<std::string>() + " " + test["variables"].dump();
     if (test.contains("text")) {
       ++rendered;
-      ASSERT_TRUE(text.ok()) << text.status() << "\n" << label;
-      EXPECT_EQ(*text, test["text"].get<std::string>()) << label;
+      EXPECT_TRUE(text.ok()) << text.status() << "\n" << label;
+      EXPECT_EQ(text.value_or(""), test["text"].get<std::string>()) << label;
       continue;
     }
-    ASSERT_FALSE(text.ok()) << label << "\nPython: " << test["error"] << "\nhere: " << *text;
+    EXPECT_FALSE(text.ok()) << label << "\nPython: " << test["error"] << "\nhere: " << text.value_or("");
     if (test["raised"].get<bool>()) {
       ++raised;
       EXPECT_EQ(text.status().code(), absl::StatusCode::kInvalidArgument) << text.status();
       EXPECT_NE(text.status().ToString().find(test["error"].get<std::string>()), std::string::npos) << text.status();
     } else {
-      EXPECT_EQ(text.status().code(), absl::StatusCode::kFailedPrecondition) << text.status() << label;
+      // Python's own error: of types, of a filter that there is not, of recursion.
+      EXPECT_NE(text.status().code(), absl::StatusCode::kInvalidArgument) << text.status() << label;
     }
   }
+  return {rendered, raised};
+}
+
+TEST(JinjaTest, ChatTemplatesRenderAsInPython) {
+  auto [rendered, raised] = compareChats(golden::readJson("chat"),
+                                         [](const std::string &name) { return golden::readText("templates/" + name); });
   EXPECT_GT(rendered, 200);
   EXPECT_GT(raised, 30);
+}
+
+// The templates of real models, where tests/tokenizer/chat_goldens.py has prepared a folder of them.
+TEST(JinjaTest, RealTemplatesRenderAsInPython) {
+  const char *folder = std::getenv("INGOT_TEST_TEMPLATES"); // NOLINT(concurrency-mt-unsafe): one thread
+  if (!folder)
+    GTEST_SKIP() << "INGOT_TEST_TEMPLATES names no folder";
+  auto read = [&](const std::string &name) {
+    std::ifstream in(std::string(folder) + "/" + name, std::ios::binary);
+    return std::string{std::istreambuf_iterator<char>(in), {}};
+  };
+  Json file = Json::parse(read("chat.json"), nullptr, false);
+  ASSERT_TRUE(file.is_object()) << folder << " has no chat.json";
+  auto [rendered, raised] = compareChats(file, read);
+  EXPECT_GT(rendered, 0);
+  RecordProperty("rendered", rendered);
 }
 
 TEST(JinjaTest, ConstructsRenderAsInPython) {

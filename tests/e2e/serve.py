@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """`ingot serve` from outside, with a plain HTTP client: streams beside each other answer what each answers alone and what
-`ingot run` answers; a shared prefix is not computed again and changes no token; clients that leave free their slots; what
+`ingot run` answers; clients that leave free their slots; what
 is refused is refused with OpenAI's shape; SIGTERM lets running replies end.
 
 usage: serve.py BUILD_FOLDER MODEL"""
@@ -8,6 +8,7 @@ usage: serve.py BUILD_FOLDER MODEL"""
 import concurrent.futures
 import http.client
 import json
+import re
 import shutil
 import signal
 import socket
@@ -139,35 +140,6 @@ def streams(session, artifact, target):
     session.check(server.stop() == 0, f"{target}: SIGTERM ends the server with exit code 0")
 
 
-def prefixes(session, artifact):
-    """A second request that shares a prefix of 2,048 tokens or more with the first."""
-    server = Server(session, artifact, "--streams", "2")
-    if not session.check(server.ready, "the server with a long context starts", server.said):
-        return
-    sentence = "And the children of Israel went up from the river, and they came to the land that was given to them. "
-    shared = sentence
-    while len(server.request("POST", "/tokenize", {"content": shared})[2]["tokens"]) < 2048 + CHUNK:
-        shared += sentence
-    prompts = [shared + "The king said", shared + "But the woman"]
-    costs, texts = [], []
-    for prompt in prompts:
-        before = server.metrics()
-        texts.append(server.complete(prompt, max_tokens=12))
-        after = server.metrics()
-        costs.append({name: after[name] - before[name] for name in after if name in before})
-    launches = [cost["ingot_prefill_launches_total"] for cost in costs]
-    session.check(0 < launches[1] <= 0.05 * launches[0],
-                  "a second request with a shared prefix of 2,048 tokens has at most 5 % of the launches", launches)
-    session.check(costs[0]["ingot_prefix_hits_total"] == 0 and costs[1]["ingot_prefix_hits_total"] == 1 and
-                  costs[1]["ingot_prompt_tokens_reused_total"] >= 2048, "the figures say so", costs)
-    fresh = session.run("ingot", "run", artifact, "--prompt", prompts[1], "--raw", "--max-tokens", "12", "--device",
-                        "emulator", "--target", "gfx1151", "--temperature", "0")
-    session.check(fresh.stdout[:-1] == texts[1], "and the text is that of a fresh run", (texts[1], fresh.stdout, fresh.stderr))
-    again = server.complete(prompts[0], max_tokens=12)
-    session.check(again == texts[0], "the first request again gives its text again", (again, texts[0]))
-    server.stop()
-
-
 def interface(session, artifact, call):
     server = Server(session, artifact, "--streams", "2", "--max-queue", "3", "--context", "512", "--name", "small")
     if not session.check(server.ready, "the server with a short queue starts", server.said):
@@ -231,6 +203,21 @@ def interface(session, artifact, call):
         set(each) == {"kind", "sizes", "good"} and each["kind"] in ("lamb", "bread") and 2 <= len(each["sizes"]) <= 3 and
         isinstance(each["good"], bool) for each in good), "replies are held to a schema, which ends them", held)
 
+    drawn = [server.complete("The king", grammar=r'root ::= ("ram" | "ewe") ("," [ ] [a-c]{2,3})*', temperature=temperature, seed=seed,
+                             max_tokens=40) for temperature, seed in ((0, 0), (1, 1), (1, 2))]
+    session.check(all(re.fullmatch(r"(ram|ewe)(, [abc]{2,3})*(,( [abc]{0,3})?)?", each) for each in drawn),
+                  "replies are held to a grammar", drawn)
+    two = tools + [{"type": "function", "function": {"name": "go", "parameters": {
+        "type": "object", "properties": {"to": {"enum": ["river", "city"]}}, "required": ["to"]}}}]
+    forced = [server.chat(tools=two, tool_choice=choice, max_tokens=200, temperature=1, seed=seed)[2]["choices"][0]
+              for seed, choice in enumerate(("required", {"type": "function", "function": {"name": "go"}}, "required"))]
+    calls = [each["message"]["tool_calls"][0]["function"] for each in forced if each["message"].get("tool_calls")]
+    session.check(len(calls) == 3 and all(each["finish_reason"] == "tool_calls" for each in forced) and calls[1]["name"] == "go" and
+                  all(json.loads(each["arguments"])["to"] in ("river", "city") for each in calls if each["name"] == "go"),
+                  "a call that is asked for comes, with arguments by its schema", forced)
+    shown = server.request("POST", "/apply-template", {"messages": [{"role": "user", "content": "hello"}]})[2]
+    session.check(shown == {"prompt": "user: hello\nassistant:"}, "a chat is shown as the model is given it", shown)
+
     deep = '{"messages":' + "[" * 100000
     refused = {
         "no messages": (400, "/v1/chat/completions", {"messages": []}),
@@ -244,6 +231,13 @@ def interface(session, artifact, call):
         "a schema that cannot be held": (400, "/v1/chat/completions", {
             "messages": [{"role": "user", "content": "x"}],
             "response_format": {"type": "json_schema", "json_schema": {"schema": {"type": "string", "pattern": "a"}}}}),
+        "a grammar that is none": (400, "/v1/completions", {"prompt": "a", "grammar": "root ::= root"}),
+        "a grammar that can be read in too many ways": (400, "/v1/completions", {
+            "prompt": "a", "grammar": 'root ::= . root "a" | . root "b" | "x"'}),
+        "a call of no function": (400, "/v1/chat/completions", {"messages": [{"role": "user", "content": "x"}], "tools": tools,
+                                                                 "tool_choice": {"type": "function", "function": {"name": "x"}}}),
+        "a call without tools": (400, "/v1/chat/completions", {"messages": [{"role": "user", "content": "x"}],
+                                                                "tool_choice": "required"}),
         "another model": (404, "/v1/completions", {"prompt": "a", "model": "gpt"}),
         "embeddings": (400, "/v1/embeddings", {"input": "a"}),
         "another path": (404, "/v1/nothing", {}),
@@ -326,6 +320,17 @@ def terminal(session, artifact):
                   "there is no /nonsense" in shown, "ingot chat keeps a history and knows its commands", (shown, done.stderr))
 
 
+def benchmark(session, artifact):
+    """`ingot bench` over several lengths, depths and numbers of streams."""
+    done = session.run("ingot", "bench", artifact, "--prompt-tokens", "4,9", "--depth", "0,70", "--streams", "1,3", "--max-tokens", "3",
+                       "--repeat", "1", "--json", "--device", "emulator")
+    cases = json.loads(done.stdout) if done.returncode == 0 else []
+    found = {(each["prompt_tokens"], each["depth"], each["streams"]) for each in cases}
+    session.check(found == {(prompt, depth, streams) for prompt in (4, 9) for depth in (0, 70) for streams in (1, 3)} and
+                  all(each[phase]["tokens_per_second"]["median"] > 0 for each in cases for phase in ("prefill", "decode")),
+                  "ingot bench measures each combination", (found, done.stderr))
+
+
 def body(session, model):
     folder, artifact = session.work / model, session.work / f"{model}.ingot"
     call = prepare(support.SOURCE / "models" / "trained" / model, folder)
@@ -333,10 +338,10 @@ def body(session, model):
         return
     for target in support.TARGETS:
         streams(session, artifact, target)
-    prefixes(session, artifact)
     interface(session, artifact, call)
     keys(session, artifact)
     terminal(session, artifact)
+    benchmark(session, artifact)
 
 
 if __name__ == "__main__":

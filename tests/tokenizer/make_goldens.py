@@ -9,18 +9,15 @@ vocabulary are written too: texts and ids only, the vocabulary stays in the GGUF
 
 import argparse
 import base64
-import datetime
 import io
 import json
 import pathlib
 import random
 
 import jinja2
-import jinja2.ext
-import jinja2.nodes
-import jinja2.sandbox
 import sentencepiece
 import tokenizers
+import chat_goldens
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, trainers
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -272,85 +269,7 @@ def tekken():
     write("tekken", {"size": size, "cases": cases, "decodes": decoded})
 
 
-# Chat templates.
-
-NOW = datetime.datetime(2026, 3, 9, 7, 5, 3)
-
-
-class Generation(jinja2.ext.Extension):
-    tags = {"generation"}
-
-    def parse(self, parser):
-        line = next(parser.stream).lineno
-        body = parser.parse_statements(["name:endgeneration"], drop_needle=True)
-        return jinja2.nodes.CallBlock(self.call_method("_pass"), [], [], body).set_lineno(line)
-
-    def _pass(self, caller):
-        return caller()
-
-
-def environment():
-    env = jinja2.sandbox.ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[Generation, jinja2.ext.loopcontrols])
-
-    def raise_exception(message):
-        raise jinja2.exceptions.TemplateError(message)
-
-    def tojson(x, ensure_ascii=False, indent=None, separators=None, sort_keys=False):
-        return json.dumps(x, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
-
-    env.filters["tojson"] = tojson
-    env.globals["raise_exception"] = raise_exception
-    env.globals["strftime_now"] = NOW.strftime
-    return env
-
-
-TOOLS = [
-    {"type": "function", "function": {"name": "weather", "description": "The weather \u2014 now", "parameters": {"type": "object", "properties": {"city": {"type": "string", "description": "Which city? \"quoted\" & <b>"}, "days": {"type": "integer", "default": 3}}, "required": ["city"]}, "return": {"type": "string"}}},
-    {"type": "function", "function": {"name": "add", "parameters": {"type": "object", "properties": {"x": {"type": "number"}, "a": {"type": ["number", "null"], "enum": [1, 2.5, 1e20, None, True]}}}}},
-]
-U = lambda text: {"role": "user", "content": text}
-A = lambda text, **more: {"role": "assistant", "content": text, **more}
-S = lambda text: {"role": "system", "content": text}
-CALL = {"id": "abcdefghi", "type": "function", "function": {"name": "weather", "arguments": {"city": "Z\u00fcrich", "days": 2}}}
-CONVERSATIONS = [
-    [U("Hello!")],
-    [S("Be brief."), U("What is 2 + 2?")],
-    [U("  spaces around  "), A("\n yes \n"), U("and more\n\n")],
-    [S("  You are \u2014 terse \U0001f600 "), U("Tell me: <|im_start|> \"quotes\" & <tags> \\ {{ x }} {% y %}"), A("No."), U("Why?"), A("Because."), U("Ok \u4f60\u597d")],
-    [U("a"), U("b")],
-    [A("I begin")],
-    [U("weather?"), A("", tool_calls=[CALL]), {"role": "tool", "content": "{\"t\": 21.5}", "tool_call_id": "abcdefghi"}, A("It is 21.5 degrees."), U("thanks")],
-    [U("weather?"), {"role": "assistant", "content": None, "tool_calls": [CALL, {"id": "123456789", "function": {"name": "add", "arguments": "{\"x\": 1}"}}]}, {"role": "tool", "content": "1", "tool_call_id": "abcdefghi"}, {"role": "tool", "content": {"content": 2, "list": [1, 2.0, None]}, "tool_call_id": "123456789"}],
-    [U("think"), A("<think>\nhm, 1 + 1\n</think>\n\nTwo."), U("again"), A("<think>more</think>Three.", reasoning_content="kept apart")],
-    [U([{"type": "text", "text": " part one "}, {"type": "image"}, {"type": "text", "text": "part two"}]), A("seen")],
-    [S([{"type": "text", "text": "system part"}]), U([{"type": "text", "text": "x"}])],
-    [{"role": "developer", "content": "odd role"}, U("hi")],
-    [U("")],
-    [],
-]
-
-
-def template_cases():
-    env = environment()
-    out = []
-    for path in sorted((HERE / "templates").glob("*.jinja")):
-        template = env.from_string(path.read_text())
-        for conversation in CONVERSATIONS:
-            for extras in ({}, {"tools": TOOLS}, {"enable_thinking": False, "date_string": "1 Jan 2026"}):
-                for generate in (False, True):
-                    variables = {"messages": conversation, "tools": None, "documents": None, "add_generation_prompt": generate, "bos_token": "<s>", "eos_token": "</s>", **extras}
-                    case = {"template": path.name, "variables": variables}
-                    try:
-                        case["text"] = template.render(**variables)
-                    except jinja2.exceptions.TemplateError as error:
-                        case["error"] = str(error)
-                        case["raised"] = type(error) is jinja2.exceptions.TemplateError
-                    except Exception as error:  # what Python itself raises inside a template
-                        case["error"] = str(error)
-                        case["raised"] = False
-                    out.append(case)
-    return out
-
+# Jinja. chat_goldens.py has the environment and the conversations.
 
 VARIABLES = {
     "a": 1, "b": 2.5, "t": True, "f": False, "n": None, "s": "Hello World", "e": "", "u": "straße ΑΣ éa 😀", "l": [3, 1, 2], "w": ["b", "A", "c", "a"],
@@ -366,7 +285,7 @@ def snippet_cases():
     for source in SNIPPETS:
         case = {"source": source}
         try:
-            case["text"] = environment().from_string(source).render(**VARIABLES)
+            case["text"] = chat_goldens.environment().from_string(source).render(**VARIABLES)
         except Exception as error:
             case["error"] = f"{type(error).__name__}: {error}"
         out.append(case)
@@ -412,7 +331,7 @@ def main():
     sentence_piece("unknown_unigram", model_type="unigram", normalization_rule_name="identity", byte_fallback=False, remove_extra_whitespaces=False)
     sentence_piece("unknown_bpe", model_type="bpe", normalization_rule_name="identity", byte_fallback=False, treat_whitespace_as_suffix=True)
     tekken()
-    write("chat", {"now": "2026-03-09T07:05:03", "cases": template_cases()})
+    write("chat", chat_goldens.goldens(HERE / "templates"))
     write("snippets", {"variables": VARIABLES, "now": "2026-03-09T07:05:03", "cases": snippet_cases()})
     if args.gguf:
         real_vocabulary(args.gguf)

@@ -1,7 +1,12 @@
-// `ingot bench`: prefill and decode speed over repeated runs, median and spread, with the same tokens every time. The
-// prompt is made of ids from a fixed generator and named by a digest: speed depends on length, not on meaning.
+// `ingot bench`: prefill and decode speed over repeated runs, median and spread, with the same tokens every time, at
+// one or several lengths of prompt, depths of context and numbers of streams. The prompt is made of ids from a fixed
+// generator and named by a digest: speed depends on length, not on meaning.
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <memory>
+#include <span>
+#include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -21,13 +26,21 @@ constexpr uint32_t kWarmUpSteps = 2;
 
 struct BenchOptions {
   std::string file;
-  uint32_t promptTokens = 128, generate = 32, repeat = 3;
+  std::vector<uint32_t> promptTokens = {128}, depths = {0}, streams = {1};
+  uint32_t generate = 32, repeat = 3;
+  Drafting drafting = Drafting::Never;
   bool json = false;
   DeviceFlags device;
 };
 
+// One of the combinations that are measured.
+struct Case {
+  uint32_t promptTokens, depth, streams;
+};
+
 struct Samples {
-  std::vector<double> prefill, decode; // tokens a second, one a repetition
+  std::vector<double> prefill, decode; // tokens a second of all streams together, one a repetition
+  double tokens = 0, steps = 0;        // of the last repetition
   double prefillSeconds = 0, decodeSeconds = 0;
   nlohmann::json prefillCounters, decodeCounters; // of the last repetition
 };
@@ -42,32 +55,56 @@ std::vector<int32_t> makePrompt(uint32_t tokens, uint32_t vocabulary) {
   return ids;
 }
 
-absl::Status measure(Session &session, const std::vector<int32_t> &prompt, const BenchOptions &options,
-                     Samples &samples) {
-  const Hip &hip = session.device().hip();
-  if (absl::Status status = session.reset(); !status.ok())
-    return status;
+absl::Status checkInterrupt() {
+  return interruptFlag()->load() ? absl::CancelledError("stopped on request") : absl::OkStatus();
+}
+
+absl::Status measure(const std::vector<std::unique_ptr<Session>> &sessions, const Case &what,
+                     const std::vector<int32_t> &prompt, const BenchOptions &options, Samples &samples) {
+  const Hip &hip = sessions.front()->device().hip();
+  const std::span<const int32_t> before = std::span(prompt).first(what.depth),
+                                 timed = std::span(prompt).subspan(what.depth);
+  for (const auto &session : sessions) {
+    session->setDrafting(options.drafting);
+    // Its work is done when it is submitted, and its counters are read between steps.
+    session->setAhead(!session->device().emulated());
+    if (absl::Status status = session->reset(); !status.ok())
+      return status;
+    if (!before.empty())
+      if (absl::Status status = session->prefill(before); !status.ok())
+        return status;
+  }
   hip.resetCounters();
   auto start = Clock::now();
-  if (absl::Status status = session.prefill(prompt); !status.ok())
-    return status;
+  for (const auto &session : sessions)
+    if (absl::Status status = session->prefill(timed); !status.ok())
+      return status;
   samples.prefillSeconds = secondsSince(start);
-  samples.prefill.push_back(static_cast<double>(prompt.size()) / samples.prefillSeconds);
-  samples.prefillCounters = counters(session.device());
-  for (uint32_t warmUp = 0; warmUp < kWarmUpSteps; ++warmUp)
-    if (auto token = session.next(); !token.ok())
-      return token.status();
+  samples.prefill.push_back(static_cast<double>(timed.size() * sessions.size()) / samples.prefillSeconds);
+  samples.prefillCounters = counters(sessions.front()->device());
+  for (const auto &session : sessions)
+    for (uint32_t warmUp = 0; warmUp < kWarmUpSteps; ++warmUp)
+      if (auto token = session->next(); !token.ok())
+        return token.status();
   hip.resetCounters();
+  samples.tokens = samples.steps = 0;
+  std::vector<uint32_t> done(sessions.size(), 0);
   start = Clock::now();
-  for (uint32_t step = 0; step < options.generate; ++step) {
-    if (interruptFlag()->load())
-      return absl::CancelledError("stopped on request");
-    if (auto token = session.next(); !token.ok())
-      return token.status();
+  while (std::ranges::min(done) < options.generate) {
+    if (absl::Status status = checkInterrupt(); !status.ok())
+      return status;
+    for (size_t index = 0; index < sessions.size(); ++index) {
+      auto tokens = sessions[index]->nextTokens();
+      if (!tokens.ok())
+        return tokens.status();
+      done[index] += static_cast<uint32_t>(tokens->size());
+      samples.tokens += static_cast<double>(tokens->size());
+      ++samples.steps;
+    }
   }
   samples.decodeSeconds = secondsSince(start);
-  samples.decode.push_back(options.generate / samples.decodeSeconds);
-  samples.decodeCounters = counters(session.device());
+  samples.decode.push_back(samples.tokens / samples.decodeSeconds);
+  samples.decodeCounters = counters(sessions.front()->device());
   return absl::OkStatus();
 }
 
@@ -98,7 +135,7 @@ Json emulatorJson(const Session &session, const nlohmann::json &counters, double
           {"counters", counters}};
 }
 
-Json report(const Session &session, const std::vector<int32_t> &prompt, const BenchOptions &options,
+Json report(const Session &session, const Case &what, const std::vector<int32_t> &prompt, const BenchOptions &options,
             const Samples &samples) {
   const DeviceInfo &info = session.device().info();
   double weightBytes = static_cast<double>(plannedWeightBytes(session));
@@ -110,20 +147,23 @@ Json report(const Session &session, const std::vector<int32_t> &prompt, const Be
   json["emulated"] = session.device().emulated();
   json["graph"] = !options.device.noGraph;
   json["context"] = session.context();
-  json["prompt_tokens"] = prompt.size();
+  json["streams"] = what.streams;
+  json["depth"] = what.depth;
+  json["prompt_tokens"] = what.promptTokens;
   json["prompt_digest"] = absl::StrFormat("%016x", weightsChunkDigest(std::as_bytes(std::span(prompt))));
   json["generated_tokens"] = options.generate;
   json["repeat"] = options.repeat;
   json["prefill"] = {{"tokens_per_second", summaryJson(samples.prefill)}};
   json["decode"] = {{"tokens_per_second", summaryJson(samples.decode)},
+                    {"tokens_per_step", samples.tokens / samples.steps},
                     {"launches_per_token", session.launchesPerToken()},
                     {"weight_bytes_per_token", weightBytes},
                     {"weight_bytes_per_second", weightBytes * summarize(samples.decode).median}};
   if (session.device().emulated()) {
-    json["prefill"]["emulator"] =
-        emulatorJson(session, samples.prefillCounters, samples.prefillSeconds, static_cast<double>(prompt.size()));
+    json["prefill"]["emulator"] = emulatorJson(session, samples.prefillCounters, samples.prefillSeconds,
+                                               double(what.promptTokens) * what.streams);
     Json &decode = json["decode"]["emulator"];
-    decode = emulatorJson(session, samples.decodeCounters, samples.decodeSeconds, options.generate);
+    decode = emulatorJson(session, samples.decodeCounters, samples.decodeSeconds, samples.tokens);
     if (decode.is_object() && weightBytes > 0)
       decode["weight_bytes_ratio"] = decode["weight_bytes_read_per_token"].get<double>() / weightBytes;
   }
@@ -156,12 +196,14 @@ void print(const Json &json) {
   absl::PrintF("%s, recipe %s, on %s (code for %s), context %d, graph replay %s\n", json["model"].get<std::string>(),
                json["recipe"].get<std::string>(), json["device"].get<std::string>(), json["target"].get<std::string>(),
                json["context"].get<int>(), json["graph"].get<bool>() ? "on" : "off");
-  absl::PrintF("prefill  %d tokens (digest %s): %s\n", json["prompt_tokens"].get<int>(),
-               json["prompt_digest"].get<std::string>(), rates(json["prefill"]["tokens_per_second"]));
+  absl::PrintF("prefill  %d tokens (digest %s) at depth %d, %d streams: %s\n", json["prompt_tokens"].get<int>(),
+               json["prompt_digest"].get<std::string>(), json["depth"].get<int>(), json["streams"].get<int>(),
+               rates(json["prefill"]["tokens_per_second"]));
   const Json &decode = json["decode"];
-  absl::PrintF("decode   %d tokens: %s, %d launches and %s of weights a token, %s/s of weights\n",
-               json["generated_tokens"].get<int>(), rates(decode["tokens_per_second"]),
-               decode["launches_per_token"].get<int>(), bytesText(decode["weight_bytes_per_token"].get<double>()),
+  absl::PrintF("decode   %d tokens, %.2f a step: %s, %d launches and %s of weights a token, %s/s of weights\n",
+               json["generated_tokens"].get<int>(), decode["tokens_per_step"].get<double>(),
+               rates(decode["tokens_per_second"]), decode["launches_per_token"].get<int>(),
+               bytesText(decode["weight_bytes_per_token"].get<double>()),
                bytesText(decode["weight_bytes_per_second"].get<double>()));
   for (const char *phase : {"prefill", "decode"})
     if (auto found = json[phase].find("emulator"); found != json[phase].end() && found->is_object())
@@ -173,45 +215,70 @@ void print(const Json &json) {
   absl::PrintF("median and spread of %d runs\n", json["repeat"].get<int>());
 }
 
+absl::StatusOr<Json> benchCase(const std::shared_ptr<const Artifact> &artifact, const SelectedDevice &selected,
+                               const Case &what, const BenchOptions &options) {
+  // A step that drafts may give more tokens than are asked for, and looks further than it goes.
+  const ModelFacts &facts = artifact->manifest().facts();
+  const uint64_t drafts = options.drafting == Drafting::Never ? 0 : 3 * uint64_t(facts.draft_length() + 1);
+  uint64_t context = uint64_t(what.depth) + what.promptTokens + options.generate + kWarmUpSteps + drafts;
+  if (context > facts.context_length())
+    return absl::InvalidArgumentError(absl::StrCat(options.file, ": expected depth, prompt, reply and ", kWarmUpSteps,
+                                                   " warm-up steps within the ", facts.context_length(),
+                                                   " positions of the model's context, got ", context,
+                                                   "; give smaller --depth, --prompt-tokens or --max-tokens"));
+  SessionOptions settings;
+  settings.context = static_cast<uint32_t>(context);
+  settings.sequences = what.streams;
+  settings.graph = !options.device.noGraph;
+  settings.cancel = interruptFlag();
+  auto model = Model::load(artifact, selected.device, selected.target, settings);
+  if (!model.ok())
+    return model.status();
+  std::vector<std::unique_ptr<Session>> sessions;
+  for (uint32_t stream = 0; stream < what.streams; ++stream) {
+    auto session = Session::create(*model);
+    if (!session.ok())
+      return session.status();
+    sessions.push_back(*std::move(session));
+  }
+  std::vector<int32_t> prompt = makePrompt(what.depth + what.promptTokens, facts.vocabulary());
+  Samples samples;
+  for (uint32_t round = 0; round < options.repeat; ++round) {
+    if (absl::Status status = measure(sessions, what, prompt, options, samples); !status.ok())
+      return status;
+    absl::FPrintF(stderr, "prompt %d, depth %d, streams %d, run %d of %d: prefill %.2f, decode %.2f tokens/s\n",
+                  what.promptTokens, what.depth, what.streams, round + 1, options.repeat, samples.prefill.back(),
+                  samples.decode.back());
+  }
+  if (options.device.stats) {
+    printCounters("prefill", samples.prefillCounters, size_t{what.promptTokens} * what.streams, samples.prefillSeconds);
+    printCounters("decode", samples.decodeCounters, static_cast<size_t>(samples.tokens), samples.decodeSeconds);
+  }
+  return report(*sessions.front(), what, prompt, options, samples);
+}
+
 absl::Status bench(const BenchOptions &options) {
   interruptFlag();
   auto opened = Artifact::open(options.file);
   if (!opened.ok())
     return opened.status();
   std::shared_ptr<const Artifact> artifact = *std::move(opened);
-  uint64_t context = uint64_t(options.promptTokens) + options.generate + kWarmUpSteps;
-  uint32_t longest = artifact->manifest().facts().context_length();
-  if (context > longest)
-    return absl::InvalidArgumentError(absl::StrCat(
-        options.file, ": expected prompt, reply and ", kWarmUpSteps, " warm-up steps within the ", longest,
-        " positions of the model's context, got ", context, "; give smaller --prompt-tokens or --max-tokens"));
   auto selected = chooseDevice(*artifact, options.device);
   if (!selected.ok())
     return selected.status();
-  SessionOptions settings;
-  settings.context = static_cast<uint32_t>(context);
-  settings.graph = !options.device.noGraph;
-  settings.cancel = interruptFlag();
-  auto session = Session::load(artifact, selected->device, selected->target, settings);
-  if (!session.ok())
-    return session.status();
-  std::vector<int32_t> prompt = makePrompt(options.promptTokens, artifact->manifest().facts().vocabulary());
-  Samples samples;
-  for (uint32_t round = 0; round < options.repeat; ++round) {
-    if (absl::Status status = measure(**session, prompt, options, samples); !status.ok())
-      return status;
-    absl::FPrintF(stderr, "run %d of %d: prefill %.2f, decode %.2f tokens/s\n", round + 1, options.repeat,
-                  samples.prefill.back(), samples.decode.back());
-  }
-  Json json = report(**session, prompt, options, samples);
+  Json all = Json::array();
+  for (uint32_t streams : options.streams)
+    for (uint32_t depth : options.depths)
+      for (uint32_t promptTokens : options.promptTokens) {
+        auto json = benchCase(artifact, *selected, {promptTokens, depth, streams}, options);
+        if (!json.ok())
+          return json.status();
+        if (!options.json)
+          print(*json);
+        all.push_back(*std::move(json));
+      }
   if (options.json)
-    std::puts(json.dump(2, ' ', false, Json::error_handler_t::replace).c_str());
-  else
-    print(json);
-  if (options.device.stats) {
-    printCounters("prefill", samples.prefillCounters, prompt.size(), samples.prefillSeconds);
-    printCounters("decode", samples.decodeCounters, options.generate, samples.decodeSeconds);
-  }
+    std::puts((all.size() == 1 ? all.front() : all).dump(2, ' ', false, Json::error_handler_t::replace).c_str());
   return absl::OkStatus();
 }
 
@@ -221,8 +288,17 @@ void addBench(CLI::App &app, Command &command) {
   auto options = std::make_shared<BenchOptions>();
   CLI::App *sub = app.add_subcommand("bench", "Measure prefill and decode speed");
   sub->add_option("FILE", options->file, "a .ingot file")->required();
-  sub->add_option("--prompt-tokens", options->promptTokens, "length of the prompt")
-      ->check(CLI::Range(1u, 1u << 29))
+  sub->add_option("--prompt-tokens", options->promptTokens, "length of the prompt; several with commas")
+      ->delimiter(',')
+      ->check(CLI::Range(1u, 1u << 28))
+      ->capture_default_str();
+  sub->add_option("--depth", options->depths, "tokens in the context before the prompt; several with commas")
+      ->delimiter(',')
+      ->check(CLI::Range(0u, 1u << 28))
+      ->capture_default_str();
+  sub->add_option("--streams", options->streams, "sequences that run beside each other; several with commas")
+      ->delimiter(',')
+      ->check(CLI::Range(1u, 1024u))
       ->capture_default_str();
   sub->add_option("-n,--max-tokens", options->generate, "tokens to generate after it")
       ->check(CLI::Range(1u, 1u << 29))
@@ -230,7 +306,9 @@ void addBench(CLI::App &app, Command &command) {
   sub->add_option("--repeat", options->repeat, "runs to take median and spread of")
       ->check(CLI::Range(1u, 1000u))
       ->capture_default_str();
-  sub->add_flag("--json", options->json, "print JSON, with every counter of the emulator");
+  sub->add_flag("--json", options->json,
+                "print JSON, with every counter of the emulator; an array where there are several cases");
+  addDrafting(*sub, options->drafting);
   options->device.add(*sub);
   sub->final_callback([options, &command] {
     options->device.check();

@@ -232,15 +232,7 @@ void addChat(CLI::App &app, Command &command) {
       ->check(CLI::Range(1u, 1u << 30));
   sub->add_option("--context", options->context, "positions to make room for (default: all the model was made for)")
       ->check(CLI::Range(1u, 1u << 30));
-  sub->add_option("--temperature", options->sampling.temperature, "0 always takes the likeliest token")
-      ->check(CLI::Range(0.0, 1000.0))
-      ->capture_default_str();
-  sub->add_option("--top-k", options->sampling.topK, "sample among the K likeliest tokens; 0: all")
-      ->check(CLI::Range(0, 1 << 30))
-      ->capture_default_str();
-  sub->add_option("--top-p", options->sampling.topP, "sample among the likeliest tokens of total probability P")
-      ->check(CLI::Range(1e-6, 1.0))
-      ->capture_default_str();
+  addSampling(*sub, options->sampling);
   sub->add_option("--seed", options->seed, "makes replies repeatable (default: a new one each time)");
   options->device.add(*sub);
   sub->final_callback([options, &command] {

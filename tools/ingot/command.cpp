@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <map>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -59,6 +60,32 @@ absl::StatusOr<SelectedDevice> chooseDevice(const Artifact &artifact, const Devi
   if (!selected->note.empty())
     absl::FPrintF(stderr, "ingot: note: %s\n", selected->note);
   return selected;
+}
+
+void addSampling(CLI::App &app, Sampling &sampling) {
+  app.add_option("--temperature", sampling.temperature, "0 always takes the likeliest token; higher is more varied")
+      ->check(CLI::Range(0.0, 1000.0))
+      ->capture_default_str();
+  app.add_option("--top-k", sampling.topK, "sample among the K likeliest tokens; 0: all")
+      ->check(CLI::Range(0, 1 << 30))
+      ->capture_default_str();
+  app.add_option("--top-p", sampling.topP, "sample among the likeliest tokens of total probability P")
+      ->check(CLI::Range(1e-6, 1.0))
+      ->capture_default_str();
+}
+
+void addDrafting(CLI::App &app, Drafting &drafting) {
+  const std::map<std::string, Drafting> modes{
+      {"auto", Drafting::Auto}, {"always", Drafting::Always}, {"never", Drafting::Never}};
+  auto *draft =
+      app.add_option("--draft", drafting,
+                     "check several drafted tokens a step where the model has a head for it and the temperature "
+                     "is 0: auto (while it pays), always or never; the text is the same")
+          ->transform(CLI::CheckedTransformer(modes))
+          ->option_text(absl::StrCat("auto|always|never [", drafting == Drafting::Auto ? "auto" : "never", "]"));
+  app.add_flag_callback(
+         "--no-draft", [&drafting] { drafting = Drafting::Never; }, "the same as --draft never")
+      ->excludes(draft);
 }
 
 const std::atomic<bool> *interruptFlag() {

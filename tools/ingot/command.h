@@ -44,6 +44,11 @@ struct DeviceFlags {
   void check() const;
 };
 
+// --temperature, --top-k and --top-p, with what `sampling` holds as defaults.
+void addSampling(CLI::App &app, Sampling &sampling);
+// --draft and --no-draft.
+void addDrafting(CLI::App &app, Drafting &drafting);
+
 absl::StatusOr<SelectedDevice> chooseDevice(const Artifact &artifact, const DeviceFlags &flags);
 
 // Turns true with the first Ctrl-C; a second one ends the process at once.

@@ -4,7 +4,6 @@
 #include <cstdio>
 #include <iostream>
 #include <iterator>
-#include <map>
 #include <random>
 
 #include "absl/strings/str_cat.h"
@@ -163,29 +162,10 @@ void addRun(CLI::App &app, Command &command) {
       ->capture_default_str();
   sub->add_option("--context", options->context, "positions to make room for (default: prompt and reply)")
       ->check(CLI::Range(1u, 1u << 30));
-  sub->add_option("--temperature", options->sampling.temperature,
-                  "0 always takes the likeliest token; higher is more varied")
-      ->check(CLI::Range(0.0, 1000.0))
-      ->capture_default_str();
-  sub->add_option("--top-k", options->sampling.topK, "sample among the K likeliest tokens; 0: all")
-      ->check(CLI::Range(0, 1 << 30))
-      ->capture_default_str();
-  sub->add_option("--top-p", options->sampling.topP, "sample among the likeliest tokens of total probability P")
-      ->check(CLI::Range(1e-6, 1.0))
-      ->capture_default_str();
+  addSampling(*sub, options->sampling);
   CLI::Option *seed =
       sub->add_option("--seed", options->sampling.seed, "makes sampling repeatable (default: a new one each time)");
-  const std::map<std::string, Drafting> modes{
-      {"auto", Drafting::Auto}, {"always", Drafting::Always}, {"never", Drafting::Never}};
-  auto *draft =
-      sub->add_option("--draft", options->drafting,
-                      "check several drafted tokens a step where the model has a head for it and the temperature "
-                      "is 0: auto (while it pays), always or never; the text is the same")
-          ->transform(CLI::CheckedTransformer(modes))
-          ->option_text("auto|always|never [auto]");
-  sub->add_flag_callback(
-         "--no-draft", [options] { options->drafting = Drafting::Never; }, "the same as --draft never")
-      ->excludes(draft);
+  addDrafting(*sub, options->drafting);
   options->device.add(*sub);
   sub->final_callback([options, seed, &command] {
     options->device.check();

@@ -1,4 +1,5 @@
 // `ingot serve`: OpenAI's API over HTTP on one file.
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 
@@ -11,22 +12,30 @@ namespace ingot::cli {
 namespace {
 
 struct ServeOptions {
-  std::string file, name;
+  std::string file, name, cacheFolder;
   uint32_t context = 0, streams = 4;
-  size_t maxQueue = 64, maxBodyMiB = 16, snapshotMiB = 1024;
+  size_t maxQueue = 64, maxBodyMiB = 16, cacheMiB = 1024;
   uint32_t drainSeconds = 30;
   ServerOptions http;
   DeviceFlags device;
 };
 
 absl::Status serve(ServeOptions options) {
+  auto last = std::chrono::steady_clock::now();
+  auto done = [&](const char *what) {
+    auto now = std::chrono::steady_clock::now();
+    options.http.startup.emplace_back(what, std::chrono::duration<double>(now - last).count());
+    last = now;
+  };
   auto opened = Artifact::open(options.file);
   if (!opened.ok())
     return opened.status();
   std::shared_ptr<const Artifact> artifact = *std::move(opened);
+  done("open");
   auto selected = chooseDevice(*artifact, options.device);
   if (!selected.ok())
     return selected.status();
+  done("device");
   SessionOptions settings;
   settings.context = options.context;
   settings.sequences = options.streams;
@@ -34,13 +43,16 @@ absl::Status serve(ServeOptions options) {
   auto model = Model::load(artifact, selected->device, selected->target, settings);
   if (!model.ok())
     return model.status();
+  done("model");
   EngineOptions engine;
   engine.maxQueue = options.maxQueue;
-  engine.snapshotBytes = uint64_t{options.snapshotMiB} << 20;
+  engine.cacheBytes = uint64_t{options.cacheMiB} << 20;
+  engine.cacheFolder = options.cacheFolder;
   auto service = Service::create(artifact, *std::move(model), engine, options.name);
   if (!service.ok())
     return absl::Status(service.status().code(),
                         absl::StrCat(options.file, ": ", std::string(service.status().message())));
+  done("service");
   // A thread for each request that may run or wait, and some for health, figures and clients that only hold a
   // connection.
   options.http.maxConnections = options.streams + options.maxQueue + 64;
@@ -78,10 +90,11 @@ void addServe(CLI::App &app, Command &command) {
   sub->add_option("--max-body", options->maxBodyMiB, "largest request, in MiB")
       ->check(CLI::Range(size_t{1}, size_t{1024}))
       ->capture_default_str();
-  sub->add_option("--snapshots", options->snapshotMiB,
-                  "host memory to remember recurrent states of prompts in, in MiB; 0: none")
+  sub->add_option("--cache", options->cacheMiB, "host memory to remember prompts in, in MiB; 0: none")
       ->check(CLI::Range(size_t{0}, size_t{1} << 20))
       ->capture_default_str();
+  sub->add_option("--cache-dir", options->cacheFolder, "a folder to keep remembered prompts in from run to run")
+      ->type_name("FOLDER");
   sub->add_option("--api-key", options->http.apiKey, "ask clients for this key (also: environment INGOT_API_KEY)")
       ->type_name("KEY");
   sub->add_option("--drain", options->drainSeconds, "on SIGTERM, seconds that running requests may still take")

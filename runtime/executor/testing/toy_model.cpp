@@ -96,7 +96,7 @@ Manifest toyManifest(std::span<const ToyCode> code) {
   facts.set_prefill_chunk(kToyChunk);
   facts.set_hidden_size(1);
   facts.set_layers(1);
-  facts.set_state_block(16);
+  facts.set_state_block(4);
   auto add = [&](const char *name, Buffer::Role role, uint64_t bytes, uint64_t perPosition) {
     Buffer &buffer = *manifest.add_buffers();
     buffer.set_name(name);
