@@ -179,8 +179,8 @@ void addRun(CLI::App &app, Command &command) {
       {"auto", Drafting::Auto}, {"always", Drafting::Always}, {"never", Drafting::Never}};
   auto *draft =
       sub->add_option("--draft", options->drafting,
-                      "check several drafted tokens a step where the model has a head for it and the temperature "
-                      "is 0: auto (while it pays), always or never; the text is the same")
+                      "check several drafted tokens a step where the model has a head for it: auto (while it pays), "
+                      "always or never; the text is the same, also of samples with one seed")
           ->transform(CLI::CheckedTransformer(modes))
           ->option_text("auto|always|never [auto]");
   sub->add_flag_callback(
