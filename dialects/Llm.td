@@ -610,7 +610,7 @@ def Llm_SampleOp : Op<LlmDialect, "sample",
                       [InferTypeOpAdaptor, MemoryEffects<[MemRead<Llm_StepResource>]>]> {
   let summary = "a random token by temperature, top-k and top-p";
   let description = [{
-    Takes its settings from `Step`. In fp32, on the one row:
+    Takes its settings from `Step`. In fp32, on each row by itself:
 
     1. `z = logits / temperature`.
     2. top-k: keep the `top_k` largest `z`; of equal ones the lower index is kept first. 0, or at least V, keeps all.
@@ -618,7 +618,8 @@ def Llm_SampleOp : Op<LlmDialect, "sample",
     4. top-p: order by descending `p`, the lower index first where equal, and keep the shortest prefix whose sum is at
        least `top_p`. 1 keeps all.
     5. `u = (r >> 8) * 2^-24`, where `r` is the first word of Philox4x32-10 with key `Step.seed` and counter
-       `(position of the chosen token, 0, 0, 0)`. That position is `Step.position + Step.tokens`.
+       `(position of the chosen token, 0, 0, 0)`. For row i that position is `Step.position + Step.tokens + i`: where there
+       are several rows, `Step.tokens` is still 1, as the step before left it.
     6. The token is the first kept index, in index order, at which the running sum of `p` exceeds `u` times the sum of all
        kept `p`; the last kept index if rounding leaves none.
 

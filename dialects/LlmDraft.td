@@ -41,7 +41,7 @@ def Llm_AcceptOp : Llm_Op<"accept", [InferTypeOpAdaptor, AllTypesMatch<["best", 
   let summary = "keep the drafted tokens that the model would have chosen itself";
   let description = [{
     `tokens` are the step's: one that was chosen before, then those drafted to follow it. `best[i]` is what the model
-    chooses to follow token i. With a the largest number so that `tokens[i + 1] = best[i]`, that `best[i]` is none of `ends`
+    chooses to follow token i, the likeliest token or a sample. With a the largest number so that `tokens[i + 1] = best[i]`, that `best[i]` is none of `ends`
     and that `Step.generated + i + 1 < Step.capacity`, each for all i < a:
 
     * `OUTPUT[Step.generated + i] = best[i]` for i < a,
@@ -50,7 +50,8 @@ def Llm_AcceptOp : Llm_Op<"accept", [InferTypeOpAdaptor, AllTypesMatch<["best", 
 
     `llm.advance` of the result makes it the next step's token, as after a step of one token. So a reply ends where steps of
     one token would end it: nothing goes through the model behind a token that ends a sequence, or behind the last that
-    there is room for.
+    there is room for. Samples keep their distribution: a draft d stays with the probability that the model gives it, and
+    what takes its place otherwise is a sample of the rest.
 
     ```mlir
     %next = llm.accept %best of %tokens ends [2, 7] : tensor<4xi32>

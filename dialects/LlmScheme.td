@@ -31,6 +31,7 @@ def LlmDialect : Dialect {
     | function | type | does |
     |---|---|---|
     | `@speculate` | `(tensor<(k+1)xi32>) -> ()` | `@decode_greedy` of a chosen token and of those drafted to follow it, as far as they are accepted; drafts k more |
+    | `@speculate_sample` | the same | the same of `@decode` and `@sample`: row i's own sample decides whether draft i + 1 is accepted |
     | `@draft_logits` | `(tensor<?xi32>) -> tensor<?xVxf32>` | a chunk in, what the head says after each token but the first of a sequence |
 
     **The first dimension is tokens.** It is dynamic (`?`) in `@prefill` and `@logits` and 1 in `@decode` and

@@ -77,7 +77,8 @@ absl::Status Decoder::finish(ConfigReader &config, const DeclareOptions &options
     std::set<int64_t> ends(facts.endOfSequence.begin(), facts.endOfSequence.end());
     const auto &known = checkpoint_.tokenizer().end_of_sequence();
     ends.insert(known.begin(), known.end());
-    speculate(facts.draftLength, {ends.begin(), ends.end()});
+    speculate<llm::ArgmaxOp>("speculate", "greedy", facts.draftLength, {ends.begin(), ends.end()});
+    speculate<llm::SampleOp>("speculate_sample", "sample", facts.draftLength, {ends.begin(), ends.end()});
     draftLogits();
   }
   return absl::OkStatus();
@@ -110,9 +111,11 @@ void Decoder::forward(const char *name, bool oneToken, Logits which) {
   end(results.empty() ? mlir::ValueRange() : mlir::ValueRange(logits));
 }
 
-// A step that checks `count` drafts and makes as many: docs/design/drafting.md.
-void Decoder::speculate(int64_t count, const std::vector<int64_t> &ends) {
-  auto function = begin("speculate", {mlir::RankedTensorType::get({count + 1}, builder_.getI32Type())}, {});
+// A step that checks `count` drafts, by what an op of type `Choose` makes of each row, and makes as many:
+// docs/design/drafting.md.
+template <typename Choose>
+void Decoder::speculate(const char *name, const char *choice, int64_t count, const std::vector<int64_t> &ends) {
+  auto function = begin(name, {mlir::RankedTensorType::get({count + 1}, builder_.getI32Type())}, {});
   tokens_ = function.getArgument(0);
   mlir::Value embedded = embed(tokens_);
   mlir::Value hidden = norm(layers(embedded), norm_, "norm");
@@ -124,7 +127,7 @@ void Decoder::speculate(int64_t count, const std::vector<int64_t> &ends) {
   });
   for (mlir::Operation *op : recurrent)
     op->setAttr("peek", builder_.getUnitAttr());
-  mlir::Value best = llm::ArgmaxOp::create(builder_, at("greedy"), logitsOf(hidden));
+  mlir::Value best = Choose::create(builder_, at(choice), logitsOf(hidden));
   mlir::Value token = llm::AcceptOp::create(builder_, at("accept"), best, tokens_, builder_.getDenseI64ArrayAttr(ends));
   for (mlir::Operation *op : recurrent) {
     mlir::Operation *kept = builder_.clone(*op);

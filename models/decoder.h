@@ -133,7 +133,8 @@ protected:
 private:
   enum class Logits { None, Last, All };
   void forward(const char *name, bool oneToken, Logits which);
-  void speculate(int64_t count, const std::vector<int64_t> &ends);
+  template <typename Choose>
+  void speculate(const char *name, const char *choice, int64_t count, const std::vector<int64_t> &ends);
   void draftLogits();
   mlir::Value embed(mlir::Value tokens);
   mlir::Value logitsOf(mlir::Value x);

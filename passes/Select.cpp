@@ -885,10 +885,13 @@ private:
     return success();
   }
 
+  template <typename Op> static LogicalResult refuseManyRows(Op op) {
+    return op.emitOpError() << "chooses for " << op.getLogits().getType() << ", and kernels do that for few rows";
+  }
   LogicalResult select(llm::ArgmaxOp op) {
     int64_t vocabulary = widthOf(op.getLogits()), rows = dim(op.getLogits(), 0);
     if (!fewTokens(op.getLogits()))
-      return op.emitOpError() << "chooses for " << op.getLogits().getType() << ", and kernels do that for few rows";
+      return refuseManyRows(op);
     Place partials = newScratch(rows * kArgmaxWorkgroups * 8);
     launch(op, "argmax_" + std::to_string(vocabulary), rows, {define(op.getLogits()), partials},
            [&](llvm::StringRef n) { return emitArgmaxPartial(kernels, *target, n, vocabulary); });
@@ -897,8 +900,10 @@ private:
     return success();
   }
   LogicalResult select(llm::SampleOp op) {
-    int64_t vocabulary = widthOf(op.getLogits());
-    launch(op, "sample_" + std::to_string(vocabulary), 1,
+    int64_t vocabulary = widthOf(op.getLogits()), rows = dim(op.getLogits(), 0);
+    if (!fewTokens(op.getLogits()))
+      return refuseManyRows(op);
+    launch(op, "sample_" + std::to_string(vocabulary), rows,
            {fixed("step"), define(op.getLogits()), define(op.getToken())},
            [&](llvm::StringRef n) { return emitSample(kernels, *target, n, vocabulary); });
     return success();

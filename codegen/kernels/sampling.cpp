@@ -82,6 +82,9 @@ public:
 
   Sampler(KernelBuilder &builder, uint64_t vocabulary)
       : kb(builder), size(static_cast<int64_t>(vocabulary)), waves(kLanes / builder.target().waveSize),
+        row(builder.workgroupY()),
+        logits(builder.advance(builder.argument(1),
+                               builder.zext(row, builder.i64()) * static_cast<int64_t>(paddedRow(vocabulary) * 4))),
         scratch(builder.lds(3 * 4 * waves, "sums")), scanned(builder.lds(2 * 4 * kLanes, "scan")) {}
 
   void emit() {
@@ -96,7 +99,7 @@ public:
     Cut cut = topK(kb.load(kb.i32(), step, kb.constant(offsetof(Step, top_k))));
     cut = topP(cut, kb.load(kb.f32(), step, kb.constant(offsetof(Step, top_p))));
 
-    Val counter = kb.stepPosition(step) + kb.stepTokens(step);
+    Val counter = kb.stepPosition(step) + kb.stepTokens(step) + row;
     Val random = philox(kb, counter, kb.load(kb.i32(), step, kb.constant(offsetof(Step, seed))),
                         kb.load(kb.i32(), step, kb.constant(offsetof(Step, seed) + 4)));
     choose(cut, kb.toFloatUnsigned(random >> 8) * kb.constantF(0x1p-24));
@@ -133,8 +136,9 @@ private:
     const int64_t whole = size / kPiece, tail = size % kPiece;
     std::vector<Val> start = state;
     state = kb.forLoop(kb.thread(), kb.constant(whole), kb.constant(kLanes), state, [&](Val i, std::vector<Val> s) {
-      // The logits' row is exactly `size` elements, and device buffers are aligned, so the pieces are too.
-      Val x = kb.load(kb.vec(kPiece, kb.f32()), kb.argument(1), i * (kPiece * 4));
+      // A row alone is exactly `size` elements. Device buffers are aligned, and so are padded rows, so the pieces are
+      // too.
+      Val x = kb.load(kb.vec(kPiece, kb.f32()), logits, i * (kPiece * 4));
       for (unsigned e = 0; e < kPiece; ++e)
         s = body(clean(kb.element(x, e)), s);
       return s;
@@ -142,7 +146,7 @@ private:
     if (tail > 0)
       state = kb.ifElse(
           kb.thread() < tail,
-          [&] { return body(clean(kb.load(kb.f32(), kb.argument(1), kb.thread() * 4 + whole * kPiece * 4)), state); },
+          [&] { return body(clean(kb.load(kb.f32(), logits, kb.thread() * 4 + whole * kPiece * 4)), state); },
           [&] { return state; });
     return combineWorkgroup(state, combine);
   }
@@ -247,8 +251,8 @@ private:
     Val begin = kb.thread() * slice, end = kb.minI(begin + slice, kb.constant(size));
     return kb.forLoop(begin, end, kb.constant(piece), state, [&](Val i, std::vector<Val> s) {
       if (piece == 1)
-        return body(clean(kb.load(kb.f32(), kb.argument(1), i * 4)), i, s);
-      Val x = kb.load(kb.vec(static_cast<unsigned>(piece), kb.f32()), kb.argument(1), i * 4);
+        return body(clean(kb.load(kb.f32(), logits, i * 4)), i, s);
+      Val x = kb.load(kb.vec(static_cast<unsigned>(piece), kb.f32()), logits, i * 4);
       for (unsigned e = 0; e < piece; ++e)
         s = body(clean(kb.element(x, e)), i + e, s);
       return s;
@@ -322,13 +326,14 @@ private:
         Val sum = s[0] + w;
         return {sum, kb.select((s[1] < 0) & (w > kb.constantF(0)) & (sum > goal), index, s[1])};
       });
-      kb.store(kb.select(found[1] < 0, last, found[1]), kb.argument(2), kb.constant(0));
+      kb.store(kb.select(found[1] < 0, last, found[1]), kb.argument(2), row * 4);
     });
   }
 
   KernelBuilder &kb;
   const int64_t size;
   const unsigned waves;
+  Val row, logits; // of this workgroup
   Val scratch, scanned;
   Val slope;   // log2(e) / temperature
   Val largest; // logit
@@ -388,6 +393,7 @@ LaunchShape emitSample(mlir::gpu::GPUModuleOp module, const TargetInfo &target, 
   Sampler(kb, vocabulary).emit();
   kb.finish();
   return {.kernel = name.str(),
+          .tokensPerWorkgroup = 1,
           .workgroupSize = Sampler::kLanes,
           .bound = "one workgroup: every pass over the logits needs a sum of the one before"};
 }

@@ -754,6 +754,15 @@ absl::StatusOr<Interpreter::Implementation::Results> Interpreter::Implementation
     tensor.ids = {id};
     return one(std::move(tensor));
   };
+  // A token for each row.
+  const auto chosen = [&](const HostTensor &logits, auto choose) {
+    HostTensor result;
+    result.rows = logits.rows;
+    result.columns = 1;
+    for (int64_t row = 0; row < logits.rows; ++row)
+      result.ids.push_back(choose(row, logits.row(row)));
+    return one(std::move(result));
+  };
   using Outcome = absl::StatusOr<Results>;
   return llvm::TypeSwitch<mlir::Operation *, Outcome>(op)
       .Case([&](llm::EmbedOp o) { return one(embed(o, in(o.getTokens()))); })
@@ -843,13 +852,7 @@ absl::StatusOr<Interpreter::Implementation::Results> Interpreter::Implementation
         return one(std::move(result));
       })
       .Case([&](llm::ArgmaxOp o) {
-        const HostTensor &logits = in(o.getLogits());
-        HostTensor result;
-        result.rows = logits.rows;
-        result.columns = 1;
-        for (int64_t t = 0; t < logits.rows; ++t)
-          result.ids.push_back(argmax(logits.row(t)));
-        return one(std::move(result));
+        return chosen(in(o.getLogits()), [](int64_t, std::span<const float> logits) { return argmax(logits); });
       })
       .Case([&](llm::ConcatOp o) { return one(concat(in(o.getA()), in(o.getB()))); })
       .Case([&](llm::DelayOp o) { return one(delay(o, in(o.getX()))); })
@@ -859,7 +862,13 @@ absl::StatusOr<Interpreter::Implementation::Results> Interpreter::Implementation
         return Results();
       })
       .Case([&](llm::TileArgmaxOp o) -> Outcome { return tileArgmax(in(o.getLogits()).row(0)); })
-      .Case([&](llm::SampleOp o) { return token(sample(in(o.getLogits()).row(0), step)); })
+      .Case([&](llm::SampleOp o) {
+        return chosen(in(o.getLogits()), [&](int64_t row, std::span<const float> logits) {
+          Step ofRow = step;
+          ofRow.position += static_cast<int32_t>(row);
+          return sample(logits, ofRow);
+        });
+      })
       .Case([&](llm::AdvanceOp o) -> Outcome {
         advance(in(o.getToken()).ids.front());
         return Results();
@@ -895,8 +904,10 @@ absl::StatusOr<HostTensor> Interpreter::Implementation::run(const std::string &n
     return absl::InvalidArgumentError(
         absl::StrCat("@", name, " takes ", type.isDynamicDim(0) ? "n" : absl::StrCat(type.getDimSize(0)), " x ",
                      columns, (tokens ? " token ids" : " floats"), ", got ", argument.rows, " x ", argument.columns));
-  if (tokens || type.isDynamicDim(0))
+  if (type.isDynamicDim(0))
     step.tokens = static_cast<int32_t>(argument.rows);
+  else if (tokens)
+    step.tokens = 1; // of several, only the first is known to stay
   Values values;
   values[function.getArgument(0)] = argument;
   for (mlir::Operation &op : function.getBody().front()) {

@@ -39,8 +39,9 @@ public:
     Numerics numerics = Numerics::Device;
     int threads = 2;
   };
-  /// Called after each op that has results, or that writes state (with none).
-  using Observer = std::function<void(mlir::Operation *op, std::span<const HostTensor> results)>;
+  /// Called after each op, also one that only writes state (with no results). Later ops read what it leaves in
+  /// `results`.
+  using Observer = std::function<void(mlir::Operation *op, std::span<HostTensor> results)>;
 
   /// `module` is verified; it and `checkpoint` must outlive the interpreter. Weights are read when first used and kept
   /// as fp32 (four bytes a parameter; one more for int8).
@@ -59,9 +60,9 @@ public:
   void observe(Observer observer);
 
   /// Runs function `name` on one tensor (token ids, or logits) and gives its result (an empty tensor if it has none).
-  /// Step.tokens becomes the number of ids, or of rows where a function takes any number. Step.position stays, as on a
-  /// device, unless the function advances. Errors: no such function, an op outside `llm`, a token outside the
-  /// vocabulary, a weight that cannot be read.
+  /// Step.tokens becomes the number of rows where a function takes any number, and 1 where it takes so many ids.
+  /// Step.position stays, as on a device, unless the function advances. Errors: no such function, an op outside `llm`,
+  /// a token outside the vocabulary, a weight that cannot be read.
   absl::StatusOr<HostTensor> run(const std::string &name, const HostTensor &argument);
 
   /// Logits [1, V] of the last of `tokens`, by `prefill`; then moves on by their number.

@@ -912,24 +912,30 @@ TEST(Model, StepsThatDraftChooseWhatSingleStepsDo) {
     ASSERT_TRUE(logits.ok()) << logits.status();
     ASSERT_TRUE(interpreter.run("greedy", *logits).ok());
   };
-  Interpreter plain(**module, **checkpoint, {.numerics = fp32}), drafting(**module, **checkpoint, {.numerics = fp32});
-  begin(plain);
-  while (plain.output().size() < 40)
-    ASSERT_TRUE(plain.run("decode_greedy", idsOf(plain.next())).ok());
-  begin(drafting);
-  for (const size_t right : {0, 3, 1, 2, 0, 3, 3, 1}) {
-    const size_t known = drafting.output().size();
-    std::vector<int32_t> tokens = drafting.next();
-    tokens.resize(4, 0);
-    for (size_t i = 0; i < 3; ++i)
-      tokens[i + 1] = i < right ? plain.output()[known + i] : (plain.output()[known + i] + 1) % 64;
-    auto done = drafting.run("speculate", idsOf(tokens));
-    ASSERT_TRUE(done.ok()) << done.status();
-    EXPECT_EQ(drafting.output().size(), known + right + 1);
-    EXPECT_EQ(drafting.next().size(), 4U);
-    EXPECT_EQ(drafting.step().position, prompt.rows - 1 + static_cast<int64_t>(drafting.output().size()));
+  for (const bool samples : {false, true}) {
+    Interpreter plain(**module, **checkpoint, {.numerics = fp32}), drafting(**module, **checkpoint, {.numerics = fp32});
+    begin(plain);
+    while (plain.output().size() < 40) {
+      auto logits = plain.run(samples ? "decode" : "decode_greedy", idsOf({plain.next().front()}));
+      ASSERT_TRUE(logits.ok()) << logits.status();
+      if (samples)
+        ASSERT_TRUE(plain.run("sample", *logits).ok());
+    }
+    begin(drafting);
+    for (const size_t right : {0, 3, 1, 2, 0, 3, 3, 1}) {
+      const size_t known = drafting.output().size();
+      std::vector<int32_t> tokens = drafting.next();
+      tokens.resize(4, 0);
+      for (size_t i = 0; i < 3; ++i)
+        tokens[i + 1] = i < right ? plain.output()[known + i] : (plain.output()[known + i] + 1) % 64;
+      auto done = drafting.run(samples ? "speculate_sample" : "speculate", idsOf(tokens));
+      ASSERT_TRUE(done.ok()) << done.status();
+      EXPECT_EQ(drafting.output().size(), known + right + 1);
+      EXPECT_EQ(drafting.next().size(), 4U);
+      EXPECT_EQ(drafting.step().position, prompt.rows - 1 + static_cast<int64_t>(drafting.output().size()));
+    }
+    EXPECT_EQ(drafting.output(), std::vector<int32_t>(plain.output().begin(), plain.output().begin() + 22));
   }
-  EXPECT_EQ(drafting.output(), std::vector<int32_t>(plain.output().begin(), plain.output().begin() + 22));
 }
 
 // The same weights as some of the folders, as llama.cpp's converter would store them.

@@ -135,9 +135,9 @@ absl::Status checkTarget(const Manifest &manifest, const TargetCode &code) {
     if (kernel.name().empty() || !kernels.insert(kernel.name()).second)
       return refuse("target ", code.target(), ": expected kernels with names of their own, got \"", kernel.name(),
                     "\" empty or twice");
-  bool speculates = false;
+  int speculates = 0;
   for (const Program &program : code.programs()) {
-    speculates |= program.name() == "speculate";
+    speculates += program.name() == "speculate" || program.name() == "speculate_sample";
     if (program.name().empty() || !programs.insert(program.name()).second)
       return refuse("target ", code.target(), ": expected programs with names of their own, got \"", program.name(),
                     "\" empty or twice");
@@ -155,9 +155,10 @@ absl::Status checkTarget(const Manifest &manifest, const TargetCode &code) {
                       ", got none");
     }
   }
-  if (speculates != (manifest.facts().draft_length() > 0))
-    return refuse("target ", code.target(), ": expected a program speculate where facts.draft_length is not 0, got ",
-                  speculates ? "one" : "none", " and ", manifest.facts().draft_length());
+  if (speculates != (manifest.facts().draft_length() > 0 ? 2 : 0))
+    return refuse("target ", code.target(),
+                  ": expected programs speculate and speculate_sample where facts.draft_length is not 0, got ",
+                  speculates, " of them and ", manifest.facts().draft_length(), "; compile the model again");
   return absl::OkStatus();
 }
 

@@ -302,7 +302,7 @@ absl::StatusOr<int32_t> Session::first() {
   if (generated >= capacity)
     return absl::OutOfRangeError(
         absl::StrCat("expected fewer than ", capacity, " chosen tokens; give a larger --context"));
-  if (absl::Status status = run(sampler() == Kind::Sample ? "sample" : "greedy", 1); !status.ok())
+  if (absl::Status status = run(samples() ? "sample" : "greedy", 1); !status.ok())
     return status;
   logitsReady = drafted = false;
   auto token = readNewest(1);
@@ -310,12 +310,20 @@ absl::StatusOr<int32_t> Session::first() {
 }
 
 absl::Status Session::runStep(Kind kind) {
-  if (kind == Kind::Greedy)
+  const uint32_t rows = manifest().facts().draft_length() + 1;
+  switch (kind) {
+  case Kind::Greedy:
     return run("decode_greedy", 1);
-  if (kind == Kind::Speculate)
-    return run("speculate", manifest().facts().draft_length() + 1);
-  absl::Status status = run("decode", 1);
-  return status.ok() ? run("sample", 1) : status;
+  case Kind::Sample:
+    if (absl::Status status = run("decode", 1); !status.ok())
+      return status;
+    return run("sample", 1);
+  case Kind::Speculate:
+    return run("speculate", rows);
+  case Kind::SpeculateSample:
+    return run("speculate_sample", rows);
+  }
+  return absl::InternalError("expected a kind of step that there is");
 }
 
 absl::Status Session::captureStep(Kind kind) {
@@ -353,7 +361,7 @@ absl::Status Session::checkRoom() const {
 
 // Issues one plain step and the copy of its token; waits for nothing.
 absl::Status Session::launchStep() {
-  if (absl::Status status = step(sampler()); !status.ok())
+  if (absl::Status status = step(samples() ? Kind::Sample : Kind::Greedy); !status.ok())
     return status;
   const size_t place = (turn + inFlight) % ends.size();
   std::span<std::byte> token = staging.bytes().last(4 * (ends.size() - place)).first(4);
@@ -373,7 +381,7 @@ absl::StatusOr<int32_t> Session::collect() {
   std::memcpy(&token, staging.bytes().last(4 * (ends.size() - turn)).data(), sizeof token);
   turn = (turn + 1) % ends.size();
   --inFlight;
-  logitsStored = sampling.temperature > 0 && inFlight == 0;
+  logitsStored = samples() && inFlight == 0;
   drafted = false;
   policy.plain();
   if (absl::Status status = checkChosen(token); !status.ok())
@@ -401,7 +409,7 @@ absl::StatusOr<int32_t> Session::next() {
 // `draft_length` further on.
 bool Session::wantsDrafts() const {
   const uint32_t drafts = manifest().facts().draft_length();
-  return drafts > 0 && sampler() == Kind::Greedy && length + 2 * drafts < context() &&
+  return drafts > 0 && length + 2 * drafts < context() &&
          (drafting == Drafting::Always || (drafting == Drafting::Auto && policy.wanted()));
 }
 
@@ -417,7 +425,7 @@ absl::StatusOr<std::span<const int32_t>> Session::nextTokens() {
   }
   if (absl::Status status = checkRoom(); !status.ok())
     return status;
-  if (absl::Status status = step(Kind::Speculate); !status.ok())
+  if (absl::Status status = step(samples() ? Kind::SpeculateSample : Kind::Speculate); !status.ok())
     return status;
   auto tokens = readNewest(manifest().facts().draft_length() + 1);
   if (!tokens.ok())
@@ -434,10 +442,10 @@ absl::StatusOr<std::span<const int32_t>> Session::nextTokens() {
 
 absl::StatusOr<std::vector<float>> Session::logits() {
   if (!logitsStored)
-    return absl::FailedPreconditionError(length == 0
-                                             ? "expected a token before its logits are read"
-                                             : "expected logits of the last token, which greedy steps and chunks of "
-                                               "all logits do not leave; append a token by decode()");
+    return absl::FailedPreconditionError(
+        length == 0 ? "expected a token before its logits are read"
+                    : "expected logits of the last token, which greedy steps, those that "
+                      "draft and chunks of all logits do not leave; append a token by decode()");
   std::vector<float> row(manifest().facts().vocabulary());
   if (absl::Status status = stream().download(buffer(Buffer::LOGITS), 0, std::as_writable_bytes(std::span(row)));
       !status.ok())
@@ -604,7 +612,7 @@ size_t Session::launchesOf(const std::string &name) const {
 }
 
 size_t Session::launchesPerToken() const { return launchesOf("decode_greedy"); }
-size_t Session::launchesPerDraft() const { return launchesOf("speculate"); }
+size_t Session::launchesPerDraft() const { return launchesOf(samples() ? "speculate_sample" : "speculate"); }
 size_t Session::launchesPerChunk() const { return launchesOf("prefill"); }
 
 } // namespace ingot

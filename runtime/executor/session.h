@@ -66,16 +66,16 @@ public:
   // Runs the token chosen last through the model and chooses the one that follows: one replay of the captured step.
   // OutOfRange when the context is full. Allocates nothing after the first call.
   absl::StatusOr<int32_t> next();
-  // The same for as many tokens as one step chooses: while tokens are chosen greedily and the model has a head that
-  // drafts, a step checks drafts and there may be several. They are those that as many next() choose; a token that ends
+  // The same for as many tokens as one step chooses: where the model has a head that drafts, a step checks drafts and
+  // there may be several. They are those that as many next() choose, greedily or by samples; a token that ends
   // a sequence, and the last within the limit, are the last of their step, so the states are those that next() leaves.
   // Valid until the next call.
   absl::StatusOr<std::span<const int32_t>> nextTokens();
   // Appends one given token by the decode program; its logits are then ready for logits() and next().
   absl::Status decode(int32_t token);
 
-  // f32 [vocabulary]: of the last token that went through the model. FailedPrecondition after a greedy next(), which
-  // stores none.
+  // f32 [vocabulary]: of the last token that went through the model. FailedPrecondition after a greedy step and
+  // after one that drafts, which store none.
   absl::StatusOr<std::vector<float>> logits();
   // Replaces the logits that first() chooses from, after a prefill() or decode(). `row` is f32 [vocabulary], all
   // finite.
@@ -142,7 +142,7 @@ private:
                                                         size_t size)> &copy) const;
   absl::Status allLogits(const std::string &name, std::span<const int32_t> tokens,
                          const std::function<absl::Status(std::span<const float> row)> &consume);
-  enum class Kind : uint8_t { Greedy, Sample, Speculate }; // of a step
+  enum class Kind : uint8_t { Greedy, Sample, Speculate, SpeculateSample }; // of a step
   absl::Status step(Kind kind);
   absl::Status launchStep();
   absl::StatusOr<int32_t> collect();
@@ -154,7 +154,7 @@ private:
   absl::StatusOr<std::span<const int32_t>> readNewest(uint32_t most);
   bool mayDraft() const;
   bool wantsDrafts() const;
-  Kind sampler() const { return sampling.temperature > 0 ? Kind::Sample : Kind::Greedy; }
+  bool samples() const { return sampling.temperature > 0; }
   // A buffer by its index in the manifest, wherever it lives.
   const DeviceBuffer &memory(size_t index) const { return own[index].address() ? own[index] : model->buffers[index]; }
   const DeviceBuffer &buffer(Buffer::Role role) const { return memory(roles.at(role)); }

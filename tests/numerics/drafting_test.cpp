@@ -1,6 +1,7 @@
-// Steps that draft against single steps, on the trained checkpoints: the same tokens, and after each step the same bits
-// in every state that cannot be cut back (convolutions, recurrences, what the head remembers), whether drafts were
-// accepted or not; and replies that end in the middle of a step end where single steps end them.
+// Steps that draft against single steps, on the trained checkpoints: the same tokens, greedily and by samples, and
+// after each step the same bits in every state that cannot be cut back (convolutions, recurrences, what the head
+// remembers), whether drafts were accepted or not; and replies that end in the middle of a step end where single steps
+// end them.
 #include <algorithm>
 #include <cstdlib>
 #include <filesystem>
@@ -76,9 +77,10 @@ protected:
 
   // A sequence that begins with `prompt`, and its first token.
   std::unique_ptr<Session> begin(const std::vector<int32_t> &prompt, ingot::Drafting mode, uint32_t limit,
-                                 int32_t &first) {
+                                 int32_t &first, const Sampling &sampling = {}) {
     auto session = Session::create(model);
     EXPECT_TRUE(session.ok()) << session.status();
+    EXPECT_TRUE((*session)->setSampling(sampling).ok());
     (*session)->setDrafting(mode);
     (*session)->limitReply(limit);
     EXPECT_TRUE((*session)->prefill(prompt).ok());
@@ -131,6 +133,34 @@ TEST_P(Drafting, LeavesTheStatesOfSingleSteps) {
     for (int32_t token : *again)
       ASSERT_EQ(token, *plain->next());
     ASSERT_EQ(statesOf(*drafting), statesOf(*plain));
+  }
+  EXPECT_GT(keptOf[0], 0U) << "no step rejected its first draft";
+  EXPECT_GT(*std::max_element(keptOf.begin() + 1, keptOf.end()), 0U) << "no draft was accepted";
+}
+
+TEST_P(Drafting, SamplesWhatSingleStepsSample) {
+  std::vector<unsigned> keptOf(length + 1);
+  for (const Sampling &sampling : {Sampling{.temperature = 0.6F, .seed = 1}, Sampling{.temperature = 1, .seed = 2},
+                                   Sampling{.temperature = 0.8F, .topK = 20, .seed = 3},
+                                   Sampling{.temperature = 1.2F, .topK = 200, .topP = 0.9F, .seed = 1ULL << 40}}) {
+    SCOPED_TRACE(testing::Message() << "temperature " << sampling.temperature << ", top-k " << sampling.topK
+                                    << ", top-p " << sampling.topP);
+    int32_t first = 0, plainFirst = 0;
+    auto drafting = begin(somePrompt(4), ingot::Drafting::Always, 0, first, sampling);
+    auto plain = begin(somePrompt(4), ingot::Drafting::Never, 0, plainFirst, sampling);
+    ASSERT_EQ(first, plainFirst);
+    for (int step = 0; step < 16; ++step) {
+      auto tokens = drafting->nextTokens();
+      ASSERT_TRUE(tokens.ok()) << tokens.status();
+      ++keptOf[tokens->size() - 1];
+      for (int32_t token : *tokens)
+        ASSERT_EQ(token, *plain->next()) << "step " << step;
+      ASSERT_EQ(statesOf(*drafting), statesOf(*plain)) << "step " << step;
+    }
+    EXPECT_EQ(drafting->drafts().counts().steps, 15U);
+    EXPECT_TRUE(absl::IsFailedPrecondition(drafting->logits().status()));
+    ASSERT_EQ(*drafting->next(), *plain->next());
+    EXPECT_EQ(*drafting->logits(), *plain->logits());
   }
   EXPECT_GT(keptOf[0], 0U) << "no step rejected its first draft";
   EXPECT_GT(*std::max_element(keptOf.begin() + 1, keptOf.end()), 0U) << "no draft was accepted";

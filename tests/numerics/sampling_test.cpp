@@ -1,4 +1,5 @@
-// Argmax, sampling and advance against the texts of llm.argmax, llm.sample and llm.advance.
+// Argmax, sampling and advance against the texts of llm.argmax, llm.sample and llm.advance; and that samples which
+// check drafts (llm.accept) keep their distribution.
 #include "tests/numerics/harness.h"
 
 #include <algorithm>
@@ -186,6 +187,97 @@ TEST(Sample, ATinyTemperatureTakesTheLargest) {
   SampleKernel kernel({0, 3, 7, 6.99F, 1});
   Step step{.tokens = 1, .position = 1, .temperature = 1e-39F, .top_p = 1};
   EXPECT_EQ(kernel.draw(step), 2);
+}
+
+// Rows of a step that drafts: each takes the token that it would take alone, at its own position.
+TEST(Sample, EachRowChoosesAsIfAlone) {
+  for (size_t vocabulary : {7U, 4099U}) {
+    constexpr unsigned kRows = 4;
+    Kernel kernel([&](auto module, auto &target, auto name) { return emitSample(module, target, name, vocabulary); });
+    const std::vector<float> values = normalFloat(kRows * vocabulary, 12, 3);
+    Buffer rows(padRows(values, vocabulary, 1)), tokens(4 * kRows), token(4);
+    auto row = [&](unsigned r) {
+      auto first = values.begin() + static_cast<ptrdiff_t>(r * vocabulary);
+      return std::vector<float>(first, first + static_cast<ptrdiff_t>(vocabulary));
+    };
+    const Step plain{.tokens = 1, .position = 40, .seed = {5, 6}, .temperature = 1, .top_p = 1};
+    Step warm = plain, few = plain, likely = plain;
+    warm.temperature = 2.5F;
+    few.top_k = 5;
+    likely.top_p = 0.8F;
+    for (const Step &settings : {plain, warm, few, likely}) {
+      StepBuffer together(settings);
+      kernel.run(kRows, {&together, &rows, &tokens});
+      for (unsigned r = 0; r < kRows; ++r) {
+        Step step = settings;
+        step.position += static_cast<int32_t>(r);
+        StepBuffer alone(step);
+        Buffer logits(row(r));
+        kernel.run(1, {&alone, &logits, &token});
+        EXPECT_EQ(tokens.read<int32_t>()[r], token.read<int32_t>()[0])
+            << "row " << r << " of " << vocabulary << " logits, temperature " << step.temperature << ", top_k "
+            << step.top_k << ", top_p " << step.top_p;
+      }
+    }
+  }
+}
+
+// Two drafts, checked by samples of three rows of five logits, for many seeds. How many stay and what follows them has
+// 13 outcomes; the model's probability of each is that of as many single samples. Pearson's statistic of 12 degrees of
+// freedom exceeds 50.8 once in a million sets of seeds.
+TEST(Sample, DraftsThatAreCheckedKeepTheDistribution) {
+  constexpr size_t kVocabulary = 5, kRows = 3;
+  constexpr int kDraws = 3000;
+  constexpr double kBound = 50.8;
+  const std::vector<float> rows = {0.3F, 1.1F, -0.2F, 0.6F, 0.0F,  0.4F, -0.5F, 0.2F,
+                                   1.4F, 0.1F, 0.9F,  0.0F, -0.3F, 0.5F, 0.7F};
+  const std::vector<int32_t> drafted = {0, 1, 3};
+  Step step{.tokens = 1, .position = 7, .capacity = 100, .seed = {0, 17}, .temperature = 0.8F, .top_p = 1};
+
+  std::array<std::vector<double>, kRows> p;
+  for (size_t r = 0; r < kRows; ++r) {
+    auto first = rows.begin() + static_cast<ptrdiff_t>(r * kVocabulary);
+    p[r] = distribution({first, first + kVocabulary}, step).p;
+  }
+  // By drafts that stay, and the token behind them.
+  std::array<std::array<double, kVocabulary>, kRows> expected{}, seen{};
+  double reached = kDraws;
+  for (size_t r = 0; r < kRows; ++r) {
+    for (size_t token = 0; token < kVocabulary; ++token)
+      expected[r][token] = reached * p[r][token];
+    if (r + 1 < kRows) {
+      const auto draft = static_cast<size_t>(drafted[r + 1]);
+      reached = std::exchange(expected[r][draft], 0);
+    }
+  }
+
+  Kernel sample([](auto module, auto &target, auto name) { return emitSample(module, target, name, kVocabulary); });
+  Kernel accept([](auto module, auto &target, auto name) {
+    return emitAccept(module, target, name, {.tokens = kRows, .ends = {}});
+  });
+  Buffer logits(padRows(rows, kVocabulary)), best(4 * kRows), tokens(drafted), output(4 * 100), next(4);
+  StepBuffer device(step);
+  for (int draw = 0; draw < kDraws; ++draw) {
+    step.seed[0] = static_cast<uint32_t>(draw);
+    device.write(&step, sizeof step);
+    sample.run(kRows, {&device, &logits, &best});
+    accept.run(1, {&device, &best, &tokens, &output, &next});
+    const auto stay = static_cast<size_t>(device.read<Step>()[0].generated);
+    const auto token = static_cast<size_t>(next.read<int32_t>()[0]);
+    ASSERT_TRUE(stay < kRows && token < kVocabulary) << stay << " stay, then " << token;
+    ++seen[stay][token];
+  }
+  double statistic = 0;
+  for (size_t r = 0; r < kRows; ++r)
+    for (size_t token = 0; token < kVocabulary; ++token) {
+      if (expected[r][token] == 0) {
+        EXPECT_EQ(seen[r][token], 0) << "draft " << r + 1 << " was right, and did not stay";
+        continue;
+      }
+      EXPECT_GT(expected[r][token], 5) << "too few for Pearson's statistic";
+      statistic += std::pow(seen[r][token] - expected[r][token], 2) / expected[r][token];
+    }
+  EXPECT_LT(statistic, kBound);
 }
 
 TEST(Argmax, FindsTheFirstOfTheLargest) {

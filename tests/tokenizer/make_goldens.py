@@ -14,7 +14,6 @@ import json
 import pathlib
 import random
 
-import jinja2
 import sentencepiece
 import tokenizers
 import chat_goldens

@@ -79,8 +79,8 @@ void addDrafting(CLI::App &app, Drafting &drafting) {
       {"auto", Drafting::Auto}, {"always", Drafting::Always}, {"never", Drafting::Never}};
   auto *draft =
       app.add_option("--draft", drafting,
-                     "check several drafted tokens a step where the model has a head for it and the temperature "
-                     "is 0: auto (while it pays), always or never; the text is the same")
+                     "check several drafted tokens a step where the model has a head for it: auto (while it pays), "
+                     "always or never; the text is the same, also of samples with one seed")
           ->transform(CLI::CheckedTransformer(modes))
           ->option_text(absl::StrCat("auto|always|never [", drafting == Drafting::Auto ? "auto" : "never", "]"));
   app.add_flag_callback(

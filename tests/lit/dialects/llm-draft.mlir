@@ -23,6 +23,8 @@ func.func @rows(%a: tensor<?x24xbf16>, %b: tensor<?x16xbf16>) -> tensor<?x40xbf1
 func.func @step(%tokens: tensor<4xi32>, %logits: tensor<4x97xf32>) {
   // CHECK: llm.argmax %{{.*}} : tensor<4x97xf32> -> tensor<4xi32>
   %best = llm.argmax %logits : tensor<4x97xf32> -> tensor<4xi32>
+  // CHECK: llm.sample %{{.*}} : tensor<4x97xf32> -> tensor<4xi32>
+  %sampled = llm.sample %logits : tensor<4x97xf32> -> tensor<4xi32>
   // CHECK: llm.accept %{{.*}} of %{{.*}} ends [2, 7] : tensor<4xi32>
   %next = llm.accept %best of %tokens ends [2, 7] : tensor<4xi32>
   // CHECK: llm.accept %{{.*}} of %{{.*}} : tensor<4xi32>
