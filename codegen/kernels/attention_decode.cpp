@@ -73,6 +73,7 @@ LaunchShape emitAttentionDecode(mlir::gpu::GPUModuleOp module, const TargetInfo 
         kb.advance(partials, kb.zext(token, kb.i64()) * (static_cast<int64_t>(c.heads * units) * (headDim + 2) * 4));
   }
   auto [first, end] = visibleBlocks(kb, position, c.window);
+  const CacheLayout layout{.kvHeads = c.kvHeads, .headDim = c.headDim, .ring = c.ring, .element = c.element};
   Val lane = kb.lane(), kvHead = kb.workgroupX();
   Val unit = kb.workgroupY() * kWaves + kb.wave();
   Val begin = first + unit;
@@ -83,7 +84,7 @@ LaunchShape emitAttentionDecode(mlir::gpu::GPUModuleOp module, const TargetInfo 
     for (unsigned g = 0; g < heads; ++g)
       head[g] = kvHead * ratio + kb.minI(group * heads + g, kb.constant(ratio - 1));
 
-    mlir::Type piece = kb.vec(4, kb.i32());
+    mlir::Type piece = kb.vec(4, kb.i32()), codePiece = kb.vec(2, kb.i32());
     std::vector<std::vector<Val>> q(heads);
     for (unsigned g = 0; g < heads; ++g)
       for (unsigned t = 0; t < tiles; ++t)
@@ -98,23 +99,49 @@ LaunchShape emitAttentionDecode(mlir::gpu::GPUModuleOp module, const TargetInfo 
     }
 
     state = kb.forLoop(begin, end, kb.constant(units), state, [&](Val block, std::vector<Val> s) {
-      Val bytes = kb.zext(cacheBlock(block, c.ring), kb.i64()) * static_cast<int64_t>(c.kvHeads * c.headDim * 32);
+      Val bytes = layout.block(kb, block);
       Val k = kb.advance(kb.argument(2), bytes), v = kb.advance(kb.argument(3), bytes);
-      Val headStart = kvHead * (headDim * 32);
-      std::vector<Val> keys(tiles), values(2 * rows);
-      auto loadKey = [&](unsigned t) { keys[t] = kb.load(piece, k, headStart + lane * 16 + t * 512); };
+      Val headStart = kvHead * layout.headBytes();
+      std::vector<Val> keys(tiles), values(2 * rows); // of codes, a row's 16 values in the first of its two
+      auto loadKey = [&](unsigned t) {
+        keys[t] = kb.load(layout.codes() ? codePiece : piece, k,
+                          headStart + lane * layout.pieceBytes() + t * layout.tileBytes());
+      };
+      // What the dots of keys meet; of codes only after all that is loaded at once is on its way.
+      auto widenKey = [&](unsigned t) {
+        if (layout.codes())
+          keys[t] = codesAsBf16(kb, c.element, keys[t]);
+      };
       auto loadValues = [&](unsigned i) {
         Val d = lane + i * target.waveSize;
         if (headDim % target.waveSize != 0 && i + 1 == rows)
           d = kb.minI(d, kb.constant(headDim - 1));
+        if (layout.codes()) {
+          values[2 * i] = kb.load(piece, v, headStart + d * 16);
+          return;
+        }
         mlir::Type eight = kb.vec(8, kb.bf16());
         values[2 * i] = kb.load(eight, v, headStart + d * 32);
         values[2 * i + 1] = kb.load(eight, v, headStart + d * 32 + 16);
+      };
+      // The value of position n in row i.
+      auto valueAt = [&](unsigned i, unsigned n) {
+        if (!layout.codes())
+          return kb.extend(kb.element(values[2 * i + n / 8], n % 8));
+        return kb.element(codesAsFloat(kb, c.element, kb.element(values[2 * i], n / 4)), n % 4);
       };
       for (unsigned t = 0; !wide && t < tiles; ++t)
         loadKey(t);
       for (unsigned i = 0; !wide && i < rows; ++i)
         loadValues(i);
+      Val keyScale, valueScale;
+      if (layout.codes()) {
+        Val scale = headStart + lane % 16 * 4 + layout.scales();
+        keyScale = kb.load(kb.f32(), k, scale);
+        valueScale = kb.load(kb.f32(), v, scale);
+      }
+      for (unsigned t = 0; !wide && t < tiles; ++t)
+        widenKey(t);
       Val place = block * 16 + lane % 16;
       Val visible = place <= position;
       if (c.window > 0)
@@ -129,12 +156,16 @@ LaunchShape emitAttentionDecode(mlir::gpu::GPUModuleOp module, const TargetInfo 
         for (unsigned t = 0; t < tiles; ++t) {
           if (wide && t % tilesAtOnce == 0)
             kb.scheduleFence();
-          if (wide)
+          if (wide) {
             loadKey(t);
+            widenKey(t);
+          }
           for (unsigned i = 0; i < 4; ++i)
             dot = kb.dot2(kb.element(keys[t], i), kb.element(q[g][t], i), dot);
         }
         Val score = (dot + kb.otherHalf(dot)) * kb.constantF(c.scale * std::numbers::log2e);
+        if (layout.codes())
+          score = score * keyScale;
         score = kb.select(visible, score, kb.constantF(-std::numeric_limits<double>::infinity()));
         Val maximum = kb.maxF(old[0], kb.reduceHalf(score, KernelBuilder::Combine::MaxF));
         Val rescale = kb.exp2(old[0] - maximum), p = kb.exp2(score - maximum);
@@ -144,6 +175,8 @@ LaunchShape emitAttentionDecode(mlir::gpu::GPUModuleOp module, const TargetInfo 
         sums.reserve(rows);
         for (unsigned i = 0; i < rows; ++i)
           sums.push_back(old[2 + i] * rescale);
+        if (layout.codes())
+          p = p * valueScale;
         for (unsigned begin = 0; begin < rows; begin += rowsAtOnce) {
           const unsigned end = std::min(begin + rowsAtOnce, rows);
           if (wide)
@@ -153,7 +186,7 @@ LaunchShape emitAttentionDecode(mlir::gpu::GPUModuleOp module, const TargetInfo 
           for (unsigned n = 0; n < 16; ++n) {
             Val weight = kb.readLane(p, n);
             for (unsigned i = begin; i < end; ++i)
-              sums[i] = kb.fma(kb.extend(kb.element(values[2 * i + n / 8], n % 8)), weight, sums[i]);
+              sums[i] = kb.fma(valueAt(i, n), weight, sums[i]);
           }
         }
         next.insert(next.end(), sums.begin(), sums.end());
