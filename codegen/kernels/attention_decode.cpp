@@ -124,11 +124,11 @@ LaunchShape emitAttentionDecode(mlir::gpu::GPUModuleOp module, const TargetInfo 
         values[2 * i] = kb.load(eight, v, headStart + d * 32);
         values[2 * i + 1] = kb.load(eight, v, headStart + d * 32 + 16);
       };
-      // The value of position n in row i.
-      auto valueAt = [&](unsigned i, unsigned n) {
-        if (!layout.codes())
-          return kb.extend(kb.element(values[2 * i + n / 8], n % 8));
-        return kb.element(codesAsFloat(kb, c.element, kb.element(values[2 * i], n / 4)), n % 4);
+      // The values of positions n ... n + 3 in row i.
+      auto valuesAt = [&](unsigned i, unsigned n) {
+        if (layout.codes())
+          return codesAsFloat(kb, c.element, kb.element(values[2 * i], n / 4));
+        return kb.extend(kb.slice(values[2 * i + n / 8], n % 8, 4));
       };
       for (unsigned t = 0; !wide && t < tiles; ++t)
         loadKey(t);
@@ -149,7 +149,7 @@ LaunchShape emitAttentionDecode(mlir::gpu::GPUModuleOp module, const TargetInfo 
       if (c.first > 0)
         visible = visible & (place >= kb.minI(position, kb.constant(static_cast<int64_t>(c.first))));
 
-      std::vector<Val> next;
+      std::vector<Val> next, weights; // a probability, times the scale of its value, a position and head
       for (unsigned g = 0; g < heads; ++g) {
         Val *old = &s[g * (2 + rows)];
         Val dot = kb.constantF(0);
@@ -171,25 +171,33 @@ LaunchShape emitAttentionDecode(mlir::gpu::GPUModuleOp module, const TargetInfo 
         Val rescale = kb.exp2(old[0] - maximum), p = kb.exp2(score - maximum);
         next.push_back(maximum);
         next.push_back(kb.fma(old[1], rescale, p));
-        std::vector<Val> sums;
-        sums.reserve(rows);
         for (unsigned i = 0; i < rows; ++i)
-          sums.push_back(old[2 + i] * rescale);
-        if (layout.codes())
-          p = p * valueScale;
-        for (unsigned begin = 0; begin < rows; begin += rowsAtOnce) {
-          const unsigned end = std::min(begin + rowsAtOnce, rows);
-          if (wide)
+          next.push_back(old[2 + i] * rescale);
+        weights.push_back(layout.codes() ? p * valueScale : p);
+      }
+      // A value becomes a number once, for all heads.
+      for (unsigned begin = 0; begin < rows; begin += rowsAtOnce) {
+        const unsigned end = std::min(begin + rowsAtOnce, rows);
+        if (wide)
+          kb.scheduleFence();
+        for (unsigned i = begin; wide && i < end; ++i)
+          loadValues(i);
+        for (unsigned n = 0; n < 16; n += 4) {
+          if (layout.codes())
             kb.scheduleFence();
-          for (unsigned i = begin; wide && i < end; ++i)
-            loadValues(i);
-          for (unsigned n = 0; n < 16; ++n) {
-            Val weight = kb.readLane(p, n);
-            for (unsigned i = begin; i < end; ++i)
-              sums[i] = kb.fma(valueAt(i, n), weight, sums[i]);
+          std::vector<Val> mine; // of position n + e and head g
+          for (unsigned e = 0; e < 4; ++e)
+            for (unsigned g = 0; g < heads; ++g)
+              mine.push_back(kb.readLane(weights[g], n + e));
+          for (unsigned i = begin; i < end; ++i) {
+            Val four = valuesAt(i, n);
+            for (unsigned e = 0; e < 4; ++e)
+              for (unsigned g = 0; g < heads; ++g) {
+                Val &sum = next[g * (2 + rows) + 2 + i];
+                sum = kb.fma(kb.element(four, e), mine[e * heads + g], sum);
+              }
           }
         }
-        next.insert(next.end(), sums.begin(), sums.end());
       }
       return next;
     });

@@ -51,18 +51,19 @@ LaunchShape emitAttentionPrefill(mlir::gpu::GPUModuleOp module, const TargetInfo
     probe.value().getDefiningOp()->erase();
   }
   constexpr unsigned kRegisters = 160;
-  // A head whose fragments alone would take most of them reads them again for each block of positions.
-  const bool queriesHeld = tiles * fragment <= kRegisters * 4 / 5;
+  // A head whose fragments alone would take most of them reads them again for each block of positions. Codes take some
+  // thirty registers as they become bf16.
+  const bool queriesHeld = tiles * fragment <= (layout.codes() ? kRegisters * 3 / 5 : kRegisters * 4 / 5);
   const unsigned held = queriesHeld ? tiles * fragment : 0;
   unsigned parts = 1, tilesOfPart = tiles;
   // Such a head also has more addresses than immediate offsets reach, which take registers of their own.
-  const unsigned room = queriesHeld ? kRegisters : kRegisters / 2;
+  const unsigned room = queriesHeld ? kRegisters : layout.codes() ? kRegisters * 3 / 8 : kRegisters / 2;
   while (held + tilesOfPart * 8 > room && tilesOfPart > 1) {
     parts *= 2;
     tilesOfPart = (tiles + parts - 1) / parts;
   }
   // With more than half the registers held throughout, loads for a few tiles at a time are all that fit.
-  constexpr unsigned kTilesInFlight = 2;
+  const unsigned tilesInFlight = layout.codes() ? 1 : 2;
   const bool crowded = !queriesHeld || held + tilesOfPart * 8 >= 144;
 
   kb.ifThen(firstQuery < tokens, [&] {
@@ -100,7 +101,7 @@ LaunchShape emitAttentionPrefill(mlir::gpu::GPUModuleOp module, const TargetInfo
       // Pinned, so that the loads stay in the loop.
       Val again = queriesHeld ? firstOfQuery : kb.pin(firstOfQuery);
       for (unsigned t = 0; t < tiles; ++t) {
-        if (crowded && t % kTilesInFlight == 0)
+        if (crowded && t % tilesInFlight == 0)
           kb.scheduleFence();
         Val queries = queriesHeld ? q[t] : kb.loadFragment(kb.argument(1), again + t * 32);
         Val keys = widened(kb.loadTileFragment(k, headStart + t * layout.tileBytes(), matrixRow, bytesOfK));
@@ -131,7 +132,7 @@ LaunchShape emitAttentionPrefill(mlir::gpu::GPUModuleOp module, const TargetInfo
       std::vector<Val> next = {maximum, kb.fma(s[1], rescale, kb.sumElements(p))};
       auto [high, low] = split(kb, layout.codes() ? p * scalesOf(v) : p);
       for (unsigned t = 0; t < tilesOfPart; ++t) {
-        if (crowded && t % kTilesInFlight == 0)
+        if (crowded && t % tilesInFlight == 0)
           kb.scheduleFence();
         Val values = widened(
             kb.loadFragment(v, headStart + (firstTile + t) * layout.tileBytes() + matrixRow * bytesOfK, bytesOfK));

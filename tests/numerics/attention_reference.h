@@ -23,12 +23,17 @@ inline float valueOfE4m3(uint8_t code) {
 inline uint8_t codeOf(CacheElement element, float x) {
   if (element == CacheElement::Int8)
     return static_cast<uint8_t>(static_cast<int8_t>(std::nearbyint(x)));
-  uint8_t best = 0;
-  for (uint8_t code = 1; code < 127; ++code) {
-    const double distance = std::abs(std::abs(static_cast<double>(x)) - valueOfE4m3(code)),
-                 least = std::abs(std::abs(static_cast<double>(x)) - valueOfE4m3(best));
-    if (distance < least || (distance == least && code % 2 == 0))
-      best = code;
+  // Codes of positive numbers ascend with them; 126 is the last.
+  const double magnitude = std::abs(x);
+  uint8_t above = 0;
+  for (uint8_t step = 64; step > 0; step /= 2)
+    if (above + step <= 126 && valueOfE4m3(above + step - 1) < magnitude)
+      above += step; // all codes below it are less than the magnitude
+  uint8_t best = above;
+  if (above > 0) {
+    const double up = valueOfE4m3(above) - magnitude, down = magnitude - valueOfE4m3(above - 1);
+    if (down < up || (down == up && above % 2 == 1))
+      best = above - 1;
   }
   return std::signbit(x) ? best | 0x80 : best;
 }
