@@ -255,6 +255,11 @@ Val KernelBuilder::fp8(Val word) {
   return build({element(even, 0), element(odd, 0), element(even, 1), element(odd, 1)});
 }
 
+Val KernelBuilder::toFp8(Val x) {
+  Value low = arith::ConstantOp::create(b, location, b.getBoolAttr(false));
+  return trunc(call("llvm.amdgcn.cvt.pk.fp8.f32", i32(), {x.value(), x.value(), constant(0).value(), low}), i8());
+}
+
 // Float functions. As intrinsic calls: the lowering to ROCDL turns the ops of the same name into library calls.
 
 Val KernelBuilder::call(llvm::StringRef intrinsic, Type result, llvm::ArrayRef<Value> arguments) {
@@ -436,11 +441,13 @@ Val KernelBuilder::loadFragment(Val pointer, Val offset, unsigned bytesOfK) {
   return load(vec(bytesOfK / 8, i32()), pointer, offset + laneHalf() * (bytesOfK / 2), std::min(16u, bytesOfK / 2));
 }
 
-Val KernelBuilder::loadTileFragment(Val pointer, Val offset, Val row) {
-  Type piece = vec(4, i32());
+Val KernelBuilder::loadTileFragment(Val pointer, Val offset, Val row, unsigned bytesOfK) {
+  const unsigned bytes = bytesOfK / 2; // of a row in each half of the tile
+  Type piece = vec(bytes / 4, i32());
+  Val mine = offset + row * bytes;
   if (info.matrix == MatrixLayout::Replicated)
-    return concat(load(piece, pointer, offset + row * 16), load(piece, pointer, offset + row * 16 + 256));
-  return load(piece, pointer, offset + row * 16 + laneHalf() * 256);
+    return concat(load(piece, pointer, mine), load(piece, pointer, mine + 16 * bytes));
+  return load(piece, pointer, mine + laneHalf() * (16 * bytes));
 }
 
 Val KernelBuilder::matrixBf16(Val a, Val x, Val c) {

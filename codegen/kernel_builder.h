@@ -144,6 +144,9 @@ public:
   // The four FP8 E4M3 of an i32 as f32, divided by `fp8Unit`: exact, subnormals too. NaN is not kept.
   Val fp8(Val word);
   double fp8Unit() const;
+  // A finite f32 of at most 448 in magnitude as an FP8 E4M3, to nearest even, in an i8. Only where the target has
+  // instructions for FP8.
+  Val toFp8(Val x);
 
   // Float functions on f32 (vectors lane by lane where the name is plural-safe: fma, min, max, roundEven).
   Val fma(Val a, Val b, Val c);
@@ -198,7 +201,8 @@ public:
   // This lane's share of `bytesOfK` bytes (16, or a multiple of 32) that begin at pointer + offset, this lane's row.
   Val loadFragment(Val pointer, Val offset, unsigned bytesOfK = 32);
   // The same for row `row` of the tile16 tile (docs/design/layouts.md) at pointer + offset, both the same in all lanes.
-  Val loadTileFragment(Val pointer, Val offset, Val row);
+  // `bytesOfK` is 32, or of codes that become bf16 16: a tile of half the bytes.
+  Val loadTileFragment(Val pointer, Val offset, Val row, unsigned bytesOfK = 32);
   // D += A * B with 32 bytes of K in each fragment: 16 bf16 (one instruction) or 32 signed int8 (two). C and D are 8 x
   // f32 or 8 x i32.
   Val matrixBf16(Val a, Val b, Val c);

@@ -183,7 +183,8 @@ private:
             box.weights.push_back(symbol.getValue().str());
         });
       if (auto append = dyn_cast<llm::AppendOp>(inner))
-        box.cacheBytes += bytesOf(append.getK()) + bytesOf(append.getV());
+        for (FlatSymbolRefAttr written : {append.getKStateAttr(), append.getVStateAttr()})
+          box.cacheBytes += cacheBytes(llm::lookupState(op, written));
     });
     if (auto linear = dyn_cast<llm::LinearOp>(op))
       describe(linear, box);

@@ -79,7 +79,7 @@ const std::vector<std::string> &fusionNames() {
 static void addPhase(const std::string &phase, const CompileRequest &request, OpPassManager &passes) {
   if (phase == "annotate") {
     // First the weights, since what activations become is a fact of the weight they meet.
-    passes.addPass(createAnnotate({.recipe = request.recipe}));
+    passes.addPass(createAnnotate({.recipe = request.recipe, .kvCache = request.kvCache}));
     passes.addPass(createInsertGather());
     passes.addPass(createInsertQuantize());
   } else if (phase == "fuse") {
@@ -360,6 +360,7 @@ absl::Status compileModel(const CompileRequest &request, CompileReport &report) 
   provenance.set_compiler(absl::StrCat("ingotc ", INGOT_VERSION, ", LLVM ", LLVM_VERSION_STRING));
   provenance.set_recipe(recipe->name);
   provenance.set_recipe_text(recipe->text);
+  provenance.set_kv_cache(request.kvCache.empty() ? recipe->kvCache : request.kvCache);
   provenance.mutable_disabled_passes()->Add(request.disabledPasses.begin(), request.disabledPasses.end());
   provenance.set_calibration(report.calibration);
   provenance.set_source((*checkpoint)->sourceName());

@@ -34,6 +34,7 @@ struct CompileRequest {
   std::string output;   // the artifact; with stopAfter the IR ("-": standard output)
   std::vector<std::string> targets;
   std::string recipe = "bf16";
+  std::string kvCache;                     // of kvCacheNames(); empty: what the recipe says
   std::string calibration;                 // a text file to choose scales of int4 by; empty: none
   uint64_t calibrationTokens = 512;        // of it
   std::vector<std::string> disabledPasses; // of `fusionNames`

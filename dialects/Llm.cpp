@@ -302,17 +302,21 @@ LogicalResult WeightOp::verify() {
   return success();
 }
 
+/// Whether a KV cache may be made of it.
+static bool holdsKeys(Type element) {
+  return element.isBF16() || element.isInteger(8) || isa<Float8E4M3FNType>(element);
+}
+
 LogicalResult StateOp::verify() {
   auto type = getTensorType();
   auto multipleOf16 = [&](unsigned i) { return type.getDimSize(i) >= 16 && type.getDimSize(i) % 16 == 0; };
   switch (getKind()) {
   case StateKind::Key:
   case StateKind::Value:
-    if (type.getRank() != 3 || !type.getElementType().isBF16() || (!type.isDynamicDim(0) && !multipleOf16(0)) ||
+    if (type.getRank() != 3 || !holdsKeys(type.getElementType()) || (!type.isDynamicDim(0) && !multipleOf16(0)) ||
         type.getDimSize(1) < 1 || !multipleOf16(2))
-      return emitOpError()
-             << "expected tensor<?xHxDxbf16> or a ring tensor<RxHxDxbf16>, H at least 1, R and D positive "
-             << "multiples of 16, got " << type;
+      return emitOpError() << "expected tensor<?xHxDxT> or a ring tensor<RxHxDxT>, T bf16, i8 or f8E4M3FN, H at least "
+                           << "1, R and D positive multiples of 16, got " << type;
     return success();
   case StateKind::Conv:
     if (type.getRank() != 2 || !type.getElementType().isF32() || type.getDimSize(0) < 1 || type.getDimSize(0) > 7 ||
@@ -380,7 +384,10 @@ LogicalResult checkState(Operation *op, SymbolTableCollection &tables, FlatSymbo
   if (state.getKind() != kind || state.getTensorType().getShape() != shape) {
     const bool cache = kind == StateKind::Key || kind == StateKind::Value;
     Builder b(op->getContext());
-    auto expected = RankedTensorType::get(shape, cache ? Type(b.getBF16Type()) : Type(b.getF32Type()));
+    Type element = cache ? Type(b.getBF16Type()) : Type(b.getF32Type());
+    if (cache && state.isCache()) // any of those that a cache may have
+      element = state.getTensorType().getElementType();
+    auto expected = RankedTensorType::get(shape, element);
     auto diagnostic = op->emitOpError() << "expected " << name << " to be a " << stringifyStateKind(kind)
                                         << " state of type " << expected << ", got "
                                         << stringifyStateKind(state.getKind()) << " of type " << state.getTensorType();
@@ -405,7 +412,13 @@ LogicalResult checkCache(Operation *op, SymbolTableCollection &tables, FlatSymbo
   const int64_t shape[] = {positions, static_cast<int64_t>(heads), static_cast<int64_t>(dim)};
   if (failed(checkState(op, tables, keys, StateKind::Key, shape)))
     return failure();
-  return checkState(op, tables, values, StateKind::Value, shape);
+  if (failed(checkState(op, tables, values, StateKind::Value, shape)))
+    return failure();
+  auto other = cast<StateOp>(tables.lookupNearestSymbolFrom(op, values));
+  if (state.getTensorType().getElementType() == other.getTensorType().getElementType())
+    return success();
+  return op->emitOpError() << "expected keys and values of one element type, got " << state.getTensorType() << " and "
+                           << other.getTensorType();
 }
 
 /// Whether rows of `value` are `heads` heads of `dim`, all positive. Division keeps huge attributes from overflowing.

@@ -81,19 +81,23 @@ def Llm_StateOp : Llm_Op<"state", [Symbol]> {
 
     | kind | type | is |
     |---|---|---|
-    | `key`, `value` | bf16 `[position][kv_heads][head_dim]` | half of a KV cache |
+    | `key`, `value` | bf16, i8 or f8E4M3FN `[position][kv_heads][head_dim]` | half of a KV cache |
     | `conv` | f32 `[taps - 1][channels]` | the rows that came before, oldest first (`llm.short_conv`) |
     | `recurrent` | f32 `[value_heads][key_dim][value_dim]` | a matrix a head (`llm.delta_rule`) |
 
+    A cache of i8 or f8E4M3FN holds codes. Each head of each position then has one scale beside them, f32, which the type
+    does not show: an element is `code * scale`. `llm.append` says how both are made.
+
     ```mlir
     llm.state @layers.0.k key : tensor<?x3x64xbf16>
+    llm.state @layers.1.k key : tensor<?x3x64xi8>
     llm.state @layers.2.k key : tensor<768x3x64xbf16>
     llm.state @layers.1.conv conv : tensor<3x10240xf32>
     llm.state @layers.1.s recurrent : tensor<48x128x128xf32>
     ```
 
-    Rules: R1, a `key` or `value` is `tensor<?xHxDxbf16>`, or `tensor<RxHxDxbf16>` where it is a ring, R and D positive
-    multiples of 16 and H at least 1; R2, a `conv` is `tensor<TxCxf32>`, T from 1 to 7 and C a positive multiple of 8;
+    Rules: R1, a `key` or `value` is `tensor<?xHxDxT>`, or `tensor<RxHxDxT>` where it is a ring, R and D positive
+    multiples of 16, H at least 1 and T bf16, i8 or f8E4M3FN; R2, a `conv` is `tensor<TxCxf32>`, T from 1 to 7 and C a positive multiple of 8;
     R3, a `recurrent` is `tensor<HxKxVxf32>`, H at least 1, K and V multiples of 16 from 16 to 256.
   }];
   let arguments = (ins SymbolNameAttr:$sym_name, Llm_StateKind:$kind, TypeAttrOf<AnyRankedTensor>:$type,
@@ -103,6 +107,10 @@ def Llm_StateOp : Llm_Op<"state", [Symbol]> {
     ::mlir::RankedTensorType getTensorType() { return ::llvm::cast<::mlir::RankedTensorType>(getType()); }
     /// Positions of a ring; 0 where the state grows with the context.
     int64_t getRing() { return getTensorType().isDynamicDim(0) ? 0 : getTensorType().getDimSize(0); }
+    /// Whether it is half of a KV cache.
+    bool isCache() { return getKind() == StateKind::Key || getKind() == StateKind::Value; }
+    /// Whether it is half of a KV cache of codes, with a scale for each head of a position.
+    bool holdsCodes() { return isCache() && !getTensorType().getElementType().isBF16(); }
   }];
 }
 
@@ -376,14 +384,21 @@ def Llm_RopeOp : Llm_SymbolUser<"rope", [MemoryEffects<[MemRead<Llm_StepResource
 def Llm_AppendOp : Llm_SymbolUser<"append", [MemoryEffects<[MemWrite<Llm_CacheResource>, MemRead<Llm_StepResource>]>]> {
   let summary = "write keys and values into a layer's cache";
   let description = [{
-    Writes row `i` of `k` and of `v` to position `Step.position + i` of their states, unchanged.
+    Writes row `i` of `k` and of `v` to position `Step.position + i` of their states, unchanged where these are bf16. Where
+    they hold codes, each head of a row becomes codes and a scale, as `llm.quantize` does it to a row: with `a = max |x|` over
+    the head in fp32, and M = 127 for i8 and 448 for f8E4M3FN,
+
+    * `code[d] = round(x[d] * (M / a))`, half to even, where `M / a` is one fp32 division and the product one fp32
+      multiplication; beyond M it is M,
+    * `scale = a / M` in fp32,
+    * a head of zeros gets codes 0 and scale 0.
 
     ```mlir
     llm.append %k, %v, @layers.0.k, @layers.0.v kv_heads 3 head_dim 64 : tensor<?x192xbf16>
     ```
 
     Rules: R1, `kv_heads * head_dim` is the width of the rows; R2, the first state is of kind key and the second of kind
-    value, both with these `kv_heads` and `head_dim`.
+    value, both with these `kv_heads` and `head_dim` and of one element type.
   }];
   let arguments = (ins Llm_Rows:$k, Llm_Rows:$v, FlatSymbolRefAttr:$k_state, FlatSymbolRefAttr:$v_state,
                        I64Attr:$kv_heads, I64Attr:$head_dim);
@@ -434,8 +449,9 @@ def Llm_AttentionOp : Llm_SymbolUser<"attention", [SameOperandsAndResultType,
         prob = softmax(score)
         result[i, h] = bf16(sum_n prob[n] * V[n, j])
 
-    Scores, probabilities and sums are fp32; only the result is rounded. A window of W holds W keys, the row's own
-    included. The cache already holds this chunk's keys and values: `llm.append` comes before. `first` is 0 unless the
+    Scores, probabilities and sums are fp32; only the result is rounded, and `q` never is, whatever the cache holds. K and V
+    are the elements of the cache, of codes `code * scale`: kernels multiply the sum over d by the scale of a key, and the
+    probability by that of a value. A window of W holds W keys, the row's own included. The cache already holds this chunk's keys and values: `llm.append` comes before. `first` is 0 unless the
     cache's first positions belong to no row (a head that drafts pairs a token with the state of the one before it).
 
     ```mlir
@@ -443,7 +459,7 @@ def Llm_AttentionOp : Llm_SymbolUser<"attention", [SameOperandsAndResultType,
     ```
 
     Rules: R1, `heads * head_dim` is the width of the rows; R2, `kv_heads` divides `heads`; R3, the first state is of kind
-    key and the second of kind value, both with these `kv_heads` and `head_dim`; R4, `window`, where given, is at least 1;
+    key and the second of kind value, both with these `kv_heads` and `head_dim` and of one element type; R4, `window`, where given, is at least 1;
     R5, where the states are rings of R positions, there is a window W and `W + rows - 1 <= R` for as many rows as the
     chunk may have, so that the chunk's last key has not replaced what its first row sees; R6, `first`, where given, is
     from 1 to 15.

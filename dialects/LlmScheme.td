@@ -41,7 +41,8 @@ def LlmDialect : Dialect {
     (`runtime/artifact/step.h`), which lives in device memory: row `i` of a tensor belongs to position
     `Step.position + i` of the sequence. So a captured program is replayed without an argument changing.
 
-    **Numbers.** In memory bf16 is what a matrix product or attention reads, and what the cache holds. The residual
+    **Numbers.** In memory bf16 is what a matrix product or attention reads, and what the cache holds unless it holds codes
+    (`llm.state`). The residual
     stream is f32, because every layer adds to it, and so is what a fusion keeps in registers anyway (a projection on its
     way to its rotation or its gate): rounding those was most of the difference from an fp32 model
     (docs/design/testing.md). Every op reads its operands as fp32, computes in fp32 with fp32 reductions (int32 for dots

@@ -1,6 +1,7 @@
 // Recipes are protobuf text: the parser gives line numbers for its own errors, and a tree of locations for ours.
 #include "models/recipe.h"
 
+#include <algorithm>
 #include <fstream>
 #include <iterator>
 #include <optional>
@@ -58,6 +59,11 @@ bool matchesPattern(std::string_view pattern, std::string_view name) {
   return p == pattern.size();
 }
 
+const std::vector<std::string> &kvCacheNames() {
+  static const std::vector<std::string> names{"bf16", "int8", "fp8"};
+  return names;
+}
+
 int Recipe::ruleFor(std::string_view weight, int64_t columns) const {
   for (size_t i = 0; i < rules.size(); ++i)
     if (columns % rules[i].columnsMultipleOf == 0 && matchesPattern(rules[i].pattern, weight))
@@ -94,6 +100,14 @@ absl::StatusOr<Recipe> parseRecipe(std::string_view text, const std::string &ori
                                                      rule.pattern(), "\" and scheme \"", rule.scheme(), "\""));
     recipe.rules.push_back({rule.pattern(), rule.scheme(), rule.may_match_nothing(), line,
                             std::max<int64_t>(1, rule.columns_multiple_of())});
+  }
+  if (!file.kv_cache().empty()) {
+    recipe.kvCache = file.kv_cache();
+    const auto *kvCache = RecipeFile::descriptor()->FindFieldByName("kv_cache");
+    if (std::find(kvCacheNames().begin(), kvCacheNames().end(), recipe.kvCache) == kvCacheNames().end())
+      return absl::InvalidArgumentError(
+          absl::StrCat(origin, ":", locations.GetLocation(kvCache, -1).line + 1, ": expected kv_cache to be one of ",
+                       absl::StrJoin(kvCacheNames(), ", "), ", got \"", recipe.kvCache, "\""));
   }
   if (recipe.rules.empty())
     return absl::InvalidArgumentError(absl::StrCat(origin, ": expected at least one rule"));

@@ -23,6 +23,7 @@ struct Recipe {
   std::string text;   // as written, for provenance
   std::string origin; // what errors call it: a path, or "recipe w8a8"
   std::vector<Rule> rules;
+  std::string kvCache = "bf16"; // of kvCacheNames()
 
   /// The first rule that is for `weight`, a matrix of so many columns; -1 if none is.
   int ruleFor(std::string_view weight, int64_t columns) const;
@@ -34,6 +35,9 @@ absl::StatusOr<Recipe> loadRecipe(const std::string &nameOrPath);
 
 /// Parses a recipe's text. `origin` is what errors call it.
 absl::StatusOr<Recipe> parseRecipe(std::string_view text, const std::string &origin);
+
+/// What a KV cache may hold, as recipes and `--kv-cache` spell it: bf16, int8, fp8.
+const std::vector<std::string> &kvCacheNames();
 
 /// Whether `name` matches `pattern`, where each `*` stands for any run of characters.
 bool matchesPattern(std::string_view pattern, std::string_view name);

@@ -55,6 +55,15 @@ TEST(Recipe, RulesForMultiplesOfColumnsLeaveOthersToTheNext) {
   EXPECT_EQ(recipe->ruleFor("down", 64), 1);
 }
 
+TEST(Recipe, SaysWhatTheCacheHolds) {
+  const std::string rules = "\nrules { pattern: \"*\" scheme: \"bf16\" }";
+  EXPECT_EQ(parseRecipe("name: \"t\"" + rules, "t")->kvCache, "bf16");
+  EXPECT_EQ(parseRecipe("name: \"t\" kv_cache: \"int8\"" + rules, "t")->kvCache, "int8");
+  auto unknown = parseRecipe("name: \"t\"\nkv_cache: \"int4\"" + rules, "t");
+  EXPECT_THAT(std::string(unknown.status().message()),
+              HasSubstr("t:2: expected kv_cache to be one of bf16, int8, fp8, got \"int4\""));
+}
+
 TEST(Recipe, RulesKnowTheirLine) {
   auto recipe = parseRecipe("name: \"x\"\n\nrules { pattern: \"a\" scheme: \"bf16\" }\nrules {\n  pattern: \"b\"\n"
                             "  scheme: \"f32\" may_match_nothing: true }\n",

@@ -4,7 +4,9 @@
 #include "passes/Passes.h"
 #include "passes/Remarks.h"
 
+#include "llvm/ADT/StringExtras.h"
 #include "llvm/ADT/StringSet.h"
+#include "llvm/ADT/StringSwitch.h"
 
 using namespace mlir;
 
@@ -118,6 +120,7 @@ struct AnnotatePass : impl::AnnotateBase<AnnotatePass> {
       weight.setSchemeAttr(scheme);
       remarkRewritten("annotate", weight, "scheme " + scheme.spelled());
     }
+    failed |= mlir::failed(annotateCaches(kvCache.empty() ? loaded->kvCache : kvCache.getValue()));
     for (auto [rule, used] : llvm::zip(loaded->rules, decided)) {
       if (used || rule.mayMatchNothing)
         continue;
@@ -129,6 +132,30 @@ struct AnnotatePass : impl::AnnotateBase<AnnotatePass> {
     }
     if (failed)
       signalPassFailure();
+  }
+
+  /// Caches of bf16 become what `name` says.
+  LogicalResult annotateCaches(StringRef name) {
+    Builder b(&getContext());
+    Type element = llvm::StringSwitch<Type>(name)
+                       .Case("bf16", b.getBF16Type())
+                       .Case("int8", b.getI8Type())
+                       .Case("fp8", b.getType<Float8E4M3FNType>())
+                       .Default(Type());
+    if (!element)
+      return getOperation().emitError() << "expected kv-cache to be one of " << llvm::join(kvCacheNames(), ", ")
+                                        << ", got \"" << name << "\"";
+    for (auto state : getOperation().getOps<llm::StateOp>()) {
+      if (!state.isCache() || state.getTensorType().getElementType() == element)
+        continue;
+      if (state.holdsCodes()) {
+        remarkDeclined("annotate", state, "it holds codes already");
+        continue;
+      }
+      state.setType(state.getTensorType().clone(element));
+      remarkRewritten("annotate", state, ("holds " + name).str());
+    }
+    return success();
   }
 
   /// What of a scheme is known to cost quality; empty if nothing is.

@@ -48,6 +48,8 @@ std::string whyNot(Operation *op) {
       return "keys and values are products of different linears";
     linear = from;
   }
+  if (auto append = dyn_cast<llm::AppendOp>(op); append && llm::lookupState(op, append.getKStateAttr()).holdsCodes())
+    return "a head in the cache has one scale, and no wave of a projection has a whole head";
   if (auto rope = dyn_cast<llm::RopeOp>(op))
     if (std::string why = whyNotRotated(linear, rope); !why.empty())
       return why;

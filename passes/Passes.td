@@ -22,13 +22,21 @@ def Annotate : Pass<"annotate", "::mlir::ModuleOp"> {
     It warns of a scheme of codes for a linear whose product becomes a recurrent state, and of int8 activations for a linear
     that reads what a delta rule made: both lose more than they save, in public reports.
 
-    A weight that already has a scheme keeps it (and counts as `declined`). Errors, each naming the recipe's line where
+    KV caches become what the recipe's `kv_cache` says, or `kv-cache` where that option is given: the element type of their
+    states is all that changes. `annotate{kv-cache=int8}` makes of `llm.state @l.k key : tensor<?x3x64xbf16>`
+    ```mlir
+    llm.state @l.k key : tensor<?x3x64xi8>
+    ```
+
+    A weight that already has a scheme keeps it (and counts as `declined`), and so does a cache that holds codes. Errors, each naming the recipe's line where
     there is one: a rule that decides nothing, unless it may; a matrix that no rule matches; an unknown scheme; int8
-    activations for a weight that something other than `llm.linear` reads.
+    activations for a weight that something other than `llm.linear` reads; a `kv-cache` that there is not.
   }];
   let dependentDialects = ["::ingot::llm::LlmDialect"];
   let options = [Option<"recipe", "recipe", "std::string", /*default=*/"\"bf16\"",
-                        "A recipe's name (bf16, w8a8, int4) or a file">];
+                        "A recipe's name (bf16, w8a8, int4) or a file">,
+                 Option<"kvCache", "kv-cache", "std::string", /*default=*/"\"\"",
+                        "What KV caches hold (bf16, int8, fp8); empty: what the recipe says">];
 }
 
 def InsertQuantize : Pass<"insert-quantize", "::mlir::ModuleOp"> {
@@ -395,7 +403,8 @@ def FuseRopeAppend : Pass<"fuse-rope-append", "::mlir::ModuleOp"> {
 
     Numbers stay the same bit for bit. It declines, with a remark: a rotation of a part of each head, of heads whose
     halves are not whole tiles of 16 rows, of something that is read elsewhere too; an append whose keys and values come
-    from different linears; and any of them across an op that touches the cache.
+    from different linears, or whose cache holds codes, since a scale is of a whole head and no wave of a projection has
+    one; and any of them across an op that touches the cache.
   }];
   let dependentDialects = ["::ingot::llm::LlmDialect"];
 }
@@ -483,7 +492,8 @@ def Select : Pass<"select", "::mlir::ModuleOp"> {
     }
     ```
 
-    Errors: a target that is not in the table; a linear whose scheme has no kernel; a weight without a scheme.
+    Errors: a target that is not in the table; a linear whose scheme has no kernel; a weight without a scheme; a KV cache
+    of FP8 on a target that does not convert to it.
   }];
   let dependentDialects = ["::ingot::exec::ExecDialect", "::mlir::gpu::GPUDialect", "::mlir::LLVM::LLVMDialect",
                            "::mlir::ROCDL::ROCDLDialect", "::mlir::arith::ArithDialect", "::mlir::scf::SCFDialect",

@@ -77,6 +77,9 @@ uint64_t ringOf(Operation *op, FlatSymbolRefAttr cache) {
   return static_cast<uint64_t>(llm::lookupState(op, cache).getRing());
 }
 std::string ringSuffix(uint64_t ring) { return ring ? "_ring" + std::to_string(ring) : ""; }
+std::string elementSuffix(CacheElement element) {
+  return element == CacheElement::Bf16 ? "" : element == CacheElement::Int8 ? "_int8" : "_fp8";
+}
 std::string tokensSuffix(uint64_t tokens) { return tokens > 1 ? "_tokens" + std::to_string(tokens) : ""; }
 std::string peekSuffix(uint64_t tokens) { return tokens ? "_peek" + std::to_string(tokens) : ""; }
 std::string slotsSuffix(uint64_t slots) { return slots ? "_slots" + std::to_string(slots) : ""; }
@@ -98,7 +101,8 @@ public:
     if (failed(placeWeights()))
       return failure();
     OpBuilder b = OpBuilder::atBlockEnd(module.getBody());
-    addFixedBuffers(b);
+    if (failed(addFixedBuffers(b)))
+      return failure();
     for (const TargetInfo *target : targets) {
       this->target = target;
       b.setInsertionPointToEnd(module.getBody());
@@ -295,7 +299,7 @@ private:
     return exec::BufferOp::create(b, module.getLoc(), name, role, bytes, perPosition, StringAttr());
   }
 
-  void addFixedBuffers(OpBuilder &b) {
+  LogicalResult addFixedBuffers(OpBuilder &b) {
     rows = alignTo(facts.prefillChunk, kTokenTile);
     addBuffer(b, "weights", exec::Role::Weights, std::max<int64_t>(weightBytes, kWeightAlignment));
     addBuffer(b, "step", exec::Role::Step, 64);
@@ -307,11 +311,29 @@ private:
     for (auto state : module.getOps<llm::StateOp>()) {
       RankedTensorType type = state.getTensorType();
       const bool grows = type.isDynamicDim(0);
-      int64_t bytes = type.getElementTypeBitWidth() / 8;
-      for (int64_t size : type.getShape().drop_front(grows ? 1 : 0))
-        bytes *= size;
+      int64_t bytes = 0;
+      if (state.isCache()) {
+        if (failed(checkElement(state)))
+          return failure();
+        bytes = static_cast<int64_t>(cacheBytes(state)) * (grows ? 1 : type.getDimSize(0));
+      } else {
+        bytes = type.getNumElements() * type.getElementTypeBitWidth() / 8;
+      }
       addBuffer(b, (state.getSymName() + ".cache").str(), exec::Role::State, grows ? 0 : bytes, grows ? bytes : 0);
     }
+    return success();
+  }
+
+  // Every target writes what the cache holds.
+  LogicalResult checkElement(llm::StateOp cache) {
+    if (cacheElementOf(cache) != CacheElement::Fp8)
+      return success();
+    for (const TargetInfo *target : targets)
+      if (!target->fp8Matrix)
+        return cache.emitOpError() << "holds fp8, and " << target->name
+                                   << " has no instructions that convert to it: compile for targets that have them "
+                                      "(--targets), or choose --kv-cache=int8, which every target has";
+    return success();
   }
 
   // All targets have the same buffers, with room for whichever needs the most.
@@ -720,8 +742,14 @@ private:
   LogicalResult select(llm::AppendOp op) {
     AppendConfig config{.kvHeads = static_cast<uint64_t>(op.getKvHeads()),
                         .headDim = static_cast<uint64_t>(op.getHeadDim()),
-                        .ring = ringOf(op, op.getKStateAttr())};
-    launch(op, llvm::formatv("append_{0}x{1}{2}", config.kvHeads, config.headDim, ringSuffix(config.ring)).str(),
+                        .ring = ringOf(op, op.getKStateAttr()),
+                        .element = cacheElementOf(llm::lookupState(op, op.getKStateAttr()))};
+    if (std::string why = whyNotHead(op); config.element != CacheElement::Bf16 && !why.empty())
+      return op.emitOpError() << "has no kernel for a cache of codes: " << why;
+    launch(op,
+           llvm::formatv("append_{0}x{1}{2}{3}", config.kvHeads, config.headDim, ringSuffix(config.ring),
+                         elementSuffix(config.element))
+               .str(),
            dim(op.getK(), 0),
            {fixed("step"), define(op.getK()), define(op.getV()), state(op.getKStateAttr()), state(op.getVStateAttr())},
            [&](llvm::StringRef n) { return emitAppend(kernels, *target, n, config); });
@@ -735,14 +763,15 @@ private:
                            .scale = op.getScale().convertToFloat(),
                            .window = static_cast<uint64_t>(op.getWindow().value_or(0)),
                            .ring = ringOf(op, op.getKStateAttr()),
-                           .first = static_cast<uint64_t>(op.getFirst().value_or(0))};
+                           .first = static_cast<uint64_t>(op.getFirst().value_or(0)),
+                           .element = cacheElementOf(llm::lookupState(op, op.getKStateAttr()))};
     if (fewTokens(op.getQ()))
       config.tokens = static_cast<uint64_t>(dim(op.getQ(), 0));
-    std::string shape =
-        llvm::formatv("{0}_{1}x{2}_{3}{4}", config.heads, config.kvHeads, config.headDim,
-                      llvm::utohexstr(llvm::bit_cast<uint32_t>(static_cast<float>(config.scale))),
-                      (config.window ? "_window" + std::to_string(config.window) : "") + ringSuffix(config.ring) +
-                          (config.first ? "_first" + std::to_string(config.first) : ""));
+    std::string shape = llvm::formatv(
+        "{0}_{1}x{2}_{3}{4}", config.heads, config.kvHeads, config.headDim,
+        llvm::utohexstr(llvm::bit_cast<uint32_t>(static_cast<float>(config.scale))),
+        (config.window ? "_window" + std::to_string(config.window) : "") + ringSuffix(config.ring) +
+            (config.first ? "_first" + std::to_string(config.first) : "") + elementSuffix(config.element));
     Place q = define(op.getQ()), k = state(op.getKStateAttr()), v = state(op.getVStateAttr()),
           out = define(op.getResult());
     if (!fewTokens(op.getQ())) {

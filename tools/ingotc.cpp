@@ -9,6 +9,7 @@
 #include "codegen/target.h"
 #include "compiler/pipeline.h"
 #include "models/builtin_recipes.h"
+#include "models/recipe.h"
 
 // Exit codes: 0 the artifact is there; 2 wrong usage; 1 the rest.
 int main(int argc, char **argv) {
@@ -32,6 +33,11 @@ int main(int argc, char **argv) {
   app.add_option("--targets", targets, "Chips to make code for, separated by commas: " + all)->capture_default_str();
   app.add_option("--recipe", request.recipe, "How weights are stored: " + recipes + ", or a recipe file")
       ->capture_default_str();
+  app.add_option(
+         "--kv-cache", request.kvCache,
+         "What the KV cache holds: bf16, or codes with a scale for each head of a token: int8, half the bytes, or "
+         "fp8, where every target converts to it (default: what the recipe says, or bf16)")
+      ->check(CLI::IsMember(ingot::kvCacheNames()));
   auto *calibration =
       app.add_option("--calibrate", request.calibration,
                      "A text file to choose the scales of int4 weights by (AWQ); needs all weights in memory as fp32");

@@ -73,6 +73,7 @@ LaunchShape emitAttentionDecode(mlir::gpu::GPUModuleOp module, const TargetInfo 
         kb.advance(partials, kb.zext(token, kb.i64()) * (static_cast<int64_t>(c.heads * units) * (headDim + 2) * 4));
   }
   auto [first, end] = visibleBlocks(kb, position, c.window);
+  const CacheLayout layout{.kvHeads = c.kvHeads, .headDim = c.headDim, .ring = c.ring, .element = c.element};
   Val lane = kb.lane(), kvHead = kb.workgroupX();
   Val unit = kb.workgroupY() * kWaves + kb.wave();
   Val begin = first + unit;
@@ -83,7 +84,7 @@ LaunchShape emitAttentionDecode(mlir::gpu::GPUModuleOp module, const TargetInfo 
     for (unsigned g = 0; g < heads; ++g)
       head[g] = kvHead * ratio + kb.minI(group * heads + g, kb.constant(ratio - 1));
 
-    mlir::Type piece = kb.vec(4, kb.i32());
+    mlir::Type piece = kb.vec(4, kb.i32()), codePiece = kb.vec(2, kb.i32());
     std::vector<std::vector<Val>> q(heads);
     for (unsigned g = 0; g < heads; ++g)
       for (unsigned t = 0; t < tiles; ++t)
@@ -98,23 +99,49 @@ LaunchShape emitAttentionDecode(mlir::gpu::GPUModuleOp module, const TargetInfo 
     }
 
     state = kb.forLoop(begin, end, kb.constant(units), state, [&](Val block, std::vector<Val> s) {
-      Val bytes = kb.zext(cacheBlock(block, c.ring), kb.i64()) * static_cast<int64_t>(c.kvHeads * c.headDim * 32);
+      Val bytes = layout.block(kb, block);
       Val k = kb.advance(kb.argument(2), bytes), v = kb.advance(kb.argument(3), bytes);
-      Val headStart = kvHead * (headDim * 32);
-      std::vector<Val> keys(tiles), values(2 * rows);
-      auto loadKey = [&](unsigned t) { keys[t] = kb.load(piece, k, headStart + lane * 16 + t * 512); };
+      Val headStart = kvHead * layout.headBytes();
+      std::vector<Val> keys(tiles), values(2 * rows); // of codes, a row's 16 values in the first of its two
+      auto loadKey = [&](unsigned t) {
+        keys[t] = kb.load(layout.codes() ? codePiece : piece, k,
+                          headStart + lane * layout.pieceBytes() + t * layout.tileBytes());
+      };
+      // What the dots of keys meet; of codes only after all that is loaded at once is on its way.
+      auto widenKey = [&](unsigned t) {
+        if (layout.codes())
+          keys[t] = codesAsBf16(kb, c.element, keys[t]);
+      };
       auto loadValues = [&](unsigned i) {
         Val d = lane + i * target.waveSize;
         if (headDim % target.waveSize != 0 && i + 1 == rows)
           d = kb.minI(d, kb.constant(headDim - 1));
+        if (layout.codes()) {
+          values[2 * i] = kb.load(piece, v, headStart + d * 16);
+          return;
+        }
         mlir::Type eight = kb.vec(8, kb.bf16());
         values[2 * i] = kb.load(eight, v, headStart + d * 32);
         values[2 * i + 1] = kb.load(eight, v, headStart + d * 32 + 16);
+      };
+      // The values of positions n ... n + 3 in row i.
+      auto valuesAt = [&](unsigned i, unsigned n) {
+        if (layout.codes())
+          return codesAsFloat(kb, c.element, kb.element(values[2 * i], n / 4));
+        return kb.extend(kb.slice(values[2 * i + n / 8], n % 8, 4));
       };
       for (unsigned t = 0; !wide && t < tiles; ++t)
         loadKey(t);
       for (unsigned i = 0; !wide && i < rows; ++i)
         loadValues(i);
+      Val keyScale, valueScale;
+      if (layout.codes()) {
+        Val scale = headStart + lane % 16 * 4 + layout.scales();
+        keyScale = kb.load(kb.f32(), k, scale);
+        valueScale = kb.load(kb.f32(), v, scale);
+      }
+      for (unsigned t = 0; !wide && t < tiles; ++t)
+        widenKey(t);
       Val place = block * 16 + lane % 16;
       Val visible = place <= position;
       if (c.window > 0)
@@ -122,41 +149,55 @@ LaunchShape emitAttentionDecode(mlir::gpu::GPUModuleOp module, const TargetInfo 
       if (c.first > 0)
         visible = visible & (place >= kb.minI(position, kb.constant(static_cast<int64_t>(c.first))));
 
-      std::vector<Val> next;
+      std::vector<Val> next, weights; // a probability, times the scale of its value, a position and head
       for (unsigned g = 0; g < heads; ++g) {
         Val *old = &s[g * (2 + rows)];
         Val dot = kb.constantF(0);
         for (unsigned t = 0; t < tiles; ++t) {
           if (wide && t % tilesAtOnce == 0)
             kb.scheduleFence();
-          if (wide)
+          if (wide) {
             loadKey(t);
+            widenKey(t);
+          }
           for (unsigned i = 0; i < 4; ++i)
             dot = kb.dot2(kb.element(keys[t], i), kb.element(q[g][t], i), dot);
         }
         Val score = (dot + kb.otherHalf(dot)) * kb.constantF(c.scale * std::numbers::log2e);
+        if (layout.codes())
+          score = score * keyScale;
         score = kb.select(visible, score, kb.constantF(-std::numeric_limits<double>::infinity()));
         Val maximum = kb.maxF(old[0], kb.reduceHalf(score, KernelBuilder::Combine::MaxF));
         Val rescale = kb.exp2(old[0] - maximum), p = kb.exp2(score - maximum);
         next.push_back(maximum);
         next.push_back(kb.fma(old[1], rescale, p));
-        std::vector<Val> sums;
-        sums.reserve(rows);
         for (unsigned i = 0; i < rows; ++i)
-          sums.push_back(old[2 + i] * rescale);
-        for (unsigned begin = 0; begin < rows; begin += rowsAtOnce) {
-          const unsigned end = std::min(begin + rowsAtOnce, rows);
-          if (wide)
+          next.push_back(old[2 + i] * rescale);
+        weights.push_back(layout.codes() ? p * valueScale : p);
+      }
+      // A value becomes a number once, for all heads.
+      for (unsigned begin = 0; begin < rows; begin += rowsAtOnce) {
+        const unsigned end = std::min(begin + rowsAtOnce, rows);
+        if (wide)
+          kb.scheduleFence();
+        for (unsigned i = begin; wide && i < end; ++i)
+          loadValues(i);
+        for (unsigned n = 0; n < 16; n += 4) {
+          if (layout.codes())
             kb.scheduleFence();
-          for (unsigned i = begin; wide && i < end; ++i)
-            loadValues(i);
-          for (unsigned n = 0; n < 16; ++n) {
-            Val weight = kb.readLane(p, n);
-            for (unsigned i = begin; i < end; ++i)
-              sums[i] = kb.fma(kb.extend(kb.element(values[2 * i + n / 8], n % 8)), weight, sums[i]);
+          std::vector<Val> mine; // of position n + e and head g
+          for (unsigned e = 0; e < 4; ++e)
+            for (unsigned g = 0; g < heads; ++g)
+              mine.push_back(kb.readLane(weights[g], n + e));
+          for (unsigned i = begin; i < end; ++i) {
+            Val four = valuesAt(i, n);
+            for (unsigned e = 0; e < 4; ++e)
+              for (unsigned g = 0; g < heads; ++g) {
+                Val &sum = next[g * (2 + rows) + 2 + i];
+                sum = kb.fma(kb.element(four, e), mine[e * heads + g], sum);
+              }
           }
         }
-        next.insert(next.end(), sums.begin(), sums.end());
       }
       return next;
     });

@@ -31,7 +31,9 @@ LaunchShape emitAttentionPrefill(mlir::gpu::GPUModuleOp module, const TargetInfo
   const auto tiles = static_cast<unsigned>(c.headDim / 16);
   const auto headDim = static_cast<int64_t>(c.headDim), ratio = static_cast<int64_t>(c.heads / c.kvHeads);
   const auto width = static_cast<int64_t>(c.heads * c.headDim), stride = static_cast<int64_t>(paddedRow(width));
-  const auto blockBytes = static_cast<int64_t>(c.kvHeads * c.headDim * 32);
+  const CacheLayout layout{.kvHeads = c.kvHeads, .headDim = c.headDim, .ring = c.ring, .element = c.element};
+  // A fragment of keys or values: codes become bf16, exactly, and their scales wait for the product.
+  const unsigned bytesOfK = layout.codes() ? 16 : 32;
 
   KernelBuilder kb(module, target, name, {Access::Read, Access::Read, Access::Read, Access::Read, Access::Write},
                    kWaves * target.waveSize);
@@ -49,18 +51,19 @@ LaunchShape emitAttentionPrefill(mlir::gpu::GPUModuleOp module, const TargetInfo
     probe.value().getDefiningOp()->erase();
   }
   constexpr unsigned kRegisters = 160;
-  // A head whose fragments alone would take most of them reads them again for each block of positions.
-  const bool queriesHeld = tiles * fragment <= kRegisters * 4 / 5;
+  // A head whose fragments alone would take most of them reads them again for each block of positions. Codes take some
+  // thirty registers as they become bf16.
+  const bool queriesHeld = tiles * fragment <= (layout.codes() ? kRegisters * 3 / 5 : kRegisters * 4 / 5);
   const unsigned held = queriesHeld ? tiles * fragment : 0;
   unsigned parts = 1, tilesOfPart = tiles;
   // Such a head also has more addresses than immediate offsets reach, which take registers of their own.
-  const unsigned room = queriesHeld ? kRegisters : kRegisters / 2;
+  const unsigned room = queriesHeld ? kRegisters : layout.codes() ? kRegisters * 3 / 8 : kRegisters / 2;
   while (held + tilesOfPart * 8 > room && tilesOfPart > 1) {
     parts *= 2;
     tilesOfPart = (tiles + parts - 1) / parts;
   }
   // With more than half the registers held throughout, loads for a few tiles at a time are all that fit.
-  constexpr unsigned kTilesInFlight = 2;
+  const unsigned tilesInFlight = layout.codes() ? 1 : 2;
   const bool crowded = !queriesHeld || held + tilesOfPart * 8 >= 144;
 
   kb.ifThen(firstQuery < tokens, [&] {
@@ -86,18 +89,27 @@ LaunchShape emitAttentionPrefill(mlir::gpu::GPUModuleOp module, const TargetInfo
       state.push_back(kb.zero(kb.vec(8, kb.f32())));
 
     state = kb.forLoop(begin, end, kb.constant(1), state, [&](Val block, std::vector<Val> s) {
-      Val bytes = kb.zext(cacheBlock(block, c.ring), kb.i64()) * blockBytes;
+      Val bytes = layout.block(kb, block);
       Val k = kb.advance(kb.argument(2), bytes), v = kb.advance(kb.argument(3), bytes);
-      Val headStart = kvHead * (headDim * 32);
+      Val headStart = kvHead * layout.headBytes();
+      auto widened = [&](Val fragment) { return layout.codes() ? codesAsBf16(kb, c.element, fragment) : fragment; };
+      // Of this lane's eight positions.
+      auto scalesOf = [&](Val half) {
+        return kb.load(kb.vec(8, kb.f32()), half, headStart + kb.laneHalf() * 32 + layout.scales(), 16);
+      };
       Val scores = kb.zero(kb.vec(8, kb.f32()));
       // Pinned, so that the loads stay in the loop.
       Val again = queriesHeld ? firstOfQuery : kb.pin(firstOfQuery);
       for (unsigned t = 0; t < tiles; ++t) {
-        if (crowded && t % kTilesInFlight == 0)
+        if (crowded && t % tilesInFlight == 0)
           kb.scheduleFence();
         Val queries = queriesHeld ? q[t] : kb.loadFragment(kb.argument(1), again + t * 32);
-        scores = kb.matrixBf16(kb.loadTileFragment(k, headStart + t * 512, matrixRow), queries, scores);
+        Val keys = widened(kb.loadTileFragment(k, headStart + t * layout.tileBytes(), matrixRow, bytesOfK));
+        scores = kb.matrixBf16(keys, queries, scores);
       }
+
+      if (layout.codes())
+        scores = scores * scalesOf(k);
 
       // Element e is the score of position 16 block + 8 half + e.
       Val distance = queryPosition - (block * 16 + kb.laneHalf() * 8);
@@ -117,13 +129,13 @@ LaunchShape emitAttentionPrefill(mlir::gpu::GPUModuleOp module, const TargetInfo
       Val maximum = kb.maxElements(scores);
       maximum = kb.maxF(s[0], kb.maxF(maximum, kb.otherHalf(maximum)));
       Val rescale = kb.exp2(s[0] - maximum), p = kb.exp2(scores - maximum);
-      auto [high, low] = split(kb, p);
-
       std::vector<Val> next = {maximum, kb.fma(s[1], rescale, kb.sumElements(p))};
+      auto [high, low] = split(kb, layout.codes() ? p * scalesOf(v) : p);
       for (unsigned t = 0; t < tilesOfPart; ++t) {
-        if (crowded && t % kTilesInFlight == 0)
+        if (crowded && t % tilesInFlight == 0)
           kb.scheduleFence();
-        Val values = kb.loadFragment(v, headStart + (firstTile + t) * 512 + matrixRow * 32);
+        Val values = widened(
+            kb.loadFragment(v, headStart + (firstTile + t) * layout.tileBytes() + matrixRow * bytesOfK, bytesOfK));
         next.push_back(kb.matrixBf16(values, low, kb.matrixBf16(values, high, s[2 + t] * rescale)));
       }
       return next;

@@ -1,13 +1,43 @@
 // Where the positions of a KV cache lie (docs/design/layouts.md): in blocks of 16, which in a ring follow one another
-// again from the first.
+// again from the first. A cache of codes has 16 scales behind each head of a block.
 #pragma once
 
-#include "codegen/kernel_builder.h"
+#include "codegen/kernels/kernels.h"
 
 namespace ingot {
 
 /// The block that holds positions [16 block, 16 block + 16) of a ring of so many positions, a multiple of 16; 0: of a
 /// cache that holds them all.
 inline Val cacheBlock(Val block, uint64_t ring) { return ring == 0 ? block : block % static_cast<int64_t>(ring / 16); }
+
+/// Half of a cache: keys or values. Offsets and sizes are in bytes, from the start of a block or of a head of it.
+struct CacheLayout {
+  uint64_t kvHeads, headDim;
+  uint64_t ring = 0; ///< positions; 0: no ring
+  CacheElement element = CacheElement::Bf16;
+
+  bool codes() const { return element != CacheElement::Bf16; }
+  /// Eight dims of a key, the piece that lies together.
+  int64_t pieceBytes() const { return codes() ? 8 : 16; }
+  /// 16 dims of 16 keys (a tile), or 16 values of 16 positions.
+  int64_t tileBytes() const { return 32 * pieceBytes(); }
+  /// The 16 scales of a head of codes come after its elements.
+  int64_t scales() const { return static_cast<int64_t>(headDim / 16) * tileBytes(); }
+  int64_t headBytes() const { return scales() + (codes() ? 64 : 0); }
+  int64_t blockBytes() const { return static_cast<int64_t>(kvHeads) * headBytes(); }
+  /// From the cache's start to a block of positions.
+  Val block(KernelBuilder &k, Val block) const { return k.zext(cacheBlock(block, ring), k.i64()) * blockBytes(); }
+};
+
+/// Words of codes as pairs of bf16, which hold each of them exactly.
+Val codesAsBf16(KernelBuilder &k, CacheElement element, Val words);
+
+/// Codes n ... n + 3 of a word as f32, exactly.
+Val codesAsFloat(KernelBuilder &k, CacheElement element, Val word);
+
+/// Writes a head to a cache of codes, as `llm.append` says. 16 lanes, half a wave, have the head: lane l its elements
+/// l, l + 16, l + 32 ... in `x`, f32. `cache` is the state, `position` and `head` are i32 and the same in the 16 lanes.
+void storeCodes(KernelBuilder &k, const CacheLayout &layout, bool keys, Val cache, Val position, Val head,
+                const std::vector<Val> &x);
 
 } // namespace ingot

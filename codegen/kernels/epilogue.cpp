@@ -147,10 +147,13 @@ std::string whyNoLinear(const LinearConfig &c) {
         combines && (combine ? !isa<BlockArgument>(combine.getX()) || partsOf(c, combine.getWeights()) != 0
                              : llvm::is_contained(op.getOperands(), Value(c.epilogue->getArgument(0)))))
       return "it does something with the rows of experts before it combines them";
-    if (auto append = dyn_cast<llm::AppendOp>(op))
+    if (auto append = dyn_cast<llm::AppendOp>(op)) {
       for (Value operand : append->getOperands())
         if (llvm::popcount(partsOf(c, operand)) != 1)
           return "it appends what is not made of one product";
+      if (llm::lookupState(append, append.getKStateAttr()).holdsCodes())
+        return "it appends to a cache of codes, whose scales are of whole heads";
+    }
     if (auto conv = dyn_cast<llm::ShortConvOp>(op); conv && (layout == LinearLayout::Zipped || c.experts))
       return "it both convolves and combines products";
     if (isa<llm::TileArgmaxOp>(op) && layout != LinearLayout::Single)
@@ -364,12 +367,25 @@ void Epilogue::finishOp(Operation *op, llvm::ArrayRef<Site> sites, Values &value
       })
       .Case([&](llm::AppendOp write) {
         uint64_t columns = widthOf(write.getK().getType());
-        auto ring = static_cast<uint64_t>(llm::lookupState(write, write.getKStateAttr()).getRing());
+        llm::StateOp cache = llm::lookupState(write, write.getKStateAttr());
+        auto ring = static_cast<uint64_t>(cache.getRing());
         for (auto [value, state, key] :
-             {std::tuple{write.getK(), write.getKStateAttr(), true}, {write.getV(), write.getVStateAttr(), false}})
-          if (const std::vector<Val> *y = operand(value, sites, values))
-            for (auto [site, at] : llvm::zip(sites, *y))
-              append(state, ring, key, columns, site, at);
+             {std::tuple{write.getK(), write.getKStateAttr(), true}, {write.getV(), write.getVStateAttr(), false}}) {
+          const std::vector<Val> *y = operand(value, sites, values);
+          if (!y)
+            continue;
+          if (cache.holdsCodes()) { // a whole head in 16 lanes: no linear does this
+            const CacheLayout layout{.kvHeads = static_cast<uint64_t>(write.getKvHeads()),
+                                     .headDim = static_cast<uint64_t>(write.getHeadDim()),
+                                     .ring = ring,
+                                     .element = cacheElementOf(cache)};
+            storeCodes(k, layout, key, argument(state), position(sites.front().token),
+                       sites.front().n / static_cast<int64_t>(write.getHeadDim()), *y);
+            continue;
+          }
+          for (auto [site, at] : llvm::zip(sites, *y))
+            append(state, ring, key, columns, site, at);
+        }
       })
       .Case([&](llm::YieldOp yield) {
         for (auto [i, value] : llvm::enumerate(yield.getValues()))

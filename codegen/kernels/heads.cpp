@@ -3,6 +3,7 @@
 // that the heads are read once and the cache is written once.
 #include "codegen/kernels/heads.h"
 
+#include "codegen/kernels/cache.h"
 #include "codegen/kernels/epilogue.h"
 #include "codegen/kernels/pieces.h"
 
@@ -87,6 +88,31 @@ LaunchShape emitHeadNorm(mlir::gpu::GPUModuleOp module, const TargetInfo &target
   storePadding(k, c.out, out, c.heads * c.headDim);
   k.finish();
   return shapeOf(target, name, c.heads);
+}
+
+// First the heads of the keys, then those of the values.
+LaunchShape emitAppendCodes(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
+                            const AppendConfig &c) {
+  KernelBuilder k(module, target, name, {Access::Read, Access::Read, Access::Read, Access::Write, Access::Write},
+                  kWaves * target.waveSize);
+  const CacheLayout layout{.kvHeads = c.kvHeads, .headDim = c.headDim, .ring = c.ring, .element = c.element};
+  const auto heads = static_cast<int64_t>(c.kvHeads);
+  Val head = headOfHalf(k), position = k.stepPosition(k.argument(0)) + k.workgroupY();
+  Val row = k.zext(k.workgroupY(), k.i64()) * static_cast<int64_t>(paddedRow(c.kvHeads * c.headDim) * 2);
+  for (bool keys : {true, false}) {
+    Val mine = keys ? head : head - heads;
+    k.ifThen((mine >= 0) & (mine < heads), [&] {
+      Val in = k.advance(k.argument(keys ? 1 : 2), row);
+      std::vector<Val> x;
+      for (const Site &site : sitesOf(k, mine, c.headDim))
+        x.push_back(k.extend(k.load(k.bf16(), in, site.n * 2)));
+      storeCodes(k, layout, keys, k.argument(keys ? 3 : 4), position, mine, x);
+    });
+  }
+  k.finish();
+  LaunchShape shape = shapeOf(target, name, 2 * c.kvHeads);
+  shape.bound = "half a wave a head";
+  return shape;
 }
 
 std::vector<LinearArgument> headsArguments(const HeadsConfig &c) {

@@ -13,6 +13,10 @@ inline constexpr uint64_t kHeadLanes = 16;
 // and `llm.heads` call it, so that both give the same bits.
 std::vector<Val> normHead(KernelBuilder &k, const std::vector<Val> &x, const std::vector<Val> &gain, double epsilon);
 
+// `emitAppend` to a cache of codes: a scale is of a whole head.
+LaunchShape emitAppendCodes(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
+                            const AppendConfig &c);
+
 // The arguments of `emitHeads`: Step, X of each operand, what the ops of the body read and write, Result.
 std::vector<LinearArgument> headsArguments(const HeadsConfig &c);
 

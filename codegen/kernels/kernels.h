@@ -113,10 +113,18 @@ struct RopeConfig {
 LaunchShape emitRope(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
                      const RopeConfig &c);
 
-// (step, k bf16 rows, v bf16 rows, K cache, V cache): writes each token of the chunk at its position.
+// What a KV cache holds: numbers, or codes with an f32 scale for each head of a position.
+enum class CacheElement { Bf16, Int8, Fp8 };
+CacheElement cacheElementOf(llm::StateOp state);
+// Bytes of a position of one half of a KV cache, scales with it.
+uint64_t cacheBytes(llm::StateOp state);
+
+// (step, k bf16 rows, v bf16 rows, K cache, V cache): writes each token of the chunk at its position. Codes only of
+// heads that `whyNotHead` has nothing against.
 struct AppendConfig {
   uint64_t kvHeads, headDim;
   uint64_t ring = 0; // positions of the cache, where it is a ring; 0: it holds all
+  CacheElement element = CacheElement::Bf16;
 };
 LaunchShape emitAppend(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
                        const AppendConfig &c);
@@ -146,6 +154,7 @@ struct AttentionConfig {
   uint64_t ring = 0;   // positions of the cache, where it is a ring; 0: it holds all
   uint64_t first = 0;  // position of the first key there is, for queries that are not before it
   uint64_t tokens = 1; // queries, a few (decode only)
+  CacheElement element = CacheElement::Bf16;
 };
 // Decode, first stage: (step, q bf16, K cache, V cache, partials f32). Unit u of `attentionUnits` takes blocks of 16
 // positions u, u + units, ... Partials: [token][head][unit][headDim + 2]: sum of p * v, maximum (of scaled scores,

@@ -27,11 +27,12 @@ inline void storePiece(KernelBuilder &k, Element element, Val eight, Val row, Va
     k.store(eight, row, piece * 32, 16);
 }
 
-// The steps of llm.quantize, from the largest magnitude of the row.
-inline Val quantizingFactor(KernelBuilder &k, Val most) {
-  return k.select(most > 0, k.constantF(127) / most, k.constantF(0));
+// The steps of llm.quantize and of a cache of codes, from the largest magnitude of the row or head. `top` is the
+// largest code.
+inline Val quantizingFactor(KernelBuilder &k, Val most, double top = 127) {
+  return k.select(most > 0, k.constantF(top) / most, k.constantF(0));
 }
-inline Val scaleOfRow(KernelBuilder &k, Val most) { return most / k.constantF(127); }
+inline Val scaleOfRow(KernelBuilder &k, Val most, double top = 127) { return most / k.constantF(top); }
 // Eight values as int8, in two i32.
 inline Val quantizePiece(KernelBuilder &k, Val eight, Val factor) {
   return k.bitcast(k.trunc(k.toInt(k.roundEven(eight * factor)), k.vec(8, k.i8())), k.vec(2, k.i32()));

@@ -2,6 +2,7 @@
 // values to the cache in the layouts that attention loads whole (docs/design/layouts.md, "KV cache"). The fact they
 // turn on: both are bound by memory, so lanes are laid over the row so that its loads are contiguous.
 #include "codegen/kernels/cache.h"
+#include "codegen/kernels/heads.h"
 #include "codegen/kernels/kernels.h"
 #include "codegen/kernels/pieces.h"
 #include "codegen/kernels/rotation.h"
@@ -84,6 +85,8 @@ LaunchShape emitRope(mlir::gpu::GPUModuleOp module, const TargetInfo &target, ll
 
 LaunchShape emitAppend(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
                        const AppendConfig &c) {
+  if (c.element != CacheElement::Bf16)
+    return emitAppendCodes(module, target, name, c);
   const uint64_t width = c.kvHeads * c.headDim, padded = paddedRow(width);
   const unsigned lanes = lanesFor(target, width);
 

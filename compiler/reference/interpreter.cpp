@@ -7,6 +7,7 @@
 #include <map>
 #include <numbers>
 #include <numeric>
+#include <span>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
@@ -544,6 +545,19 @@ Interpreter::Implementation::Results Interpreter::Implementation::tileArgmax(std
   return best;
 }
 
+/// A head as a cache of codes gives it back: `code * scale` in the place of each element.
+static void throughCodes(std::span<float> head, mlir::Type element) {
+  const bool integer = element.isInteger(8);
+  const float most = integer ? 127.0F : 448.0F;
+  float largest = 0;
+  for (float x : head)
+    largest = std::max(largest, std::abs(x));
+  const float factor = largest > 0 ? most / largest : 0.0F;
+  const float scale = largest / most;
+  for (float &x : head)
+    x = scale * (integer ? std::clamp(std::nearbyint(x * factor), -most, most) : roundE4m3(x * factor));
+}
+
 absl::Status Interpreter::Implementation::append(llm::AppendOp op, const HostTensor &k, const HostTensor &v) {
   const std::pair<llvm::StringRef, const HostTensor *> writes[] = {{op.getKState(), &k}, {op.getVState(), &v}};
   for (auto [name, tensor] : writes) {
@@ -552,6 +566,10 @@ absl::Status Interpreter::Implementation::append(llm::AppendOp op, const HostTen
     if (cache.size() < begin + tensor->floats.size())
       cache.resize(begin + tensor->floats.size(), 0.0F);
     std::copy(tensor->floats.begin(), tensor->floats.end(), cache.begin() + static_cast<int64_t>(begin));
+    const auto dim = static_cast<size_t>(op.getHeadDim());
+    if (auto state = symbols_.lookup<llm::StateOp>(name); state.holdsCodes())
+      for (size_t head = begin; head < begin + tensor->floats.size(); head += dim)
+        throughCodes(std::span(cache).subspan(head, dim), state.getTensorType().getElementType());
   }
   return absl::OkStatus();
 }

@@ -547,6 +547,30 @@ TEST_F(OpTest, AttentionSharesKvHeadsAmongNeighbours) {
   EXPECT_THAT((std::vector<float>{y[0], y[16], y[32], y[48]}), ElementsAre(3, 3, 7, 7));
 }
 
+// Of one position, attention gives back the values as the cache holds them, each head of them with a scale of its own.
+TEST_F(OpTest, CachesOfCodesRoundHeads) {
+  auto held = [&](const std::string &element) {
+    load("llm.state @k key : tensor<?x2x16x" + element + ">\nllm.state @v value : tensor<?x2x16x" + element + R"(>
+    func.func @f(%x: tensor<?x32xbf16>) -> tensor<?x32xbf16> {
+      llm.append %x, %x, @k, @v kv_heads 2 head_dim 16 : tensor<?x32xbf16>, tensor<?x32xbf16>
+      %y = llm.attention %x, @k, @v heads 2 kv_heads 2 head_dim 16 scale 1.0 : tensor<?x32xbf16>
+      return %y : tensor<?x32xbf16>
+    })",
+         fp32);
+    std::vector<float> row(32, 0.0F);
+    row[0] = -2;
+    row[1] = 1;
+    row[2] = 0.3F;
+    row[16] = 1024; // of the other head
+    auto y = floatsOf(interpreter_->run("f", tensor(1, row)));
+    return std::vector<float>{y.at(0), y.at(1), y.at(2), y.at(3), y.at(16)};
+  };
+  // 63.5 goes to the even 64; 19.05 to 19.
+  EXPECT_THAT(held("i8"), Pointwise(FloatNear(1e-6F), {-2.0F, 128.0F / 127, 38.0F / 127, 0.0F, 1024.0F}));
+  // E4M3 has 224; of 67.2 it keeps 64, since numbers from 64 to 128 are 8 apart.
+  EXPECT_THAT(held("f8E4M3FN"), Pointwise(FloatNear(1e-6F), {-2.0F, 1.0F, 128.0F / 448, 0.0F, 1024.0F}));
+}
+
 TEST_F(OpTest, ShortConvRemembersRows) {
   std::string taps = "[0.5, 2.0, 4.0]";
   for (int c = 1; c < 16; ++c)

@@ -18,6 +18,10 @@ MODELS = {"tiny-qwen3.6": ("qwen3.6-w8a8", "qwen3.6-int4", 18.1177),
           "tiny-qwen3.6-moe": ("qwen3.6-w8a8", "qwen3.6-int4", 16.1101),
           "tiny-ministral3": ("w8a8", "mistral-int4", 23.4646),
           "tiny-gemma4-moe": ("w8a8", "gemma-int4", 16.6746)}
+# Further rows of a model: name, recipe, flags, chip.
+MORE = {"tiny-qwen3.6": [("int8-cache", "bf16", ["--kv-cache=int8"], TARGET)],
+        "tiny-ministral3": [("int8-cache", "bf16", ["--kv-cache=int8"], TARGET),
+                            ("fp8-cache", "bf16", ["--kv-cache=fp8"], "gfx1201"), ("fp8", "mistral-fp8", [], "gfx1201")]}
 # Runs of one artifact are equal; another compiler's code adds in another order.
 NO_WORSE = {"perplexity": 1.005, "divergence": 1.05}
 ROUNDING = 2e-3  # how far bf16 may be from fp32
@@ -35,14 +39,17 @@ def stated(model, row):
 def body(session, model):
     reference = session.work / "bf16.ingot"
     int8, int4, exact = MODELS[model]
-    for row, recipe, flags in (("bf16", "bf16", []), ("w8a8", int8, []), ("int4", int4, []),
-                               ("int4-calibrated", int4, ["--calibrate", CALIBRATION])):
+    for row, recipe, flags, target in [("bf16", "bf16", [], TARGET), ("w8a8", int8, [], TARGET), ("int4", int4, [], TARGET),
+                                       ("int4-calibrated", int4, ["--calibrate", CALIBRATION], TARGET),
+                                       *MORE.get(model, [])]:
         artifact = session.work / f"{row}.ingot"
-        if not session.compile(support.SOURCE / "models" / "trained" / model, artifact, recipe, targets=(TARGET,), flags=flags,
+        # What others are compared with runs on their chips too.
+        targets = support.TARGETS if artifact == reference else (target,)
+        if not session.compile(support.SOURCE / "models" / "trained" / model, artifact, recipe, targets=targets, flags=flags,
                                what=f"ingotc compiles {model} as {row}"):
             continue
         done = session.run("ingot", "eval", artifact, "--text", TEXT, "--against", reference, "--json", "--device", "emulator",
-                           "--target", TARGET)
+                           "--target", target)
         if not session.check(done.returncode == 0, f"ingot eval scores {model} as {row}", done.stderr):
             continue
         found = json.loads(done.stdout)

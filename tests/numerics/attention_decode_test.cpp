@@ -57,4 +57,21 @@ TEST(AttentionDecode, Ring) {
   check({.heads = 2, .kvHeads = 1, .headDim = 16, .window = 16, .ring = 16}, {15, 16, 17, 31, 32, 100});
 }
 
+// Caches of codes: heads held whole and in parts, a head that is no multiple of a wave, a ragged group, windows and
+// rings.
+TEST(AttentionDecode, Codes) {
+  for (CacheElement element : elementsOfCaches()) {
+    if (element == CacheElement::Bf16)
+      continue;
+    check({.heads = 9, .kvHeads = 3, .headDim = 64, .element = element}, {0, 1, 15, 16, 300, 2000});
+    check({.heads = 4, .kvHeads = 1, .headDim = 128, .element = element}, {0, 31, 65});
+    check({.heads = 10, .kvHeads = 2, .headDim = 48, .element = element}, {7, 100});
+    check({.heads = 3, .kvHeads = 1, .headDim = 256, .element = element}, {0, 200});
+    check({.heads = 4, .kvHeads = 2, .headDim = 512, .element = element}, {0, 16, 200});
+    check({.heads = 1, .kvHeads = 1, .headDim = 16, .window = 1, .element = element}, {0, 15, 16});
+    check({.heads = 6, .kvHeads = 2, .headDim = 32, .window = 33, .ring = 48, .element = element},
+          {0, 47, 48, 80, 500});
+  }
+}
+
 } // namespace

@@ -66,4 +66,19 @@ TEST(AttentionPrefill, Ring) {
   check({.heads = 1, .kvHeads = 1, .headDim = 16, .window = 1, .ring = 48}, {{48, 0}, {48, 33}, {48, 96}});
 }
 
+TEST(AttentionPrefill, Codes) {
+  for (CacheElement element : elementsOfCaches()) {
+    if (element == CacheElement::Bf16)
+      continue;
+    check({.heads = 9, .kvHeads = 3, .headDim = 64, .element = element}, {{1, 0}, {65, 0}, {30, 63}, {5, 2000}});
+    check({.heads = 4, .kvHeads = 1, .headDim = 128, .element = element}, {{33, 31}});
+    check({.heads = 8, .kvHeads = 1, .headDim = 48, .element = element}, {{20, 100}});
+    check({.heads = 2, .kvHeads = 1, .headDim = 256, .element = element}, {{17, 40}});
+    check({.heads = 2, .kvHeads = 1, .headDim = 512, .element = element}, {{17, 40}});
+    check({.heads = 1, .kvHeads = 1, .headDim = 16, .window = 3, .element = element}, {{40, 30}});
+    check({.heads = 2, .kvHeads = 1, .headDim = 32, .window = 20, .ring = 80, .element = element},
+          {{61, 19}, {61, 500}, {1, 160}});
+  }
+}
+
 } // namespace

@@ -395,14 +395,17 @@ TEST(FusionOfDelta, Step) {
 }
 
 // Norms of heads, rotations (of the first ROTARY elements of each head) and the append, beside attention: three heads
-// of queries over one of keys, in heads that are no multiple of 64, with a bias before the norm of the keys.
+// of queries over one of keys, in heads that are no multiple of 64, with a bias before the norm of the keys. The last
+// two caches hold codes.
 TEST_P(Fusion, Heads) {
   struct Shape {
-    const char *dim, *queries, *half, *rotary;
+    const char *dim, *queries, *half, *rotary, *element;
   };
-  for (const Shape &shape : {Shape{"32", "96", "16", ""}, Shape{"48", "144", "16", "rotary_dim 32"},
-                             Shape{"128", "384", "32", "rotary_dim 64"}}) {
-    SCOPED_TRACE(shape.dim);
+  for (const Shape &shape :
+       {Shape{"32", "96", "16", "", "bf16"}, Shape{"48", "144", "16", "rotary_dim 32", "bf16"},
+        Shape{"128", "384", "32", "rotary_dim 64", "bf16"}, Shape{"48", "144", "16", "rotary_dim 32", "i8"},
+        Shape{"128", "384", "32", "rotary_dim 64", target().fp8Matrix ? "f8E4M3FN" : "i8"}}) {
+    SCOPED_TRACE(std::string(shape.dim) + " " + shape.element);
     std::string symbols = R"(
   llm.weight @head from "head" : tensor<101x48xf32> {scheme = #llm.scheme<bf16>}
   llm.weight @q from "q" : tensor<QUERIESx48xf32> SCHEME
@@ -413,8 +416,8 @@ TEST_P(Fusion, Heads) {
   llm.weight @q.norm from "q.norm" : tensor<DIMxf32> VECTOR
   llm.weight @k.norm from "k.norm" : tensor<DIMxf32> VECTOR
   llm.weight @freq from "freq" : tensor<HALFxf32> VECTOR
-  llm.state @c.k key : tensor<?x1xDIMxbf16>
-  llm.state @c.v value : tensor<?x1xDIMxbf16>
+  llm.state @c.k key : tensor<?x1xDIMxELEMENT>
+  llm.state @c.v value : tensor<?x1xDIMxELEMENT>
 )",
                 body = R"(
       %x = llm.embed %tokens, @embed : (tensor<?xi32>) -> tensor<?x48xf32>
@@ -435,6 +438,7 @@ TEST_P(Fusion, Heads) {
       replaceAll(*text, "DIM", shape.dim);
       replaceAll(*text, "HALF", shape.half);
       replaceAll(*text, "ROTARY", shape.rotary);
+      replaceAll(*text, "ELEMENT", shape.element);
     }
     check(moduleOf(symbols, body, GetParam()), "insert-quantize,merge-linears,fuse-rope-append", "fuse-heads", 4,
           kTolerance);

@@ -1,5 +1,5 @@
 // Rope and append against the text of llm.rope and llm.append.
-#include "tests/numerics/harness.h"
+#include "tests/numerics/attention_reference.h"
 
 #include <cmath>
 
@@ -92,26 +92,28 @@ TEST(Append, WritesTheDeclaredPlacesAndNothingElse) {
                                                           {2U, 16U, 40U, 30, 48U},
                                                           {1U, 32U, 1U, 1000, 80U}}) {
     SCOPED_TRACE(std::to_string(kvHeads) + " heads of " + std::to_string(headDim) + " at " + std::to_string(position));
-    uint64_t width = uint64_t{kvHeads} * headDim,
-             blocks = ring ? ring / 16 : (static_cast<uint64_t>(position) + tokens + 15) / 16;
+    const uint64_t width = uint64_t{kvHeads} * headDim;
+    const uint64_t positions = ring ? ring : static_cast<uint64_t>(position) + tokens;
     std::vector<Bf16> k = normalBf16(tokens * width, 2), v = normalBf16(tokens * width, 3);
-    Kernel kernel([&](auto module, auto &target, auto name) {
-      return emitAppend(module, target, name, {.kvHeads = kvHeads, .headDim = headDim, .ring = ring});
-    });
+    std::fill_n(k.begin(), headDim, Bf16{0}); // whose scale is 0
     StepBuffer step({.tokens = static_cast<int32_t>(tokens), .position = position});
-    Buffer kRows(padRows(k, width)), vRows(padRows(v, width)), kCache(blocks * 32 * width), vCache(blocks * 32 * width);
-    kernel.run(tokens, {&step, &kRows, &vRows, &kCache, &vCache});
-
-    std::vector<Bf16> wantedK(blocks * 16 * width, 0xffff), wantedV = wantedK;
-    for (unsigned t = 0; t < tokens; ++t)
-      for (uint64_t e = 0; e < width; ++e) {
-        uint64_t p = (static_cast<uint64_t>(position) + t) % (blocks * 16), j = e / headDim, d = e % headDim;
-        uint64_t head = (p / 16 * kvHeads + j) * headDim * 16;
-        wantedK[head + (d / 16 * 2 + d / 8 % 2) * 128 + p % 16 * 8 + d % 8] = k[t * width + e];
-        wantedV[head + d * 16 + p % 16] = v[t * width + e];
+    Buffer kRows(padRows(k, width)), vRows(padRows(v, width));
+    for (CacheElement element : elementsOfCaches()) {
+      Kernel kernel([&](auto module, auto &target, auto name) {
+        return emitAppend(module, target, name,
+                          {.kvHeads = kvHeads, .headDim = headDim, .ring = ring, .element = element});
+      });
+      const uint64_t bytes = bytesOfCache(element, kvHeads, headDim, positions);
+      Buffer kCache(bytes), vCache(bytes);
+      kernel.run(tokens, {&step, &kRows, &vRows, &kCache, &vCache});
+      for (bool keys : {true, false}) {
+        std::vector<uint8_t> wanted(bytes, 0xff);
+        place(Held(element, keys ? k : v, headDim), element, keys, kvHeads, headDim, static_cast<uint64_t>(position),
+              ring, wanted);
+        EXPECT_TRUE((keys ? kCache : vCache).read<uint8_t>() == wanted)
+            << (keys ? "keys" : "values") << " of element " << static_cast<int>(element);
       }
-    EXPECT_TRUE(kCache.read<Bf16>() == wantedK);
-    EXPECT_TRUE(vCache.read<Bf16>() == wantedV);
+    }
   }
 }
 

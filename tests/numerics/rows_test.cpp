@@ -31,16 +31,16 @@ constexpr const char *kSymbols = R"(
   llm.weight @v from "v" : tensor<64x80xf32> SCHEME
   llm.weight @v.bias from "v.bias" : tensor<64xf32> VECTOR
   llm.weight @o from "o" : tensor<80x128xf32> SCHEME
-  llm.state @c.k key : tensor<?x2x32xbf16>
-  llm.state @c.v value : tensor<?x2x32xbf16>
+  llm.state @c.k key : tensor<?x2x32xCACHE>
+  llm.state @c.v value : tensor<?x2x32xCACHE>
   llm.weight @q2 from "q2" : tensor<96x80xf32> SCHEME
   llm.weight @k2 from "k2" : tensor<32x80xf32> SCHEME
   llm.weight @v2 from "v2" : tensor<32x80xf32> SCHEME
   llm.weight @o2 from "o2" : tensor<80x96xf32> SCHEME
   llm.weight @gate2 from "gate2" : tensor<96x80xf32> SCHEME
   llm.weight @q.norm from "q.norm" : tensor<32xf32> VECTOR
-  llm.state @d.k key : tensor<?x1x32xbf16>
-  llm.state @d.v value : tensor<?x1x32xbf16>
+  llm.state @d.k key : tensor<?x1x32xCACHE>
+  llm.state @d.v value : tensor<?x1x32xCACHE>
   llm.weight @in from "in" : tensor<96x80xf32> SCHEME
   llm.weight @z from "z" : tensor<64x80xf32> SCHEME
   llm.weight @b from "b" : tensor<2x80xf32> SCHEME
@@ -122,7 +122,7 @@ constexpr const char *kBody = R"(
       %logits = llm.linear %n5, @head : (tensor<?x80xbf16>) -> tensor<?x101xf32>)";
 
 // @decode takes one token, @logits so many `tokens`.
-std::string moduleOf(const std::string &scheme, unsigned tokens) {
+std::string moduleOf(const std::string &scheme, const std::string &cache, unsigned tokens) {
   std::string text = R"(
 module attributes {llm.facts = {architecture = "test", context_length = 64 : i64, end_of_sequence = array<i64>,
     hidden_size = 80 : i64, layers = 1 : i64, name = "test", prefill_chunk = 64 : i64, skipped_tensors = [],
@@ -130,6 +130,7 @@ module attributes {llm.facts = {architecture = "test", context_length = 64 : i64
 )" + std::string(kSymbols);
   replaceAll(text, "SCHEME", "{scheme = #llm.scheme<" + scheme + ">}");
   replaceAll(text, "VECTOR", "{scheme = #llm.scheme<f32>}");
+  replaceAll(text, "CACHE", cache);
   for (const auto &[name, rows] : {std::pair{"decode", 1U}, {"logits", tokens}}) {
     std::string function = "func.func @" + std::string(name) + "(%tokens: tensor<?xi32>) -> tensor<?x101xf32> {\n" +
                            kBody + "\nreturn %logits : tensor<?x101xf32>\n}\n";
@@ -151,26 +152,39 @@ INSTANTIATE_TEST_SUITE_P(Schemes, Rows,
                                          "int4, group = 128", "int4, group = 32, zeros", "fp8"),
                          nameOf);
 
+constexpr const char *kApart = "insert-quantize";
+constexpr const char *kFused =
+    "insert-quantize,merge-linears,fuse-gated-mul,fuse-rope-append,fuse-heads,fuse-short-conv,"
+    "fuse-delta-norm,fuse-combine,fuse-residual-add,fuse-norm-quantize,fuse-quantize,fuse-norm";
+
+// So many tokens at once give the bits of as many single steps.
+void check(const std::string &scheme, const std::string &cache, unsigned together, const std::string &passes) {
+  SCOPED_TRACE(std::to_string(together) + " tokens, cache of " + cache + ", " + passes);
+  // Past the window and a block of the cache.
+  std::vector<int32_t> tokens;
+  for (unsigned i = 0; i < (24 + together - 1) / together * together; ++i)
+    tokens.push_back(static_cast<int32_t>((7 * i * i + 3) % kVocabulary));
+  Program program(moduleOf(scheme, cache, together), passes);
+  std::vector<float> wanted = program.steps(tokens), got = program.logits(tokens, together);
+  ASSERT_EQ(wanted.size(), got.size());
+  EXPECT_TRUE(std::ranges::all_of(wanted, [](float y) { return std::isfinite(y); }));
+  size_t different = 0;
+  for (size_t i = 0; i < wanted.size(); ++i)
+    different += std::memcmp(&wanted[i], &got[i], 4) != 0;
+  EXPECT_EQ(different, 0U) << "of " << wanted.size() << " logits, " << relativeError(got, wanted) << " apart";
+}
+
 TEST_P(Rows, HaveTheBitsOfSingleSteps) {
-  constexpr const char *kApart = "insert-quantize";
-  constexpr const char *kFused =
-      "insert-quantize,merge-linears,fuse-gated-mul,fuse-rope-append,fuse-heads,fuse-short-conv,"
-      "fuse-delta-norm,fuse-combine,fuse-residual-add,fuse-norm-quantize,fuse-quantize,fuse-norm";
-  for (const auto &[together, passes] : {std::pair{3U, kApart}, {2U, kFused}, {5U, kFused}}) {
-    SCOPED_TRACE(std::to_string(together) + " tokens, " + passes);
-    // Past the window and a block of the cache.
-    std::vector<int32_t> tokens;
-    for (unsigned i = 0; i < (24 + together - 1) / together * together; ++i)
-      tokens.push_back(static_cast<int32_t>((7 * i * i + 3) % kVocabulary));
-    Program program(moduleOf(GetParam(), together), passes);
-    std::vector<float> wanted = program.steps(tokens), got = program.logits(tokens, together);
-    ASSERT_EQ(wanted.size(), got.size());
-    EXPECT_TRUE(std::ranges::all_of(wanted, [](float y) { return std::isfinite(y); }));
-    size_t different = 0;
-    for (size_t i = 0; i < wanted.size(); ++i)
-      different += std::memcmp(&wanted[i], &got[i], 4) != 0;
-    EXPECT_EQ(different, 0U) << "of " << wanted.size() << " logits, " << relativeError(got, wanted) << " apart";
-  }
+  check(GetParam(), "bf16", 3, kApart);
+  check(GetParam(), "bf16", 2, kFused);
+  check(GetParam(), "bf16", 5, kFused);
+}
+
+TEST(RowsOfCodes, HaveTheBitsOfSingleSteps) {
+  check("bf16", "i8", 3, kApart);
+  check("bf16", "i8", 5, kFused);
+  if (target().fp8Matrix)
+    check("bf16", "f8E4M3FN", 4, kFused);
 }
 
 } // namespace

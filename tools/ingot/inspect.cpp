@@ -121,6 +121,7 @@ Json describe(const Artifact &artifact) {
       {"recipe", origin.recipe()},
       {"recipe_text", origin.recipe_text()},
       {"calibration", origin.calibration()},
+      {"kv_cache", origin.kv_cache()},
       {"source", origin.source()},
       {"source_digest", absl::StrFormat("%016x", origin.source_digest())},
       {"skipped_tensors", std::vector<std::string>(origin.skipped_tensors().begin(), origin.skipped_tensors().end())}};
@@ -144,8 +145,9 @@ void print(const Json &json) {
   absl::PrintF("tokenizer    %s, %d pieces, %s\n", text(json["tokenizer"]["kind"]),
                json["tokenizer"]["pieces"].get<int>(),
                json["tokenizer"]["chat_template"].get<bool>() ? "with a chat template" : "no chat template");
-  absl::PrintF("memory       %s + %s a position = %s at the full context\n", size(memory["fixed_bytes"]),
-               size(memory["bytes_per_position"]), size(memory["bytes_at_full_context"]));
+  absl::PrintF("memory       %s + %s a position = %s at the full context%s\n", size(memory["fixed_bytes"]),
+               size(memory["bytes_per_position"]), size(memory["bytes_at_full_context"]),
+               text(origin["kv_cache"]).empty() ? "" : ", the KV cache in " + text(origin["kv_cache"]));
   absl::PrintF("\nsections     %-10s %14s %14s  %s\n", "", "offset", "bytes", "xxh3");
   for (const Json &section : json["sections"])
     absl::PrintF("             %-10s %14d %14d  %s\n", text(section["name"]), section["offset"].get<uint64_t>(),

@@ -159,26 +159,32 @@ func.func @f(%x: tensor<?x32xbf16>) {
 // -----
 
 // llm.state R1
-// expected-error @+1 {{expected tensor<?xHxDxbf16> or a ring tensor<RxHxDxbf16>, H at least 1, R and D positive multiples of 16, got 'tensor<?x0x16xbf16>'}}
+// expected-error @+1 {{expected tensor<?xHxDxT> or a ring tensor<RxHxDxT>, T bf16, i8 or f8E4M3FN, H at least 1, R and D positive multiples of 16, got 'tensor<?x0x16xbf16>'}}
 llm.state @k key : tensor<?x0x16xbf16>
 
 // -----
 
 // llm.state R1
-// expected-error @+1 {{expected tensor<?xHxDxbf16> or a ring tensor<RxHxDxbf16>, H at least 1, R and D positive multiples of 16, got 'tensor<?x1x24xbf16>'}}
+// expected-error @+1 {{expected tensor<?xHxDxT> or a ring tensor<RxHxDxT>, T bf16, i8 or f8E4M3FN, H at least 1, R and D positive multiples of 16, got 'tensor<?x1x24xbf16>'}}
 llm.state @k value : tensor<?x1x24xbf16>
 
 // -----
 
 // llm.state R1
-// expected-error @+1 {{expected tensor<?xHxDxbf16> or a ring tensor<RxHxDxbf16>, H at least 1, R and D positive multiples of 16, got 'tensor<8x1x16xbf16>'}}
+// expected-error @+1 {{expected tensor<?xHxDxT> or a ring tensor<RxHxDxT>, T bf16, i8 or f8E4M3FN, H at least 1, R and D positive multiples of 16, got 'tensor<8x1x16xbf16>'}}
 llm.state @k key : tensor<8x1x16xbf16>
 
 // -----
 
 // llm.state R1
-// expected-error @+1 {{expected tensor<?xHxDxbf16> or a ring tensor<RxHxDxbf16>, H at least 1, R and D positive multiples of 16, got 'tensor<?x1x16xf32>'}}
+// expected-error @+1 {{expected tensor<?xHxDxT> or a ring tensor<RxHxDxT>, T bf16, i8 or f8E4M3FN, H at least 1, R and D positive multiples of 16, got 'tensor<?x1x16xf32>'}}
 llm.state @k key : tensor<?x1x16xf32>
+
+// -----
+
+// llm.state R1
+// expected-error @+1 {{T bf16, i8 or f8E4M3FN, H at least 1, R and D positive multiples of 16, got 'tensor<?x1x16xf8E5M2>'}}
+llm.state @k key : tensor<?x1x16xf8E5M2>
 
 // -----
 
@@ -525,6 +531,28 @@ llm.state @v value : tensor<?x1x16xbf16> // expected-note {{declared here}}
 func.func @f(%x: tensor<?x16xbf16>) {
   // expected-error @+1 {{expected @v to be a key state of type 'tensor<?x1x16xbf16>', got value of type 'tensor<?x1x16xbf16>'}}
   llm.append %x, %x, @v, @k kv_heads 1 head_dim 16 : tensor<?x16xbf16>, tensor<?x16xbf16>
+  return
+}
+
+// -----
+
+// llm.append R2
+llm.state @k key : tensor<?x1x16xi8>
+llm.state @v value : tensor<?x1x16xbf16>
+func.func @f(%x: tensor<?x16xbf16>) {
+  // expected-error @+1 {{expected keys and values of one element type, got 'tensor<?x1x16xi8>' and 'tensor<?x1x16xbf16>'}}
+  llm.append %x, %x, @k, @v kv_heads 1 head_dim 16 : tensor<?x16xbf16>, tensor<?x16xbf16>
+  return
+}
+
+// -----
+
+// llm.attention R3
+llm.state @k key : tensor<?x1x16xi8>
+llm.state @v value : tensor<?x1x16xf8E4M3FN>
+func.func @f(%x: tensor<?x16xbf16>) {
+  // expected-error @+1 {{expected keys and values of one element type, got 'tensor<?x1x16xi8>' and 'tensor<?x1x16xf8E4M3FN>'}}
+  %y = llm.attention %x, @k, @v heads 1 kv_heads 1 head_dim 16 scale 0.25 : tensor<?x16xbf16>
   return
 }
 

@@ -33,6 +33,11 @@ module attributes {llm.facts = {architecture = "llama", context_length = 2048 : 
   // CHECK: llm.state @ring.k key : tensor<96x1x16xbf16>
   llm.state @ring.k key : tensor<96x1x16xbf16>
   llm.state @ring.v value : tensor<96x1x16xbf16>
+  // Caches of codes.
+  // CHECK: llm.state @int8.k key : tensor<?x1x16xi8>
+  llm.state @int8.k key : tensor<?x1x16xi8>
+  // CHECK: llm.state @fp8.v value : tensor<96x1x16xf8E4M3FN>
+  llm.state @fp8.v value : tensor<96x1x16xf8E4M3FN>
 
   // CHECK-LABEL: func.func @ring
   func.func @ring(%q: tensor<?x32xbf16>, %x: tensor<?x32xf32>) -> tensor<?x16xbf16> {

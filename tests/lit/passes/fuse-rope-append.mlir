@@ -8,6 +8,8 @@ llm.weight @f : tensor<32xf32> value dense<1.0> : tensor<32xf32>
 llm.weight @f8 : tensor<8xf32> value dense<1.0> : tensor<8xf32>
 llm.state @c.k key : tensor<?x1x64xbf16>
 llm.state @c.v value : tensor<?x1x64xbf16>
+llm.state @i.k key : tensor<?x1x64xi8>
+llm.state @i.v value : tensor<?x1x64xi8>
 
 // Only the rotated queries are stored; keys and values go to the cache.
 // CHECK-LABEL: func.func @attention_inputs(
@@ -43,6 +45,21 @@ func.func @two_linears(%x: tensor<?x64xbf16>) {
   %k = llm.linear %x, @k : (tensor<?x64xbf16>) -> tensor<?x64xbf16>
   %v = llm.linear %x, @v : (tensor<?x64xbf16>) -> tensor<?x64xbf16>
   llm.append %k, %v, @c.k, @c.v kv_heads 1 head_dim 64 : tensor<?x64xbf16>, tensor<?x64xbf16>
+  return
+}
+
+// A head of a cache of codes has one scale. The rotation still moves.
+// CHECK-LABEL: func.func @codes(
+func.func @codes(%x: tensor<?x64xbf16>) {
+  // CHECK: llm.linear {{.*}} epilogue
+  // CHECK-NEXT: llm.rope
+  // CHECK-NEXT: llm.yield
+  // CHECK-NEXT: }
+  // CHECK-NEXT: llm.append
+  // REMARK: remark: [Missed] a head in the cache has one scale, and no wave of a projection has a whole head
+  %r:2 = llm.linear %x, @k, @v : (tensor<?x64xbf16>) -> (tensor<?x64xf32>, tensor<?x64xbf16>)
+  %k = llm.rope %r#0, @f heads 1 head_dim 64 : tensor<?x64xf32> -> tensor<?x64xbf16>
+  llm.append %k, %r#1, @i.k, @i.v kv_heads 1 head_dim 64 : tensor<?x64xbf16>, tensor<?x64xbf16>
   return
 }
 
