@@ -93,8 +93,8 @@ protected:
   static std::vector<std::byte> statesOf(Session &session) {
     auto snapshot = session.snapshot();
     EXPECT_TRUE(snapshot.ok()) << snapshot.status();
-    EXPECT_FALSE(snapshot->bytes.empty());
-    return snapshot->bytes;
+    EXPECT_FALSE(snapshot->empty());
+    return *std::move(snapshot);
   }
 
   std::shared_ptr<Model> model;
