@@ -10,8 +10,8 @@ import support
 
 # The largest relative L2 of all logits. An int8 code is off by at most 1/254 of its head's largest element, which is some
 # three times the root mean square: 0.7 % of a key or value, in every layer. An E4M3 code is off by at most 1/16 of itself
-# and by 2.6 % in the mean. Attention averages values, and the residual stream dilutes what attention adds.
-LARGEST = {"int8": 1e-2, "fp8": 4e-2}
+# and by 2.6 % in the mean. Attention averages values, the residual stream dilutes what attention adds, and layers add up.
+LARGEST = {"int8": 2e-2, "fp8": 6e-2}
 LENGTH = 150
 CACHES = {"bf16": support.TARGETS, "int8": support.TARGETS, "fp8": ("gfx1201",)}
 
@@ -56,7 +56,8 @@ def body(session, model):
                       f"{model}: caches of {cache} are {', '.join(f'{ratio:.3f}' for ratio in sorted(ratios))} of those of bf16")
         for target in targets:
             ratio = counted[cache, target] / counted["bf16", target]
-            session.check(min(ratios) - 0.01 <= ratio <= max(ratios) + 0.01,
+            # Both halves of a wave read the scales.
+            session.check(least < ratio <= least + 2 * (max(ratios) - least) + 0.01,
                           f"{model}, {target}: a step reads {ratio:.3f} of the bytes of a bf16 cache from one of {cache}")
             for steps in (False, True):
                 got, wanted = rows[cache, target, steps], rows["bf16", target, steps]
