@@ -1,4 +1,5 @@
-// A Hugging Face folder: config.json, safetensors in one file or in shards with an index, and the tokenizer's files.
+// A Hugging Face folder: config.json, safetensors in one file or in shards with an index, and the tokenizer's files. Or
+// one of Mistral's own: params.json, and the safetensors called `consolidated`.
 #include <algorithm>
 #include <filesystem>
 #include <map>
@@ -106,12 +107,18 @@ private:
   }
 
   absl::Status readConfig() {
-    const std::string path = cat(folder, "/config.json");
+    std::error_code error;
+    const bool own = !std::filesystem::exists(cat(folder, "/config.json"), error) &&
+                     std::filesystem::exists(cat(folder, "/params.json"), error);
+    const std::string path = cat(folder, own ? "/params.json" : "/config.json");
     absl::StatusOr<std::string> text = readWholeFile(path, kMaxConfigBytes);
     if (!text.ok())
       return absl::Status(text.status().code(), cat(text.status().message(),
-                                                    "; a Hugging Face folder has a config.json (or give a GGUF file)"));
+                                                    "; a Hugging Face folder has a config.json, one of Mistral's own a "
+                                                    "params.json (or give a GGUF file)"));
     absl::StatusOr<nlohmann::json> parsed = parseJson(path, *text);
+    if (parsed.ok() && own)
+      parsed = readMistralParams(path, *parsed);
     if (!parsed.ok())
       return parsed.status();
     if (!parsed->is_object())
@@ -130,18 +137,23 @@ private:
   }
 
   absl::Status openFiles() {
-    const std::string single = cat(folder, "/model.safetensors");
-    const std::string index = cat(folder, "/model.safetensors.index.json");
     std::error_code error;
-    if (std::filesystem::exists(single, error)) {
-      if (absl::Status status = addFile(single); !status.ok())
-        return status;
-    } else if (std::filesystem::exists(index, error)) {
-      if (absl::Status status = openShards(index); !status.ok())
-        return status;
-    } else {
-      return absl::NotFoundError(cat(folder, ": expected model.safetensors or model.safetensors.index.json"));
+    for (const char *stem : {"/model", "/consolidated"}) {
+      const std::string single = cat(folder, stem, ".safetensors");
+      const std::string index = cat(single, ".index.json");
+      if (!files.empty())
+        break;
+      if (std::filesystem::exists(single, error)) {
+        if (absl::Status status = addFile(single); !status.ok())
+          return status;
+      } else if (std::filesystem::exists(index, error)) {
+        if (absl::Status status = openShards(index); !status.ok())
+          return status;
+      }
     }
+    if (files.empty())
+      return absl::NotFoundError(cat(folder, ": expected model.safetensors or model.safetensors.index.json (or, of "
+                                             "Mistral's own, consolidated.safetensors)"));
     headerDigest = XXH3_64bits(headers.data(), headers.size());
     headers = {};
     return showTensors();

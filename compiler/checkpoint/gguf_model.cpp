@@ -60,6 +60,14 @@ constexpr GgufArchitecture kArchitectures[] = {
      .tiledValueHeads = false,
      .experts = false,
      .postNorms = true},
+    {.name = "gemma4",
+     .modelType = "gemma4_text",
+     .pairedHeads = false,
+     .hybrid = false,
+     .tiledValueHeads = false,
+     .experts = false,
+     .postNorms = true,
+     .fourth = true},
 };
 
 using Names = std::pair<std::string_view, std::string_view>;
@@ -68,6 +76,9 @@ constexpr Names kGlobalNames[] = {
     {"token_embd", "model.embed_tokens"},
     {"output_norm", "model.norm"},
     {"output", "lm_head"},
+    {"per_layer_token_embd", "model.embed_tokens_per_layer"},
+    {"per_layer_model_proj", "model.per_layer_model_projection"},
+    {"per_layer_proj_norm", "model.per_layer_projection_norm"},
 };
 
 // Without `.weight` or `.bias`, which stay.
@@ -106,6 +117,24 @@ constexpr Names kLayerNames[] = {
 constexpr Names kPostNormNames[] = {
     {"ffn_norm", "pre_feedforward_layernorm"},
     {"post_ffw_norm", "post_feedforward_layernorm"},
+    {"post_ffw_norm_1", "post_feedforward_layernorm_1"},
+    {"post_ffw_norm_2", "post_feedforward_layernorm_2"},
+    {"pre_ffw_norm_2", "pre_feedforward_layernorm_2"},
+    {"inp_gate", "per_layer_input_gate"},
+    {"proj", "per_layer_projection"},
+    {"post_norm", "post_per_layer_input_norm"},
+    {"ffn_gate_inp", "router.proj"},
+    {"ffn_gate_exps", "experts.gate_proj"},
+    {"ffn_up_exps", "experts.up_proj"},
+    {"ffn_down_exps", "experts.down_proj"},
+};
+
+// Of those, whole names where Hugging Face ends otherwise.
+constexpr Names kWholePostNormNames[] = {
+    {"layer_output_scale.weight", "layer_scalar"},
+    {"ffn_gate_inp.scale", "router.scale"},
+    {"ffn_down_exps.scale", "router.per_expert_scale"},
+    {"ffn_gate_up_exps.weight", "experts.gate_up_proj"},
 };
 
 // Whole names, where Hugging Face ends otherwise.
@@ -143,7 +172,8 @@ std::string huggingFaceName(std::string_view name, uint64_t layers, bool postNor
   const bool drafting = layer && std::stoull(std::string(layer->first)) == layers;
   const std::string prefix = drafting ? "mtp.layers.0." : layer ? cat("model.layers.", layer->first, ".") : "";
   if (layer)
-    for (const auto &[from, to] : kWholeLayerNames)
+    for (const auto &[from, to] :
+         postNorms ? std::span<const Names>(kWholePostNormNames) : std::span<const Names>(kWholeLayerNames))
       if (stem == from)
         return cat(prefix, to);
   for (std::string_view candidate : {".weight", ".bias"})
@@ -490,7 +520,7 @@ absl::StatusOr<const GgufArchitecture *> findGgufArchitecture(const GgufFile &fi
 }
 
 absl::StatusOr<nlohmann::json> readGgufConfig(const GgufFile &file, const GgufArchitecture &architecture) {
-  return ConfigMaker(file, architecture).make();
+  return architecture.fourth ? readGemma4Config(file) : ConfigMaker(file, architecture).make();
 }
 
 absl::StatusOr<GgufPlace> placeGgufTensor(const GgufFile &file, const GgufTensor &tensor,
@@ -513,7 +543,7 @@ absl::StatusOr<GgufPlace> placeGgufTensor(const GgufFile &file, const GgufTensor
           return refuse(tensor.shape.front(), "rows", rows);
         place.rows = pairedRows(number(count), number("head_dim"));
       }
-  if (architecture.postNorms)
+  if (architecture.postNorms && !architecture.fourth)
     place.converted = place.name.ends_with("norm.weight");
   if (!architecture.hybrid)
     return place;

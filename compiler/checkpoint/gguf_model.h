@@ -22,7 +22,8 @@ struct GgufArchitecture {
   bool hybrid;           // Gated DeltaNet layers; norms hold 1 + w, decays -exp(A_log)
   bool tiledValueHeads;  // value heads go round the key heads, where Hugging Face has those of a key head together
   bool experts;
-  bool postNorms = false; // Gemma 3: norms after attention and MLP too, and all norms hold 1 + w
+  bool postNorms = false; // norms after attention and MLP too; in Gemma 3 all norms hold 1 + w
+  bool fourth = false;    // Gemma 4, whose norms hold w
 };
 
 // The architecture of `file`. Errors: none, or one that is not in the table (names those that are).
@@ -30,6 +31,9 @@ absl::StatusOr<const GgufArchitecture *> findGgufArchitecture(const GgufFile &fi
 
 // config.json's keys, from the metadata and from which tensors there are.
 absl::StatusOr<nlohmann::json> readGgufConfig(const GgufFile &file, const GgufArchitecture &architecture);
+
+// The same for Gemma 4.
+absl::StatusOr<nlohmann::json> readGemma4Config(const GgufFile &file);
 
 struct GgufPlace {
   std::string name; // Hugging Face's

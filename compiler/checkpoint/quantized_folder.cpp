@@ -24,9 +24,14 @@ using ScaleType = StoredQuantization::ScaleType;
 using Storage = StoredQuantization::Storage;
 
 constexpr std::array<std::string_view, 4> kWordParts = {"qweight", "qzeros", "scales", "g_idx"};
-constexpr std::array<std::string_view, 9> kPlainParts = {"weight",           "weight_packed",     "weight_scale",
-                                                         "weight_scale_inv", "weight_zero_point", "weight_shape",
-                                                         "weight_g_idx",     "input_scale",       "activation_scale"};
+constexpr std::array<std::string_view, 11> kPlainParts = {
+    "qscale_weight",     "qscale_act",   "weight",       "weight_packed", "weight_scale",    "weight_scale_inv",
+    "weight_zero_point", "weight_shape", "weight_g_idx", "input_scale",   "activation_scale"};
+
+// What a part is called everywhere but in Mistral's own files.
+std::string_view usualName(std::string_view suffix) {
+  return suffix == "qscale_weight" ? "weight_scale" : suffix == "qscale_act" ? "input_scale" : suffix;
+}
 
 uint64_t ceilDivide(uint64_t value, uint64_t by) { return value / by + (value % by != 0); }
 
@@ -79,9 +84,9 @@ private:
   // An error about a part that is there.
   absl::Status refuse(std::string_view suffix, std::string_view what) const {
     const FileTensor &tensor = parts.find(suffix)->second;
-    return absl::InvalidArgumentError(cat(tensor.file->path(), ": tensor '", name(suffix), "' of shape ",
-                                          shapeText(tensor.record->shape), " and type ", tensor.record->storage->name,
-                                          " ", what));
+    return absl::InvalidArgumentError(cat(tensor.file->path(), ": tensor '", printable(tensor.record->name),
+                                          "' of shape ", shapeText(tensor.record->shape), " and type ",
+                                          tensor.record->storage->name, " ", what));
   }
 
   // The part, or an error when it is missing or of another type or rank.
@@ -439,7 +444,7 @@ absl::StatusOr<std::vector<ShownTensor>> foldQuantizedLinears(std::span<const Fi
   for (const FileTensor &tensor : tensors)
     if (const std::string_view suffix = suffixOf(tensor); !suffix.empty())
       if (const auto found = assemblies.find(stemOf(tensor, suffix)); found != assemblies.end())
-        found->second.add(suffix, tensor);
+        found->second.add(usualName(suffix), tensor);
 
   std::vector<ShownTensor> shown;
   std::unordered_set<std::string> names;

@@ -31,6 +31,10 @@ absl::Status readSentencePieceModel(const std::string &where, std::string bytes,
 // Fills kind, pieces, pattern and special ids from a parsed tekken.json. `where` begins the messages.
 absl::Status readTekken(const std::string &where, const nlohmann::json &file, TokenizerData &tokenizer);
 
+// config.json's keys for a Mistral folder's params.json. Errors name the key: missing, of another kind, or one that
+// asks for what a Mistral or Ministral 3 of text does not have.
+absl::StatusOr<nlohmann::json> readMistralParams(const std::string &where, const nlohmann::json &params);
+
 // Parses `text`; errors begin with `where`. Refuses nesting deeper than any real file has.
 absl::StatusOr<nlohmann::json> parseJson(const std::string &where, std::string_view text);
 

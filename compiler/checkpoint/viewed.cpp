@@ -181,9 +181,10 @@ private:
     if (std::optional<StoredQuantization> &stored = seen.info.quantization) {
       const bool oneSource = std::all_of(seen.runs.begin(), seen.runs.end(),
                                          [&](const Run &run) { return run.source == seen.runs.front().source; });
-      if (!seen.same() || (stored->permutedColumns && !oneSource) || (stored->groupRows != 1 && !whole))
+      const bool oneScale = stored->groupRows == 0 && oneSource; // whatever the order of rows
+      if (!seen.same() || (stored->permutedColumns && !oneSource) || (stored->groupRows != 1 && !whole && !oneScale))
         stored.reset();
-      else if (stored->groupRows != 1 && seen.runs.size() > 1)
+      else if (stored->groupRows != 1 && seen.runs.size() > 1 && !oneScale)
         stored->groupRows = kBandRows;
     }
     return seen;

@@ -968,7 +968,9 @@ TEST(Model, GoldenLogitsOfGgufFiles) {
   for (const auto &[file, name] :
        {std::pair("qwen3", "qwen3-narrow"), std::pair("qwen3moe", "qwen3moe-renormalised"),
         std::pair("qwen3next", "qwen3next-packed"), std::pair("qwen35", "qwen35-grouped"),
-        std::pair("qwen35moe", "qwen35moe-shared"), std::pair("gemma3", "gemma3-windows-only")})
+        std::pair("qwen35moe", "qwen35moe-shared"), std::pair("gemma3", "gemma3-windows-only"),
+        std::pair("gemma4", "gemma4-long"), std::pair("gemma4-experts", "gemma4moe-all"),
+        std::pair("gemma4-shared", "gemma4e-shared")})
     expectGolden(folder / "gguf" / (std::string(file) + ".gguf"), folder / name / "golden.safetensors");
   expectGolden(folder / "gguf" / "qwen35moe-q8_0.gguf", folder / "gguf" / "qwen35moe-q8_0.safetensors");
 }

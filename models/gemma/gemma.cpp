@@ -28,6 +28,7 @@ public:
       inputs_ = declareInputs();
     for (size_t i = 0; i < shape.layers.size(); ++i)
       layers_.push_back(declareLayer(i));
+    weights_.use("rope_freqs.weight"); // a GGUF's, of which its configuration was read
     // Text only. What is left out is listed in the artifact.
     for (const char *tower :
          {"vision_tower.", "multi_modal_projector.", "audio_tower.", "embed_vision.", "embed_audio."})

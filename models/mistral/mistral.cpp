@@ -8,7 +8,6 @@
 #include "absl/strings/str_cat.h"
 #include "models/decoder.h"
 #include "models/rope.h"
-#include "models/text_names.h"
 
 namespace ingot {
 
@@ -52,7 +51,8 @@ public:
     weights_.skip("model.rotary_emb.inv_freq");
     weights_.use(divisorTensor);
     // Text only. What is left out is listed in the artifact.
-    for (const char *prefix : {"vision_tower.", "multi_modal_projector."}) {
+    for (const char *prefix : {"vision_tower.", "multi_modal_projector.", "vision_encoder.", "vision_language_adapter.",
+                               "patch_merger.", "pre_mm_projector_norm."}) {
       weights_.skipAll(prefix);
       weights_.skipAll(absl::StrCat("model.", prefix));
     }
@@ -119,15 +119,6 @@ private:
 };
 
 } // namespace
-
-absl::StatusOr<std::vector<TensorView>> viewMistral(const Checkpoint &checkpoint,
-                                                    const nlohmann::json & /*configuration*/) {
-  std::vector<TensorView> views;
-  for (const TensorInfo &tensor : checkpoint.tensors())
-    if (std::string name = textName(tensor.name); name != tensor.name)
-      views.push_back({std::move(name), tensor.shape, {{tensor.name, 0, tensor.rows()}}, TensorView::Function::Same});
-  return views;
-}
 
 absl::Status declareMistral(mlir::ModuleOp module, const Checkpoint &checkpoint, const DeclareOptions &options) {
   ConfigReader config(checkpoint.config(), absl::StrCat("configuration of ", checkpoint.sourceName()));

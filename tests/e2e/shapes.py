@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Released models, from their configuration alone: each compiles to a plan, and the weight bytes that its decode step says it
-reads are those that follow from the shapes. docs/design/shapes.md states launches and bytes.
+reads are those that follow from the shapes; so are the bytes of Gemma's caches, whose windows bound them.
+docs/design/shapes.md states launches and bytes.
 
 usage: shapes.py BUILD_FOLDER SHAPE RECIPE"""
 
@@ -11,6 +12,7 @@ import re
 import support
 
 PAGE = support.SOURCE / "docs" / "design" / "shapes.md"
+CONTEXT, CHUNK = 32768, 256
 LARGEST_DIFFERENCE = 0.03  # scales of rows, norms and padding are not in the derivation
 
 # Bytes a weight with its share of scales and zeros: f16 scales, one byte of zero a group.
@@ -88,6 +90,29 @@ def derive_gemma(config):
     return total
 
 
+def derive_caches(config):
+    """Bytes of keys and values in bf16 for CONTEXT positions: a window and a chunk of prefill where there is a window."""
+    config = config | config.get("text_config", {})
+    layers, window = config["num_hidden_layers"], config["sliding_window"]
+    types = config.get("layer_types") or ["sliding_attention" if (i + 1) % 6 else "full_attention" for i in range(layers)]
+    bounded = whole = 0
+    for kind in types[:layers - config.get("num_kv_shared_layers", 0)]:
+        if kind == "sliding_attention":
+            bounded += (window + CHUNK) * 2 * 2 * config["num_key_value_heads"] * config["head_dim"]
+        else:
+            heads = config.get("num_global_key_value_heads") or config["num_key_value_heads"]
+            whole += CONTEXT * 2 * 2 * heads * config.get("global_head_dim", config["head_dim"])
+    return bounded, whole
+
+
+def stated_caches(shape):
+    for line in PAGE.read_text().splitlines():
+        cells = [cell.strip(" `") for cell in line.strip("|").split("|")]
+        if cells[0] == shape and len(cells) == 4:
+            return tuple(cells[1:])
+    raise AssertionError(f"{PAGE} does not state the caches of {shape}")
+
+
 def body(session, shape, recipe):
     folder = support.SOURCE / "tests" / "shapes" / shape
     plan = session.work / "plan.mlir"
@@ -111,6 +136,14 @@ def body(session, shape, recipe):
     states = sum(map(int, re.findall(r"exec\.buffer @\S+ state bytes ([1-9]\d*)", text)))
     row = (launches, sorted(set(of_layer.values())), f"{planned / 1e9:.3f} GB", f"{expected / 1e9:.3f} GB", f"{states / 1e6:.1f} MB")
     session.check(row == stated(shape, recipe), f"{shape}, {recipe}: docs/design/shapes.md says {stated(shape, recipe)}", row)
+    if not config["model_type"].startswith("gemma"):
+        return
+    bounded, whole = derive_caches(config)
+    growing = CONTEXT * sum(map(int, re.findall(r"exec\.buffer @\S+ state bytes 0 per_position (\d+)", text)))
+    session.check((states, growing) == (bounded, whole), f"{shape}: caches of {CONTEXT} positions have {states} bytes of "
+                  f"windows and {growing} of the rest", (bounded, whole))
+    row = (f"{bounded / 1e6:.1f} MB", f"{whole / 1e6:.1f} MB", f"{(bounded + whole) / 1e6:.1f} MB")
+    session.check(row == stated_caches(shape), f"{shape}: docs/design/shapes.md says {stated_caches(shape)}", row)
 
 
 support.main("shapes", body)

@@ -23,7 +23,7 @@ from transformers import AutoModelForCausalLM
 GOLDENS = pathlib.Path(__file__).resolve().parent
 TYPES = gguf.GGMLQuantizationType
 ARCHITECTURES = {"qwen3": "qwen3", "qwen3_moe": "qwen3moe", "qwen3_next": "qwen3next", "qwen3_5_text": "qwen35",
-                 "qwen3_5_moe_text": "qwen35moe", "gemma3_text": "gemma3"}
+                 "qwen3_5_moe_text": "qwen35moe", "gemma3_text": "gemma3", "gemma4_text": "gemma4"}
 FILES = {  # name: case and type of the matrices
     "qwen3": ("qwen3-narrow", TYPES.BF16),
     "qwen3moe": ("qwen3moe-renormalised", TYPES.F16),
@@ -32,9 +32,23 @@ FILES = {  # name: case and type of the matrices
     "qwen35moe": ("qwen35moe-shared", TYPES.BF16),
     "qwen35moe-q8_0": ("qwen35moe-real-heads", TYPES.Q8_0),
     "gemma3": ("gemma3-windows-only", TYPES.BF16),
+    "gemma4": ("gemma4-long", TYPES.BF16),
+    "gemma4-experts": ("gemma4moe-all", TYPES.BF16),
+    "gemma4-shared": ("gemma4e-shared", TYPES.BF16),
 }
 GLOBAL = {"model.embed_tokens.weight": "token_embd.weight", "model.norm.weight": "output_norm.weight",
           "lm_head.weight": "output.weight"}
+GEMMA4 = {"model.embed_tokens_per_layer.weight": "per_layer_token_embd.weight",
+          "model.per_layer_model_projection.weight": "per_layer_model_proj.weight",
+          "model.per_layer_projection_norm.weight": "per_layer_proj_norm.weight"}
+GEMMA4_LAYER = {"layer_scalar": "layer_output_scale.weight", "router.proj.weight": "ffn_gate_inp.weight",
+                "router.scale": "ffn_gate_inp.scale", "router.per_expert_scale": "ffn_down_exps.scale",
+                "experts.gate_up_proj": "ffn_gate_up_exps.weight", "experts.down_proj": "ffn_down_exps.weight",
+                "post_feedforward_layernorm_1.weight": "post_ffw_norm_1.weight",
+                "post_feedforward_layernorm_2.weight": "post_ffw_norm_2.weight",
+                "pre_feedforward_layernorm_2.weight": "pre_ffw_norm_2.weight",
+                "per_layer_input_gate.weight": "inp_gate.weight", "per_layer_projection.weight": "proj.weight",
+                "post_per_layer_input_norm.weight": "post_norm.weight"}
 # Where there are norms after the blocks too, `ffn_norm` is the one before the MLP.
 POST_NORMS = {"pre_feedforward_layernorm": "ffn_norm", "post_feedforward_layernorm": "post_ffw_norm"}
 LAYER = {"input_layernorm": "attn_norm", "self_attn.q_proj": "attn_q", "self_attn.k_proj": "attn_k",
@@ -59,11 +73,17 @@ def file_name(name, config):
         name = name.replace("mtp.layers.0", f"model.layers.{block}")
     elif name.startswith("mtp."):
         return f"blk.{block}.nextn.{DRAFT[name.split('.')[1]]}.weight"
+    if config["model_type"] == "gemma4_text":
+        if name in GEMMA4:
+            return GEMMA4[name]
+        _, _, layer, rest = name.split(".", 3)
+        if rest in GEMMA4_LAYER:
+            return f"blk.{layer}.{GEMMA4_LAYER[rest]}"
     _, _, layer, rest = name.split(".", 3)
     if rest.startswith("linear_attn.") and rest.endswith(("A_log", "dt_bias")):
         return f"blk.{layer}." + ("ssm_a" if rest.endswith("A_log") else "ssm_dt.bias")
     module, suffix = rest.rsplit(".", 1)
-    hybrid = config["model_type"] in OFFSET_NORMS
+    hybrid = config["model_type"] in OFFSET_NORMS or config["model_type"] == "gemma4_text"
     stem = LAYER.get(module) or {"post_attention_layernorm": "post_attention_norm" if hybrid else "ffn_norm"}[module]
     return f"blk.{layer}.{stem}.{suffix}"
 
@@ -136,7 +156,57 @@ def converted(state, config):
         elif hybrid and "mtp.pre_fc_norm" in name:
             value = value + 1
         out[file_name(name, config)] = value.contiguous()
+    if config["model_type"] == "gemma4_text":  # what global layers divide their frequencies by: those that rotate come first
+        rope = config["rope_parameters"]["full_attention"]
+        size = max(head for head, _ in gemma4_heads(config))
+        out["rope_freqs.weight"] = torch.full([size // 2], 1e30)
+        out["rope_freqs.weight"][:int(rope["partial_rotary_factor"] * size) // 2] = 1
     return out
+
+
+def gemma4_heads(config):
+    """Size and number of the KV heads of each layer."""
+    plain = config["head_dim"], config["num_key_value_heads"]
+    for layer, kind in enumerate(config["layer_types"]):
+        own = config.get("per_layer_config", {}).get(str(layer), {})
+        if kind == "full_attention" and "per_layer_config" not in config:
+            own = {"head_dim": config["global_head_dim"]}
+            if config["attention_k_eq_v"]:
+                own["num_key_value_heads"] = config["num_global_key_value_heads"]
+        yield own.get("head_dim", plain[0]), own.get("num_key_value_heads", plain[1])
+
+
+def gemma4_metadata(writer, config):
+    windows = [kind == "sliding_attention" for kind in config["layer_types"]]
+    heads = list(gemma4_heads(config))
+    sizes = {window: size for window, (size, _) in zip(windows, heads)}
+    width, shared = config["intermediate_size"], config["num_kv_shared_layers"]
+    widths = [width] * (len(windows) - shared) + [width * (2 if config["use_double_wide_mlp"] else 1)] * shared
+    writer.add_block_count(len(windows))
+    writer.add_context_length(config["max_position_embeddings"])
+    writer.add_embedding_length(config["hidden_size"])
+    writer.add_feed_forward_length(widths if len(set(widths)) > 1 else width)
+    writer.add_head_count(config["num_attention_heads"])
+    writer.add_head_count_kv([count for _, count in heads])
+    writer.add_key_length(sizes[False])
+    writer.add_value_length(sizes[False])
+    writer.add_key_length_swa(sizes[True])
+    writer.add_value_length_swa(sizes[True])
+    writer.add_rope_dimension_count(sizes[False])
+    writer.add_rope_dimension_count_swa(sizes[True])
+    writer.add_layer_norm_rms_eps(config["rms_norm_eps"])
+    writer.add_sliding_window(config["sliding_window"])
+    writer.add_sliding_window_pattern(windows)
+    writer.add_shared_kv_layers(shared)
+    writer.add_embedding_length_per_layer_input(config["hidden_size_per_layer_input"])
+    writer.add_rope_freq_base(config["rope_parameters"]["full_attention"]["rope_theta"])
+    writer.add_rope_freq_base_swa(config["rope_parameters"]["sliding_attention"]["rope_theta"])
+    if config["final_logit_softcapping"]:
+        writer.add_final_logit_softcapping(config["final_logit_softcapping"])
+    if config["enable_moe_block"]:
+        writer.add_expert_count(config["num_experts"])
+        writer.add_expert_used_count(config["top_k_experts"])
+        writer.add_expert_feed_forward_length(config["moe_intermediate_size"])
 
 
 def storage(name, value, kind):
@@ -148,6 +218,10 @@ def storage(name, value, kind):
 
 
 def metadata(writer, config, drafting):
+    if config["model_type"] == "gemma4_text":
+        gemma4_metadata(writer, config)
+        return
+
     def put(key, value):
         name = f"{writer.arch}.{key}"
         if isinstance(value, list):
