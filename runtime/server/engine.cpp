@@ -211,6 +211,7 @@ absl::Status Engine::begin(const std::shared_ptr<Job> &job) {
     totals.promptTokens += job->outcome.promptTokens;
     totals.reusedTokens += job->outcome.reusedTokens;
     totals.queueSeconds += job->outcome.queueSeconds;
+    countCache();
   }
   job->slot->session().limitReply(job->request.maxTokens);
   job->slot->session().setAhead(!job->usesLogits());
@@ -232,6 +233,7 @@ absl::Status Engine::prefillOne() {
   totals.hits += job.outcome.reusedTokens == 0 && *reused > 0;
   totals.reusedTokens += *reused;
   job.outcome.reusedTokens += *reused;
+  countCache();
   ++totals.prefillChunks;
   totals.prefillLaunches += job.slot->session().launchesPerChunk();
   return absl::OkStatus();

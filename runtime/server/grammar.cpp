@@ -95,7 +95,8 @@ public:
       append(made, {ruleOf(arguments), anyOf("}")});
     }
     if (functions.empty())
-      return absl::InvalidArgumentError(absl::StrCat("tool_choice: there is no function ", std::string(name), " in tools"));
+      return absl::InvalidArgumentError(
+          absl::StrCat("tool_choice: there is no function ", std::string(name), " in tools"));
     // A notation without a closing marker is an array of calls.
     Alternative text;
     append(text, {ruleOf(space)});

@@ -181,8 +181,10 @@ TEST(GrammarTextTest, WhatIsNoGrammarIsRefusedWithItsLine) {
   EXPECT_THAT(message("root ::= \"a\"{3,2}"), HasSubstr("{n,m}"));
   EXPECT_THAT(message("root ::= \"a\"{100000}"), HasSubstr("at most 1000"));
   EXPECT_THAT(message("root ::= \"\xff\""), HasSubstr("UTF-8"));
+  EXPECT_THAT(message("root ::= root"), HasSubstr("never comes to an end"));
+  EXPECT_THAT(message("root ::= \"a\" root"), HasSubstr("never comes to an end"));
   EXPECT_THAT(message("root ::= root \"a\" | \"a\""), HasSubstr("(`root`) begins with itself"));
-  EXPECT_THAT(message("root ::= \"x\"? a\na ::= b? root \"y\"\nb ::= \"b\""), HasSubstr("begins with itself"));
+  EXPECT_THAT(message("root ::= \"x\"? a | \"z\"\na ::= b? root \"y\"\nb ::= \"b\""), HasSubstr("begins with itself"));
   EXPECT_THAT(message("root ::= " + std::string(100, '(') + "\"a\"" + std::string(100, ')')), HasSubstr("parentheses"));
   std::string large = "root ::= ((((\"a\"{1000}){1000}){1000}){1000})";
   EXPECT_TRUE(Grammar::ofText(large).ok());
