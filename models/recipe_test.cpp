@@ -88,7 +88,7 @@ TEST(Recipe, ErrorsNameFileAndLine) {
 
 TEST(Recipe, UnknownNamesListTheKnownOnes) {
   EXPECT_THAT(loadRecipe("w4a4").status().message(),
-              HasSubstr("bf16, gemma-int4, int4, mistral-int4, qwen3.6-int4, qwen3.6-w8a8, w8a8"));
+              HasSubstr("bf16, gemma-int4, int4, mistral-fp8, mistral-int4, qwen3.6-int4, qwen3.6-w8a8, w8a8"));
   EXPECT_THAT(loadRecipe(INGOT_SOURCE_DIR).status().message(), HasSubstr("nor a file"));
 }
 

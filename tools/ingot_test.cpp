@@ -318,7 +318,7 @@ TEST_F(IngotTest, BenchCountsOnTheEmulator) {
   EXPECT_GT(json["decode"]["emulator"]["activation_bytes_read_per_token"], 0);
   result = run("bench toy.ingot --device emulator --prompt-tokens 64");
   EXPECT_EQ(result.exitCode, 1);
-  EXPECT_THAT(result.err, HasSubstr("give smaller --prompt-tokens or --max-tokens"));
+  EXPECT_THAT(result.err, HasSubstr("give smaller --depth, --prompt-tokens or --max-tokens"));
 }
 
 // The mean of -log p over the tokens of `text` from `first` on, where each window begins anew with token 28.

@@ -167,7 +167,7 @@ TEST_F(SessionFailureTest, TooLittleMemoryIsRefusedWithTheNumbers) {
   fake.setFreeBytes(256 + 8 * 64 - 1);
   absl::Status status = load();
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
-  EXPECT_THAT(std::string(status.message()), HasSubstr("--context 48 would fit"));
+  EXPECT_THAT(std::string(status.message()), HasSubstr("--context 60 would fit"));
   fake.setFreeBytes(255);
   EXPECT_THAT(std::string(load().message()), HasSubstr("no context fits"));
 }
@@ -189,7 +189,7 @@ TEST_F(SessionFailureTest, SeveralSequencesAreCounted) {
   absl::Status status = load();
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
   EXPECT_THAT(std::string(status.message()), HasSubstr("3 sequences of 64 positions"));
-  EXPECT_THAT(std::string(status.message()), HasSubstr("--context 48 would fit, and so would --streams 2"));
+  EXPECT_THAT(std::string(status.message()), HasSubstr("--context 60 would fit, and so would --streams 2"));
 }
 
 TEST_F(SessionFailureTest, AChipWithoutANameIsFoundByTrying) {
