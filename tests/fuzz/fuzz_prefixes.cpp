@@ -1,6 +1,9 @@
 // A file of saved prompts. What is restored stays within the budget and can be found; nothing of another shape is
 // taken.
+#include <cstring>
 #include <sstream>
+
+#include <xxhash.h>
 
 #include "runtime/server/prefix_file.h"
 #include "tests/fuzz/fuzz.h"
