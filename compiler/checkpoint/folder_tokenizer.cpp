@@ -300,14 +300,14 @@ private:
 
   // tokenizer.model, or else the last of tokenizer.model.v1 and so on; "" if there is none.
   std::string modelFile() const {
-    constexpr std::string_view stem = "tokenizer.model";
-    if (exists(stem.data()))
-      return std::string(stem);
+    constexpr const char *stem = "tokenizer.model";
+    if (exists(stem))
+      return stem;
     std::string found;
     std::error_code error;
     for (const auto &entry : std::filesystem::directory_iterator(folder, error))
       if (std::string name = entry.path().filename().string(); name.starts_with(cat(stem, ".v")))
-        found = std::max(found, std::move(name));
+        found = std::max(found, name);
     return found;
   }
 

@@ -331,7 +331,9 @@ private:
     }
     if (!take("]"))
       return wrong("expected a closing ] on the same line");
-    std::vector<Alternative> spelled = spellings(negated ? othersThan(std::move(ranges)) : ranges);
+    if (negated)
+      ranges = othersThan(ranges);
+    std::vector<Alternative> spelled = spellings(ranges);
     if (spelled.empty())
       return wrong("expected at least one character in a class");
     if (spelled.size() == 1)
