@@ -33,6 +33,8 @@ static Buffer::Role roleOf(exec::Role role) {
     return Buffer::ALL_LOGITS;
   case exec::Role::Output:
     return Buffer::OUTPUT;
+  case exec::Role::Batch:
+    return Buffer::BATCH;
   }
   return Buffer::ROLE_UNSPECIFIED;
 }
@@ -81,6 +83,7 @@ absl::StatusOr<Manifest> makeManifest(ModuleOp module, const std::map<std::strin
     buffer.set_role(roleOf(op.getRole()));
     buffer.set_bytes(op.getBytes());
     buffer.set_bytes_per_position(op.getPerPosition());
+    buffer.set_batch_table(op.getBatchTable().value_or(0));
   }
   for (auto op : module.getOps<exec::WeightOp>()) {
     Weight &weight = *manifest.add_weights();

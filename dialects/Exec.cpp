@@ -89,6 +89,8 @@ LogicalResult BufferOp::verify() {
   int64_t perPosition = getPerPosition();
   if (bytes < 0 || perPosition < 0 || (bytes == 0 && perPosition == 0))
     return emitOpError() << "expected a size greater than 0, got bytes " << bytes << " per_position " << perPosition;
+  if (std::optional<int64_t> table = getBatchTable(); table && (*table <= 0 || *table % 64 != 0))
+    return emitOpError() << "expected a batch_table at a positive multiple of 64, got " << *table;
   if (getRole() == Role::State || getRole() == Role::Scratch)
     return success();
   // Only the later of two reports, so that a pair gives one error.

@@ -32,16 +32,23 @@ def Exec_BufferOp : Op<ExecDialect, "buffer", [Symbol]> {
     Its size is `bytes + per_position * context`, where the runtime chooses the context. The role says what the runtime
     does with it; only `state` and `scratch` may occur more than once.
 
+    `batch_table` says where in the buffer of role `batch` a program of several sequences finds the addresses of their
+    copies of this buffer (runtime/artifact/batch.h).
+
     ```mlir
     exec.buffer @scratch scratch bytes 65536
-    exec.buffer @layers.0.k state bytes 0 per_position 384
+    exec.buffer @layers.0.k state bytes 0 per_position 384 batch_table 128
     ```
 
-    Rules: R1, the size is not negative and not 0; R2, each role but `state` and `scratch` occurs once in a module.
+    Rules: R1, the size is not negative and not 0; R2, each role but `state` and `scratch` occurs once in a module; R3, a
+    `batch_table` is a positive multiple of 64.
   }];
   let arguments = (ins SymbolNameAttr:$sym_name, Exec_Role:$role, I64Attr:$bytes,
-                       DefaultValuedAttr<I64Attr, "0">:$per_position, OptionalAttr<StrAttr>:$sym_visibility);
-  let assemblyFormat = "$sym_name $role `bytes` $bytes (`per_position` $per_position^)? attr-dict";
+                       DefaultValuedAttr<I64Attr, "0">:$per_position,
+                       OptionalAttr<I64Attr>:$batch_table, OptionalAttr<StrAttr>:$sym_visibility);
+  let assemblyFormat = [{
+    $sym_name $role `bytes` $bytes (`per_position` $per_position^)? (`batch_table` $batch_table^)? attr-dict
+  }];
   let hasVerifier = 1;
 }
 

@@ -90,7 +90,8 @@ struct PlanMemoryPass : impl::PlanMemoryBase<PlanMemoryPass> {
         continue;
       if (std::exchange(first, false)) {
         b.setInsertionPoint(buffer);
-        exec::BufferOp::create(b, module.getLoc(), "scratch", exec::Role::Scratch, arena, 0, StringAttr());
+        exec::BufferOp::create(b, module.getLoc(), "scratch", exec::Role::Scratch, arena, 0, IntegerAttr(),
+                               StringAttr());
       }
       buffer.erase();
     }

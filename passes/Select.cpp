@@ -296,7 +296,7 @@ private:
 
   exec::BufferOp addBuffer(OpBuilder &b, llvm::StringRef name, exec::Role role, int64_t bytes,
                            int64_t perPosition = 0) {
-    return exec::BufferOp::create(b, module.getLoc(), name, role, bytes, perPosition, StringAttr());
+    return exec::BufferOp::create(b, module.getLoc(), name, role, bytes, perPosition, IntegerAttr(), StringAttr());
   }
 
   LogicalResult addFixedBuffers(OpBuilder &b) {

@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 
+#include "runtime/artifact/batch.h"
 #include "runtime/artifact/step.h"
 
 namespace ingot {
@@ -36,6 +37,8 @@ absl::Status checkFacts(const ModelFacts &facts) {
       return refuse("expected ", field.name, " from 1 to ", field.most, ", got ", field.value);
   if (facts.draft_length() > kMostDrafts)
     return refuse("expected facts.draft_length of at most ", kMostDrafts, ", got ", facts.draft_length());
+  if (facts.streams() == 1 || facts.streams() > kBatchRows || (facts.streams() & (facts.streams() - 1)) != 0)
+    return refuse("expected facts.streams of 0, 2, 4 or ", kBatchRows, ", got ", facts.streams());
   return absl::OkStatus();
 }
 
@@ -79,6 +82,9 @@ absl::Status checkBuffers(const Manifest &manifest, uint64_t weightsBytes) {
       // The executor sizes Step.capacity by what is there at the chosen context.
       least = 4;
       break;
+    case Buffer::BATCH:
+      least = sizeof(Batch);
+      break;
     default:
       return refuse(nameOf(buffer, index), ": expected a known role, got ", static_cast<int>(buffer.role()));
     }
@@ -93,6 +99,39 @@ absl::Status checkBuffers(const Manifest &manifest, uint64_t weightsBytes) {
   for (Buffer::Role role : {Buffer::WEIGHTS, Buffer::STEP, Buffer::TOKENS, Buffer::LOGITS, Buffer::OUTPUT})
     if (!seen.contains(role))
       return refuse("expected a buffer of role ", Buffer::Role_Name(role), ", got none");
+  return absl::OkStatus();
+}
+
+// The tables of a step of several sequences: inside the buffer of role BATCH, apart from one another, each for a buffer
+// that a sequence has for itself.
+absl::Status checkTables(const Manifest &manifest) {
+  uint64_t end = 0;
+  for (const Buffer &buffer : manifest.buffers())
+    if (buffer.role() == Buffer::BATCH)
+      end = buffer.bytes();
+  std::set<uint64_t> tables;
+  std::set<Buffer::Role> found;
+  for (int index = 0; index < manifest.buffers_size(); ++index) {
+    const Buffer &buffer = manifest.buffers(index);
+    const uint64_t table = buffer.batch_table(), bytes = sizeof(Batch::steps);
+    if (table == 0)
+      continue;
+    const bool owned = buffer.role() == Buffer::STATE || buffer.role() == Buffer::STEP ||
+                       buffer.role() == Buffer::TOKENS || buffer.role() == Buffer::OUTPUT;
+    if (!owned || (buffer.role() == Buffer::STEP) != (table == offsetof(Batch, steps)))
+      return refuse(nameOf(buffer, index), ": expected batch_table of ", offsetof(Batch, steps),
+                    " for role STEP alone, another for STATE, TOKENS and OUTPUT, and none for other roles, got ", table,
+                    " for ", Buffer::Role_Name(buffer.role()));
+    if (table % bytes != 0 || end < bytes || table > end - bytes || !tables.insert(table).second)
+      return refuse(nameOf(buffer, index), ": expected a batch_table of its own at a multiple of ", bytes,
+                    " in the BATCH buffer of ", end, " bytes, got ", table);
+    found.insert(buffer.role());
+  }
+  if (manifest.facts().streams() > 0)
+    for (Buffer::Role role : {Buffer::STEP, Buffer::TOKENS, Buffer::OUTPUT})
+      if (!found.contains(role))
+        return refuse("expected a batch_table for role ", Buffer::Role_Name(role), " where facts.streams is ",
+                      manifest.facts().streams(), ", got none");
   return absl::OkStatus();
 }
 
@@ -155,6 +194,11 @@ absl::Status checkTarget(const Manifest &manifest, const TargetCode &code) {
                       ", got none");
     }
   }
+  for (uint32_t rows = 2; rows <= manifest.facts().streams(); rows *= 2)
+    for (const char *choice : {"decode_greedy_", "decode_sample_"})
+      if (std::string name = absl::StrCat(choice, rows); !programs.contains(name))
+        return refuse("target ", code.target(), ": expected a program ", name, " where facts.streams is ",
+                      manifest.facts().streams(), ", got none");
   if (speculates != (manifest.facts().draft_length() > 0 ? 2 : 0))
     return refuse("target ", code.target(),
                   ": expected programs speculate and speculate_sample where facts.draft_length is not 0, got ",
@@ -177,6 +221,8 @@ absl::Status checkManifest(const Manifest &manifest, uint64_t weightsBytes) {
   if (absl::Status status = checkFacts(manifest.facts()); !status.ok())
     return status;
   if (absl::Status status = checkBuffers(manifest, weightsBytes); !status.ok())
+    return status;
+  if (absl::Status status = checkTables(manifest); !status.ok())
     return status;
   if (manifest.targets_size() == 0)
     return refuse("expected code for at least one chip, got none");

@@ -15,7 +15,7 @@ std::string mebibytes(uint64_t bytes) { return absl::StrFormat("%.1f MiB", stati
 } // namespace
 
 bool ownedBySequence(Buffer::Role role) {
-  return role != Buffer::WEIGHTS && role != Buffer::SCRATCH && role != Buffer::ALL_LOGITS;
+  return role != Buffer::WEIGHTS && role != Buffer::SCRATCH && role != Buffer::ALL_LOGITS && role != Buffer::BATCH;
 }
 
 bool growsWithPosition(const Buffer &buffer) {
