@@ -14,9 +14,9 @@ namespace {
 constexpr unsigned kTokens = 21;
 constexpr int kVocabulary = 101;
 
-std::vector<int32_t> someTokens() {
+std::vector<int32_t> someTokens(unsigned count = kTokens) {
   std::vector<int32_t> tokens;
-  for (unsigned i = 0; i < kTokens; ++i)
+  for (unsigned i = 0; i < count; ++i)
     tokens.push_back(static_cast<int32_t>((7 * i * i + 3) % kVocabulary));
   return tokens;
 }
@@ -47,17 +47,19 @@ module attributes {llm.facts = {architecture = "test", context_length = 64 : i64
   return text + "}\n";
 }
 
-// Compiles with `before` alone and with `fusions` after it; the second must have `fewer` launches less in @decode.
+// Compiles with `before` alone and with `fusions` after it; the second must have `fewer` launches less in @decode, and
+// in @logits so many of `large` tiles.
 void check(const std::string &text, const std::string &before, const std::string &fusions, size_t fewer,
-           double tolerance) {
+           double tolerance, unsigned count = kTokens, size_t large = 0) {
   SCOPED_TRACE(fusions);
   Program apart(text, before), fused(text, before + "," + fusions);
   EXPECT_EQ(fused.launches("decode") + fewer, apart.launches("decode"));
-  std::vector<int32_t> tokens = someTokens();
+  EXPECT_GE(fused.launchesOfTiles("logits", 4), large);
+  std::vector<int32_t> tokens = someTokens(count);
   for (bool steps : {false, true}) {
     std::vector<float> wanted = steps ? apart.steps(tokens) : apart.logits(tokens),
                        got = steps ? fused.steps(tokens) : fused.logits(tokens);
-    ASSERT_EQ(wanted.size(), kTokens * static_cast<size_t>(kVocabulary));
+    ASSERT_EQ(wanted.size(), count * static_cast<size_t>(kVocabulary));
     EXPECT_EQ(std::memcmp(wanted.data(), got.data(), wanted.size() * 4), 0)
         << (steps ? "steps" : "chunk") << ": other bits, " << relativeError(got, wanted) << " apart";
     EXPECT_LE(relativeError(got, fused.reference(tokens, steps)), tolerance) << (steps ? "steps" : "chunk");
@@ -128,6 +130,78 @@ TEST(FusionOfNorms, Prologue) {
       %logits = llm.linear %d, @head : (tensor<?x48xbf16>) -> tensor<?x101xf32>)",
                                 scheme);
     check(text, "insert-quantize,fuse-gated-mul,fuse-norm-quantize", "fuse-norm", 2, kTolerance);
+  }
+}
+
+// Wide enough that waves of a chunk's kernels have several tiles of rows and of tokens, as those of real models have: a
+// layer with a rotated, cached attention, an MLP, experts, and the sums between them.
+TEST(FusionOfLargeTiles, Layer) {
+  std::string symbols = R"(
+  llm.weight @head from "head" : tensor<101x48xf32> {scheme = #llm.scheme<bf16>}
+  llm.weight @wide from "wide" : tensor<4096x48xf32> SCHEME
+  llm.weight @wide.norm from "wide.norm" : tensor<4096xf32> VECTOR
+  llm.weight @in from "in" : tensor<256x4096xf32> SCHEME
+  llm.weight @q from "q" : tensor<4096x256xf32> SCHEME
+  llm.weight @k from "k" : tensor<1024x256xf32> SCHEME
+  llm.weight @k.bias from "k.bias" : tensor<1024xf32> VECTOR
+  llm.weight @v from "v" : tensor<1024x256xf32> SCHEME
+  llm.weight @freq from "freq" : tensor<64xf32> VECTOR
+  llm.state @c.k key : tensor<?x8x128xbf16>
+  llm.state @c.v value : tensor<?x8x128xbf16>
+  llm.weight @narrow from "narrow" : tensor<256x4096xf32> SCHEME
+  llm.weight @gate from "gate" : tensor<4096x256xf32> SCHEME
+  llm.weight @gate.bias from "gate.bias" : tensor<4096xf32> VECTOR
+  llm.weight @up from "up" : tensor<4096x256xf32> SCHEME
+  llm.weight @down from "down" : tensor<256x4096xf32> SCHEME
+  llm.weight @router from "router" : tensor<3x256xf32> {scheme = #llm.scheme<bf16>}
+  llm.weight @e.gate from "e.gate" : tensor<3x2048x256xf32> SCHEME
+  llm.weight @e.up from "e.up" : tensor<3x2048x256xf32> SCHEME
+  llm.weight @e.down from "e.down" : tensor<3x256x2048xf32> SCHEME
+  llm.weight @inner.norm from "inner.norm" : tensor<256xf32> VECTOR
+  llm.weight @o from "o" : tensor<4096x256xf32> SCHEME
+  llm.weight @out from "out" : tensor<48x4096xf32> SCHEME
+)",
+              body = R"(
+      %e = llm.embed %tokens, @embed : (tensor<?xi32>) -> tensor<?x48xf32>
+      %n = llm.rms_norm %e, @norm eps 1.0e-5 : tensor<?x48xf32> -> tensor<?x48xbf16>
+      %x = llm.linear %n, @wide : (tensor<?x48xbf16>) -> tensor<?x4096xf32>
+      %w = llm.rms_norm %x, @wide.norm eps 1.0e-5 : tensor<?x4096xf32> -> tensor<?x4096xbf16>
+      %i0 = llm.linear %w, @in : (tensor<?x4096xbf16>) -> tensor<?x256xbf16>
+      %i = llm.rms_norm %i0, @inner.norm eps 1.0e-5 : tensor<?x256xbf16> -> tensor<?x256xbf16>
+      %q = llm.linear %i, @q : (tensor<?x256xbf16>) -> tensor<?x4096xf32>
+      %k = llm.linear %i, @k bias @k.bias : (tensor<?x256xbf16>) -> tensor<?x1024xf32>
+      %v = llm.linear %i, @v : (tensor<?x256xbf16>) -> tensor<?x1024xbf16>
+      %qr = llm.rope %q, @freq heads 32 head_dim 128 : tensor<?x4096xf32> -> tensor<?x4096xbf16>
+      %kr = llm.rope %k, @freq heads 8 head_dim 128 : tensor<?x1024xf32> -> tensor<?x1024xbf16>
+      llm.append %kr, %v, @c.k, @c.v kv_heads 8 head_dim 128 : tensor<?x1024xbf16>, tensor<?x1024xbf16>
+      %a = llm.attention %qr, @c.k, @c.v heads 32 kv_heads 8 head_dim 128 scale 0.09 : tensor<?x4096xbf16>
+      %m0 = llm.linear %a, @narrow : (tensor<?x4096xbf16>) -> tensor<?x256xbf16>
+      %m = llm.rms_norm %m0, @inner.norm eps 1.0e-5 : tensor<?x256xbf16> -> tensor<?x256xbf16>
+      %g = llm.linear %m, @gate bias @gate.bias : (tensor<?x256xbf16>) -> tensor<?x4096xf32>
+      %u = llm.linear %m, @up : (tensor<?x256xbf16>) -> tensor<?x4096xf32>
+      %h = llm.gated_mul silu %g, %u : tensor<?x4096xf32>, tensor<?x4096xf32> -> tensor<?x4096xbf16>
+      %d = llm.linear %h, @down : (tensor<?x4096xbf16>) -> tensor<?x256xf32>
+      %l = llm.linear %i, @router : (tensor<?x256xbf16>) -> tensor<?x3xf32>
+      %t, %j = llm.route %l top 2 normalize : tensor<?x3xf32> -> tensor<?x2xf32>, tensor<?x2xi32>
+      %eg = llm.linear %i experts %j, @e.gate : (tensor<?x256xbf16>, tensor<?x2xi32>) -> tensor<?x2x2048xf32>
+      %eu = llm.linear %i experts %j, @e.up : (tensor<?x256xbf16>, tensor<?x2xi32>) -> tensor<?x2x2048xf32>
+      %eh = llm.gated_mul silu %eg, %eu : tensor<?x2x2048xf32>, tensor<?x2x2048xf32> -> tensor<?x2x2048xbf16>
+      %ed = llm.linear %eh experts %j, @e.down : (tensor<?x2x2048xbf16>, tensor<?x2xi32>) -> tensor<?x2x256xf32>
+      %ex = llm.combine %ed, %t : tensor<?x2x256xf32>, tensor<?x2xf32> -> tensor<?x256xf32>
+      %both = llm.add %d, %ex : tensor<?x256xf32>
+      %ey = llm.rms_norm %both, @inner.norm eps 1.0e-5 : tensor<?x256xf32> -> tensor<?x256xbf16>
+      %o = llm.linear %ey, @o : (tensor<?x256xbf16>) -> tensor<?x4096xf32>
+      %y = llm.add %x, %o : tensor<?x4096xf32>
+      %r = llm.rms_norm %y, @wide.norm eps 1.0e-5 : tensor<?x4096xf32> -> tensor<?x4096xbf16>
+      %s = llm.linear %r, @out : (tensor<?x4096xbf16>) -> tensor<?x48xbf16>
+      %logits = llm.linear %s, @head : (tensor<?x48xbf16>) -> tensor<?x101xf32>)";
+  for (const char *scheme : {"bf16", "int8, activation = int8_per_token", "int4, group = 32, zeros"}) {
+    SCOPED_TRACE(scheme);
+    // Gone are five products that share a launch (and the router, where all of them are bf16), two rotations and the
+    // append, two SiLUs, and the last sum.
+    const size_t gone = scheme == std::string("bf16") ? 12 : 11;
+    check(moduleOf(symbols, body, scheme), "insert-quantize",
+          "merge-linears,fuse-rope-append,fuse-gated-mul,fuse-residual-add", gone, kTolerance, 37, 3);
   }
 }
 

@@ -90,6 +90,19 @@ size_t Program::launches(const std::string &program) {
   return static_cast<size_t>(llvm::range_size(find(program).getBody().getOps<exec::LaunchOp>()));
 }
 
+size_t Program::launchesOfTiles(const std::string &program, int64_t tiles) {
+  size_t count = 0;
+  for (auto launch : find(program).getBody().getOps<exec::LaunchOp>()) {
+    mlir::Operation *kernel = mlir::SymbolTable::lookupNearestSymbolFrom(launch, launch.getKernel());
+    auto shape = kernel->getAttrOfType<mlir::DictionaryAttr>(exec::kLaunchShape);
+    if (auto chosen = shape.getAs<mlir::DictionaryAttr>("chosen")) {
+      auto size = [&](const char *name) { return chosen.getAs<mlir::IntegerAttr>(name).getInt(); };
+      count += size("tiles") * size("token_tiles") >= tiles;
+    }
+  }
+  return count;
+}
+
 // A sequence begins with empty caches; everything else is whatever it is.
 void Program::clear() {
   for (auto op : lowered->getOps<exec::BufferOp>())

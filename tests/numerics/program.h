@@ -28,6 +28,8 @@ public:
 
   // Launches of a program.
   size_t launches(const std::string &program);
+  // Those whose waves have at least so many tiles, of rows times of tokens.
+  size_t launchesOfTiles(const std::string &program, int64_t tiles);
 
 private:
   void clear();
