@@ -6,6 +6,7 @@ that a table would need in bf16 are rounded again, and it is said.
 usage: quantized.py BUILD_FOLDER"""
 
 import array
+import bisect
 import json
 import struct
 
@@ -44,8 +45,9 @@ def as_f16(values):
 
 
 def e4m3(value):
-    """The byte of the nearest E4M3 number, by looking through all."""
-    code = min(range(0x7F), key=lambda byte: (abs(E4M3[byte] - abs(value)), byte & 1))
+    """The byte of the nearest E4M3 number, of two as near the even one."""
+    above = min(bisect.bisect_left(E4M3, abs(value), hi=0x7F), 0x7E)
+    code = min((above, max(above - 1, 0)), key=lambda byte: (abs(E4M3[byte] - abs(value)), byte & 1))
     return code | (0x80 if value < 0 else 0)
 
 
