@@ -160,7 +160,7 @@ private:
                                           : returned(result) ? LinearOutput::Logits
                                                              : LinearOutput::F32});
     // Whose the rows are is all one to a kernel that does not read the step.
-    config.sequences = sequences > 0;
+    config.sequences = sequences;
     config.sequences &= linearArguments(config, fewTokens(op.getX())).front().kind == LinearArgument::Kind::Step;
     return config;
   }
@@ -189,6 +189,12 @@ private:
     return c.epilogue ? distinguish(name, *c.epilogue) : name;
   }
 
+  // No kernel with a region holds how many rows there are, but where its name says so.
+  static Type rowType(Value rows) {
+    auto type = cast<RankedTensorType>(rows.getType());
+    return RankedTensorType::get(type.getShape().drop_front(), type.getElementType());
+  }
+
   // Two regions of the same ops may differ in what these are applied to and in their attributes: `name`, or else a name
   // of its own for each difference.
   std::string distinguish(const std::string &name, Region &region) {
@@ -198,12 +204,12 @@ private:
     llvm::DenseMap<Attribute, unsigned> symbols; // which are arguments of the kernel, one each
     for (BlockArgument argument : region.getArguments()) {
       numbers.try_emplace(argument, numbers.size());
-      stream << argument.getType() << ' ';
+      stream << rowType(argument) << ' ';
     }
     for (Operation &op : region.front()) {
       stream << op.getName() << '(';
       for (Value operand : op.getOperands())
-        stream << numbers.try_emplace(operand, numbers.size()).first->second << ':' << operand.getType() << ' ';
+        stream << numbers.try_emplace(operand, numbers.size()).first->second << ':' << rowType(operand) << ' ';
       stream << ')';
       for (NamedAttribute attribute : op.getAttrs()) {
         stream << attribute.getName() << '=';
@@ -216,7 +222,7 @@ private:
       }
       for (Value result : op.getResults()) {
         numbers.try_emplace(result, numbers.size());
-        stream << result.getType() << ' ';
+        stream << rowType(result) << ' ';
       }
     }
     auto &known = regions[name];
@@ -320,7 +326,7 @@ private:
   LogicalResult addFixedBuffers(OpBuilder &b) {
     rows = alignTo(facts.prefillChunk, kTokenTile);
     hasSequences = llvm::any_of(module.getOps<func::FuncOp>(),
-                               [](func::FuncOp function) { return llm::sequencesOf(function) > 0; });
+                                [](func::FuncOp function) { return llm::sequencesOf(function) > 0; });
     addBuffer(b, "weights", exec::Role::Weights, std::max<int64_t>(weightBytes, kWeightAlignment));
     addOwned(b, "step", exec::Role::Step, 64);
     // A step that drafts has one token that was chosen, and the drafts.
@@ -395,11 +401,6 @@ private:
 
   // Kernels and launches.
 
-  // Where each sequence has a plane of the grid, so that its size is the kernel's.
-  [[nodiscard]] std::string ownTokensSuffix() const {
-    return sequencesSuffix(sequences) + (sequences ? std::to_string(sequences) : "");
-  }
-
   DictionaryAttr describe(const LaunchChoice &choice) {
     Builder b(module.getContext());
     return b.getDictionaryAttr({b.getNamedAttr("tiles", b.getI64IntegerAttr(choice.tiles)),
@@ -452,7 +453,7 @@ private:
 
   LogicalResult selectFunction(func::FuncOp f, exec::TargetOp targetOp) {
     function = f;
-    sequences = static_cast<uint64_t>(llm::sequencesOf(f));
+    sequences = llm::sequencesOf(f) > 0;
     scratchCount = 0;
     places.clear();
     groups.clear();
@@ -520,7 +521,7 @@ private:
                                .hidden = static_cast<uint64_t>(hidden),
                                .out = out,
                                .scale = scale,
-                               .sequences = sequences > 0});
+                               .sequences = sequences});
            });
     return success();
   }
@@ -734,7 +735,7 @@ private:
     HeadsConfig config{.headDim = static_cast<uint64_t>(llm::headDimOf(&op.getBody().front().front())),
                        .body = &op.getBody(),
                        .results = {},
-                       .sequences = sequences > 0};
+                       .sequences = sequences};
     std::string name = "heads_" + std::to_string(config.headDim);
     for (Operation &inner : op.getBody().front().without_terminator()) {
       if (std::string why = whyNotHead(&inner); !why.empty())
@@ -765,7 +766,7 @@ private:
                       .rotary = static_cast<uint64_t>(op.getRotated()),
                       .x = elementOf(op.getX()),
                       .scale = RotationScale::of(op),
-                      .sequences = sequences > 0};
+                      .sequences = sequences};
     std::string scale;
     if (config.scale.magnitude != 1)
       scale += "_magnitude" + llvm::utohexstr(llvm::bit_cast<uint32_t>(config.scale.magnitude));
@@ -786,7 +787,7 @@ private:
                         .headDim = static_cast<uint64_t>(op.getHeadDim()),
                         .ring = ringOf(op, op.getKStateAttr()),
                         .element = cacheElementOf(llm::lookupState(op, op.getKStateAttr())),
-                        .sequences = sequences > 0};
+                        .sequences = sequences};
     if (std::string why = whyNotHead(op); config.element != CacheElement::Bf16 && !why.empty())
       return op.emitOpError() << "has no kernel for a cache of codes: " << why;
     launch(op,
@@ -808,7 +809,7 @@ private:
                            .ring = ringOf(op, op.getKStateAttr()),
                            .first = static_cast<uint64_t>(op.getFirst().value_or(0)),
                            .element = cacheElementOf(llm::lookupState(op, op.getKStateAttr())),
-                           .sequences = sequences > 0};
+                           .sequences = sequences};
     if (fewTokens(op.getQ()))
       config.tokens = static_cast<uint64_t>(dim(op.getQ(), 0));
     std::string shape =
@@ -827,7 +828,7 @@ private:
     Place partials =
         newScratch(config.tokens * config.heads * attentionUnits(*target, config) * (config.headDim + 2) * 4);
     const auto tokens = static_cast<int64_t>(config.tokens);
-    launch(op, "attention_" + shape + tokensSuffix(config.tokens), tokens, {own("step"), q, k, v, partials},
+    launch(op, "attention_" + shape + (config.tokens > 1 ? "_tokens" : ""), tokens, {own("step"), q, k, v, partials},
            [&](llvm::StringRef n) { return emitAttentionDecode(kernels, *target, n, config); });
     launch(op, "attention_combine_" + shape, tokens, {own("step"), partials, out},
            [&](llvm::StringRef n) { return emitAttentionCombine(kernels, *target, n, config); });
@@ -843,7 +844,7 @@ private:
     launch(
         op,
         llvm::formatv("short_conv_{0}x{1}{2}{3}", config.channels, config.taps, peekSuffix(config.peek),
-                      ownTokensSuffix())
+                      sequencesSuffix(sequences))
             .str(),
         dim(op.getX(), 0),
         {own("step"), define(op.getX()), weight(op.getWeightAttr()), state(op.getStateAttr()), define(op.getResult())},
@@ -860,7 +861,7 @@ private:
         own("step"), qkv, define(op.getB()), define(op.getA()), weight(op.getDecayAttr()), weight(op.getDtBiasAttr())};
     if (takesTokenByToken(op)) {
       arguments.push_back(memory);
-      std::string name = "delta_rule" + shape + peekSuffix(config.peek) + ownTokensSuffix();
+      std::string name = "delta_rule" + shape + peekSuffix(config.peek) + sequencesSuffix(sequences);
       if (op.hasEpilogue()) {
         if (std::string why = whyNoWholeHead(config); !why.empty())
           return op.emitOpError() << "has an epilogue that no kernel has: " << why;
@@ -979,13 +980,13 @@ private:
       return refuseManyRows(op);
     launch(op, "sample_" + std::to_string(vocabulary) + sequencesSuffix(sequences), rows,
            {own("step"), define(op.getLogits()), define(op.getToken())},
-           [&](llvm::StringRef n) { return emitSample(kernels, *target, n, vocabulary, sequences > 0); });
+           [&](llvm::StringRef n) { return emitSample(kernels, *target, n, vocabulary, sequences); });
     return success();
   }
   LogicalResult select(llm::AdvanceOp op) {
     launch(op, "advance" + sequencesSuffix(sequences), dim(op.getToken(), 0),
            {own("step"), define(op.getToken()), own("tokens"), own("output")},
-           [&](llvm::StringRef n) { return emitAdvance(kernels, *target, n, sequences > 0); });
+           [&](llvm::StringRef n) { return emitAdvance(kernels, *target, n, sequences); });
     return success();
   }
 
@@ -1000,7 +1001,7 @@ private:
     auto columns = static_cast<uint64_t>(widthOf(op.getX()));
     launch(op, "delay_" + std::to_string(columns) + sequencesSuffix(sequences), dim(op.getX(), 0),
            {own("step"), define(op.getX()), state(op.getStateAttr()), define(op.getResult())},
-           [&](llvm::StringRef n) { return emitDelay(kernels, *target, n, columns, sequences > 0); });
+           [&](llvm::StringRef n) { return emitDelay(kernels, *target, n, columns, sequences); });
     return success();
   }
   LogicalResult select(llm::AcceptOp op) {
@@ -1040,12 +1041,12 @@ private:
   std::map<std::string, LaunchShape> cache;
   std::map<std::string, std::vector<std::string>> regions; // by the name of a kernel: what tells namesakes apart
 
-  bool hasSequences = false; // whether there are functions of several
+  bool hasSequences = false; // whether there are functions of several sequences
   int64_t batchBytes = offsetof(Batch, steps);
   std::map<std::string, int64_t> tables; // in @batch, by buffer
 
   func::FuncOp function;
-  uint64_t sequences = 0; // of the function; 0: one
+  bool sequences = false; // whether the function is one
   exec::ProgramOp program;
   unsigned scratchCount = 0;
   std::map<std::string, exec::BufferOp> scratch; // by name

@@ -64,10 +64,14 @@ LaunchShape emitAttentionDecode(mlir::gpu::GPUModuleOp module, const TargetInfo 
   KernelBuilder kb(module, target, name, {Access::Read, Access::Read, Access::Read, Access::Read, Access::Write},
                    kWaves * target.waveSize);
   const Sequences sequences(kb, c.sequences);
-  Val token = kb.constant(0), group = kb.workgroupZ(), q0 = kb.argument(1), partials = kb.argument(4);
-  if (c.tokens > 1) {
-    token = group / static_cast<int64_t>(groups);
-    group = group % static_cast<int64_t>(groups);
+  const unsigned across = units / kWaves;
+  const bool few = c.tokens > 1; // then a token has a plane of the grid, and the units lie beside the groups
+  Val token = kb.constant(0), group = kb.workgroupZ(), four = kb.workgroupY(), q0 = kb.argument(1),
+      partials = kb.argument(4);
+  if (few) {
+    token = kb.workgroupY();
+    four = group % static_cast<int64_t>(across);
+    group = group / static_cast<int64_t>(across);
     q0 = kb.advance(q0, kb.zext(token, kb.i64()) * static_cast<int64_t>(paddedRow(c.heads * c.headDim) * 2));
     partials =
         kb.advance(partials, kb.zext(token, kb.i64()) * (static_cast<int64_t>(c.heads * units) * (headDim + 2) * 4));
@@ -77,7 +81,7 @@ LaunchShape emitAttentionDecode(mlir::gpu::GPUModuleOp module, const TargetInfo 
   auto [first, end] = visibleBlocks(kb, position, c.window);
   const CacheLayout layout{.kvHeads = c.kvHeads, .headDim = c.headDim, .ring = c.ring, .element = c.element};
   Val lane = kb.lane(), kvHead = kb.workgroupX();
-  Val unit = kb.workgroupY() * kWaves + kb.wave();
+  Val unit = four * kWaves + kb.wave();
   Val begin = first + unit, works = begin < end;
   if (c.sequences)
     works = works & sequences.real(token);
@@ -223,8 +227,9 @@ LaunchShape emitAttentionDecode(mlir::gpu::GPUModuleOp module, const TargetInfo 
   kb.finish();
   return {.kernel = name.str(),
           .x = static_cast<unsigned>(c.kvHeads),
-          .y = units / kWaves,
-          .z = groups * static_cast<unsigned>(c.tokens),
+          .y = few ? 1 : across,
+          .tokensPerWorkgroup = few ? 1U : 0U,
+          .z = few ? groups * across : groups,
           .workgroupSize = kWaves * target.waveSize,
           .bound = "positions are split " + std::to_string(kMostUnits) + " ways at most, which a second kernel reads"};
 }

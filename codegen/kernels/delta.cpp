@@ -63,7 +63,7 @@ DeltaConfig deltaConfig(llm::DeltaRuleOp rule) {
           .epilogue = rule.hasEpilogue() ? &rule.getEpilogue() : nullptr,
           .result = {.columns = static_cast<uint64_t>(type.getDimSize(1)),
                      .output = type.getElementType().isBF16() ? LinearOutput::Bf16 : LinearOutput::F32},
-          .sequences = static_cast<uint64_t>(llm::sequencesOf(rule))};
+          .sequences = llm::sequencesOf(rule) > 0};
 }
 
 bool takesTokenByToken(llm::DeltaRuleOp rule) {
@@ -109,11 +109,13 @@ LaunchShape emitDeltaRecurrent(mlir::gpu::GPUModuleOp module, const TargetInfo &
   std::vector<Access> access;
   access.reserve(arguments.size());
   for (const LinearArgument &argument : arguments)
-    access.push_back(argument.access(c.sequences > 0));
+    access.push_back(argument.access(c.sequences));
   KernelBuilder k(module, target, name, access, waves * together * lanes);
-  const Sequences sequences(k, c.sequences > 0);
+  const Sequences sequences(k, c.sequences);
   Epilogue epilogue(k, c.epilogue, {c.result}, arguments, /*width=*/1, k.constant(0));
-  Val head = k.workgroupY(), keyHead = head / static_cast<int64_t>(c.valueHeads / c.keyHeads);
+  Val sequence = k.workgroupY(); // where there are several
+  Val head = c.sequences ? k.workgroupZ() : k.workgroupY(),
+      keyHead = head / static_cast<int64_t>(c.valueHeads / c.keyHeads);
   Val wave = k.wave(), slice = k.workgroupX();
   if (together > 1) {
     slice = wave / static_cast<int64_t>(waves);
@@ -123,7 +125,6 @@ LaunchShape emitDeltaRecurrent(mlir::gpu::GPUModuleOp module, const TargetInfo &
   Val mine = k.minI(column, k.constant(valueDim - 1)); // lanes past the last column repeat it, and store nothing
   Val firstRow = wave * rows;
   Val decay = k.load(k.f32(), k.argument(4), head * 4), bias = k.load(k.f32(), k.argument(5), head * 4);
-  Val sequence = k.workgroupZ();
   Val matrix = k.advance(sequences.own(k.argument(6), sequence), k.zext(head, k.i64()) * (keyDim * valueDim * 4));
   auto place = [&](unsigned r) { return ((firstRow + r) * valueDim + mine) * 4; };
   // Waves exchange their parts of sums through one of two blocks in turn, so that one barrier a token is enough.
@@ -232,8 +233,9 @@ LaunchShape emitDeltaRecurrent(mlir::gpu::GPUModuleOp module, const TargetInfo &
   k.finish();
   return {.kernel = name.str(),
           .x = slices / together,
-          .y = static_cast<unsigned>(c.valueHeads),
-          .z = static_cast<unsigned>(std::max<uint64_t>(c.sequences, 1)),
+          .y = c.sequences ? 1 : static_cast<unsigned>(c.valueHeads),
+          .tokensPerWorkgroup = c.sequences ? 1U : 0U,
+          .z = c.sequences ? static_cast<unsigned>(c.valueHeads) : 1,
           .workgroupSize = waves * together * lanes,
           .bound = c.epilogue ? "a head a workgroup, whose waves ask for all of its matrix at once"
                               : "32 columns of one head's matrix a workgroup"};

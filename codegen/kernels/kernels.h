@@ -161,7 +161,7 @@ struct AttentionConfig {
   uint64_t window = 0; // keys visible, the query's own included; 0: all
   uint64_t ring = 0;   // positions of the cache, where it is a ring; 0: it holds all
   uint64_t first = 0;  // position of the first key there is, for queries that are not before it
-  uint64_t tokens = 1; // queries, a few (decode only)
+  uint64_t tokens = 1; // queries, a few (decode only, where the code is that of any number above 1)
   CacheElement element = CacheElement::Bf16;
   bool sequences = false; // decode only
 };
@@ -183,7 +183,7 @@ LaunchShape emitAttentionPrefill(mlir::gpu::GPUModuleOp module, const TargetInfo
 struct ShortConvConfig {
   uint64_t channels, taps;
   uint64_t peek = 0; // rows, after which the state is as it was; 0: as many as the step has, and the state moves on
-  uint64_t sequences = 0; // that have a row each, and a plane of the grid; 0: one sequence
+  bool sequences = false; // of a row each
 };
 LaunchShape emitShortConv(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
                           const ShortConvConfig &c);
@@ -194,7 +194,7 @@ struct DeltaConfig {
   uint64_t peek = 0;                // as in ShortConvConfig, token by token only
   mlir::Region *epilogue = nullptr; // of the op: what happens to whole heads (token by token only); null: none
   LinearResult result = {.columns = 0, .output = LinearOutput::F32}; // of the epilogue
-  uint64_t sequences = 0;                                            // as in ShortConvConfig, token by token only
+  bool sequences = false;                                            // of a row each, token by token only
 };
 // (step, qkv f32, b f32, a f32, decay f32, dt_bias f32, state f32, out f32): token by token, for one or a few. With an
 // epilogue the arguments are those of `deltaArguments` (codegen/kernels/delta.h).

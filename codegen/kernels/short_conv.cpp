@@ -11,12 +11,11 @@ static constexpr unsigned kTokensInFlight = 8;
 
 LaunchShape emitShortConv(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
                           const ShortConvConfig &c) {
-  const bool several = c.sequences > 0;
   KernelBuilder k(
       module, target, name,
-      {Access::Read, Access::Read, Access::Read, Sequences::access(several, Access::ReadWrite), Access::Write},
+      {Access::Read, Access::Read, Access::Read, Sequences::access(c.sequences, Access::ReadWrite), Access::Write},
       kThreads);
-  const Sequences sequences(k, several);
+  const Sequences sequences(k, c.sequences);
   const auto channels = static_cast<int64_t>(c.channels), stride = static_cast<int64_t>(paddedRow(c.channels));
   const auto before = static_cast<unsigned>(c.taps - 1); // rows that the state holds
   Val row = k.workgroupY(), state = sequences.own(k.argument(3), row);
@@ -30,7 +29,7 @@ LaunchShape emitShortConv(mlir::gpu::GPUModuleOp module, const TargetInfo &targe
     for (unsigned j = 0; j < before; ++j)
       rows.push_back(k.load(k.f32(), state, (mine + j * channels) * 4));
     Val first = k.constant(0), end;
-    if (several) {
+    if (c.sequences) {
       first = row;
       end = row + 1;
     } else {
@@ -46,7 +45,7 @@ LaunchShape emitShortConv(mlir::gpu::GPUModuleOp module, const TargetInfo &targe
           window.erase(window.begin());
           return window;
         },
-        several ? 1 : kTokensInFlight);
+        c.sequences ? 1 : kTokensInFlight);
     if (!c.peek)
       k.ifThen(inside, [&] {
         for (unsigned j = 0; j < before; ++j)
@@ -56,7 +55,7 @@ LaunchShape emitShortConv(mlir::gpu::GPUModuleOp module, const TargetInfo &targe
   k.finish();
   return {.kernel = name.str(),
           .x = static_cast<unsigned>(stride / kThreads),
-          .y = static_cast<unsigned>(std::max<uint64_t>(c.sequences, 1)),
+          .tokensPerWorkgroup = c.sequences ? 1U : 0U,
           .workgroupSize = kThreads,
           .bound = "a lane a channel: the state of a channel has one reader and writer"};
 }
