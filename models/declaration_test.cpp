@@ -56,7 +56,7 @@ TEST_F(DeclarationTest, MakesEveryFunctionAndSymbol) {
 
 TEST_F(DeclarationTest, StepsOfSeveralSequences) {
   FakeCheckpoint checkpoint = FakeCheckpoint::small();
-  auto module = declareModel(context_, checkpoint, {.streams = 4});
+  auto module = declareModel(context_, checkpoint, {.name = "", .streams = 4});
   ASSERT_TRUE(module.ok()) << module.status();
   for (const char *choice : {"greedy", "sample"}) {
     for (int64_t rows : {2, 4}) {
@@ -70,7 +70,7 @@ TEST_F(DeclarationTest, StepsOfSeveralSequences) {
   }
   EXPECT_EQ(llm::sequencesOf((*module)->lookupSymbol("decode")), 0);
   for (int64_t streams : {-1, 0, 3, 16})
-    EXPECT_THAT(errorOf(checkpoint, {.streams = streams}),
+    EXPECT_THAT(errorOf(checkpoint, {.name = "", .streams = streams}),
                 HasSubstr("expected steps of 1, 2, 4 or 8 streams, got " + std::to_string(streams)));
 }
 

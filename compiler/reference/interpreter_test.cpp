@@ -926,7 +926,7 @@ TEST(Model, StepsOfSeveralSequencesAreRefused) {
   auto checkpoint = openModel(std::string(goldens) + "/qwen35-grouped");
   ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
   mlir::MLIRContext context;
-  auto module = declareModel(context, **checkpoint, {.streams = 2});
+  auto module = declareModel(context, **checkpoint, {.name = "", .streams = 2});
   ASSERT_TRUE(module.ok()) << module.status();
   Interpreter interpreter(**module, **checkpoint, {.numerics = fp32});
   EXPECT_THAT(interpreter.run("decode_greedy_2", idsOf({3, 14})).status().message(),

@@ -4,9 +4,6 @@
 #include "tests/numerics/layers.h"
 #include "tests/numerics/program.h"
 
-#include <algorithm>
-#include <cctype>
-
 using namespace ingot;
 using namespace ingot::numerics;
 
@@ -77,28 +74,19 @@ void check(const std::string &scheme, const std::string &cache, unsigned width, 
   }
 }
 
-class Batch : public testing::TestWithParam<const char *> {};
-INSTANTIATE_TEST_SUITE_P(Schemes, Batch,
-                         testing::Values("bf16", "int8, activation = int8_per_token", "int4, group = 32, zeros"),
-                         [](const auto &info) {
-                           std::string name = info.param;
-                           std::erase_if(name, [](char c) { return !std::isalnum(static_cast<unsigned char>(c)); });
-                           return name;
-                         });
+TEST(Batch, OfTwo) { check("bf16", "bf16", 2, 2, kApart); }
 
-TEST_P(Batch, HasTheBytesOfStepsAlone) { check(GetParam(), "bf16", 4, 3, kFused); }
+TEST(Batch, OfFour) { check("int8, activation = int8_per_token", "bf16", 4, 3, kFused); }
 
-TEST(BatchOfTwo, HasTheBytesOfStepsAlone) { check("bf16", "bf16", 2, 2, kApart); }
+TEST(Batch, OfEight) { check("int4, group = 32, zeros", "bf16", 8, 5, kFused); }
 
-TEST(BatchOfEight, HasTheBytesOfStepsAlone) { check("bf16", "bf16", 8, 5, kFused); }
-
-TEST(BatchOfCodes, HasTheBytesOfStepsAlone) {
+TEST(Batch, OfCachesOfCodes) {
   check("bf16", "i8", 2, 1, kApart);
   check("bf16", target().fp8Matrix ? "f8E4M3FN" : "i8", 4, 3, kFused);
 }
 
 // Each table counts: a row that finds another sequence's buffer in one of them leaves other bytes.
-TEST(BatchOfAnothers, LeavesOtherBytes) {
+TEST(Batch, LeavesOtherBytesWithAnothersBuffer) {
   Program program(moduleOf("bf16", "bf16", 2), kFused);
   std::vector<Program::Sequence> right = begin(program, 2);
   for (const auto &[name, buffer] : right[0]) {
