@@ -120,6 +120,11 @@ absl::StatusOr<Manifest> makeManifest(ModuleOp module, const std::map<std::strin
         addLaunch(program, launch, kernels, buffers);
     }
   }
+  for (const TargetCode &target : manifest.targets()) // each has the same programs
+    for (const Program &program : target.programs())
+      if (llvm::StringRef count(program.name()); count.consume_front("decode_greedy_"))
+        if (uint32_t streams = 0; !count.getAsInteger(10, streams))
+          out.set_streams(std::max(out.streams(), streams));
   return manifest;
 }
 

@@ -194,7 +194,8 @@ absl::StatusOr<OwningOpRef<ModuleOp>> runPhases(MLIRContext &context, const Chec
                                    {.name = "",
                                     .contextLength = request.contextLength,
                                     .prefillChunk = request.prefillChunk,
-                                    .draftLength = request.draftLength});
+                                    .draftLength = request.draftLength,
+                                    .streams = request.streams});
       if (!declared.ok())
         return declared.status();
       module = std::move(*declared);

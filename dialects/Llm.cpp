@@ -3,6 +3,7 @@
 #include "dialects/Llm.h"
 
 #include "dialects/LlmChecks.h"
+#include "dialects/Sequences.h"
 
 #include <cmath>
 
@@ -104,9 +105,11 @@ DictionaryAttr Facts::toAttribute(MLIRContext *context) const {
 }
 
 LogicalResult LlmDialect::verifyOperationAttribute(Operation *op, NamedAttribute attribute) {
+  if (attribute.getName() == kSequencesName)
+    return verifySequences(op, attribute);
   if (attribute.getName() != factsName)
     return op->emitError() << "unknown attribute '" << attribute.getName().getValue() << "'; the dialect has only '"
-                           << factsName << "'";
+                           << factsName << "' and '" << kSequencesName << "'";
   if (!isa<ModuleOp>(op))
     return op->emitError() << "'" << factsName << "' belongs to a builtin.module, got " << op->getName();
   auto facts = dyn_cast<DictionaryAttr>(attribute.getValue());
@@ -915,7 +918,10 @@ LogicalResult AdvanceBestOp::verify() {
 }
 
 LogicalResult AdvanceOp::verify() {
-  if (rowsOf(getToken()) != 1)
+  const int64_t sequences = sequencesOf(*this);
+  if (sequences != 0 && rowsOf(getToken()) != sequences)
+    return emitOpError() << "expected a token for each of " << sequences << " sequences, got " << getToken().getType();
+  if (sequences == 0 && rowsOf(getToken()) != 1)
     return emitOpError() << "expected exactly one token, got " << getToken().getType();
   return success();
 }

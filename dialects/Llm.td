@@ -654,13 +654,14 @@ def Llm_AdvanceOp : Llm_Op<"advance", [MemoryEffects<[MemWrite<Llm_StepResource>
   let summary = "make the chosen token the next step's input";
   let description = [{
     In this order: `TOKENS[0] = token`; if `Step.generated < Step.capacity`, `OUTPUT[Step.generated] = token`;
-    `Step.position += Step.tokens`; `Step.tokens = 1`; `Step.generated += 1`.
+    `Step.position += Step.tokens`; `Step.tokens = 1`; `Step.generated += 1`. In a function of several sequences
+    (`llm.sequences`) token i does that to sequence i.
 
     ```mlir
     llm.advance %t : tensor<1xi32>
     ```
 
-    Rules: R1, there is exactly one token.
+    Rules: R1, there is exactly one token, or in a function of several sequences one for each.
   }];
   let arguments = (ins Llm_Tokens:$token);
   let assemblyFormat = "$token attr-dict `:` type($token)";

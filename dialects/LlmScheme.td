@@ -34,12 +34,24 @@ def LlmDialect : Dialect {
     | `@speculate_sample` | the same | the same of `@decode` and `@sample`: row i's own sample decides whether draft i + 1 is accepted |
     | `@draft_logits` | `(tensor<?xi32>) -> tensor<?xVxf32>` | a chunk in, what the head says after each token but the first of a sequence |
 
+    Those of a model that was compiled for steps of several sequences, each with the attribute `llm.sequences`:
+
+    | function | type | does |
+    |---|---|---|
+    | `@decode_greedy_N` | `(tensor<Nxi32>) -> ()` | `@decode_greedy` for each of N sequences |
+    | `@decode_sample_N` | the same | `@decode` and `@sample` for each of N sequences |
+
     **The first dimension is tokens.** It is dynamic (`?`) in `@prefill` and `@logits` and 1 in `@decode` and
     `@decode_greedy`. A static number of rows is small: kernels compute each row by the very sums of a single one.
 
     **Implicit context.** Which tokens these are is not an operand. Every op belongs to the step described by `Step`
     (`runtime/artifact/step.h`), which lives in device memory: row `i` of a tensor belongs to position
     `Step.position + i` of the sequence. So a captured program is replayed without an argument changing.
+
+    **Several sequences.** In a function with the unit attribute `llm.sequences` row `i` of a tensor is the one token of
+    sequence i instead. Every op that reads or writes Step, TOKENS, OUTPUT or a state does to row i, with those of sequence
+    i, what it does to row 0 of a step of that sequence alone: row i lies at position `Step.position` of sequence i.
+    Rules of `llm.sequences`: R1, it sits on a function of one `tensor<Nxi32>`, N from 2 to 8, without results.
 
     **Numbers.** In memory bf16 is what a matrix product or attention reads, and what the cache holds unless it holds codes
     (`llm.state`). The residual

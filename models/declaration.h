@@ -17,6 +17,7 @@ struct DeclareOptions {
   int64_t contextLength = 0;  // 0 takes the configuration's
   int64_t prefillChunk = 256; // the most tokens of one run of `prefill` or `logits`
   int64_t draftLength = 3;    // tokens that a step drafts where the model has a head for it, at most 7; 0: none
+  int64_t streams = 1;        // the most sequences that one step takes: 1, 2, 4 or 8
 };
 
 /// Opens the checkpoint at `path` as its family's declaration wants to see it: the text model's configuration, and

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "compiler/checkpoint/synthetic.h"
+#include "dialects/Sequences.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "mlir/Parser/Parser.h"
 #include "models/config.h"
@@ -51,6 +52,26 @@ TEST_F(DeclarationTest, MakesEveryFunctionAndSymbol) {
   EXPECT_EQ(facts.contextLength, 128);
   EXPECT_EQ(facts.prefillChunk, 64);
   EXPECT_THAT(facts.endOfSequence, ElementsAre(2));
+}
+
+TEST_F(DeclarationTest, StepsOfSeveralSequences) {
+  FakeCheckpoint checkpoint = FakeCheckpoint::small();
+  auto module = declareModel(context_, checkpoint, {.name = "", .streams = 4});
+  ASSERT_TRUE(module.ok()) << module.status();
+  for (const char *choice : {"greedy", "sample"}) {
+    for (int64_t rows : {2, 4}) {
+      auto function =
+          (*module)->lookupSymbol<mlir::func::FuncOp>("decode_" + std::string(choice) + "_" + std::to_string(rows));
+      ASSERT_TRUE(function) << choice << " " << rows;
+      EXPECT_EQ(llm::sequencesOf(function), rows);
+      EXPECT_EQ(llm::sequencesOf(&function.getBody().front().front()), rows);
+    }
+    EXPECT_FALSE((*module)->lookupSymbol("decode_" + std::string(choice) + "_8"));
+  }
+  EXPECT_EQ(llm::sequencesOf((*module)->lookupSymbol("decode")), 0);
+  for (int64_t streams : {-1, 0, 3, 16})
+    EXPECT_THAT(errorOf(checkpoint, {.name = "", .streams = streams}),
+                HasSubstr("expected steps of 1, 2, 4 or 8 streams, got " + std::to_string(streams)));
 }
 
 TEST_F(DeclarationTest, OpsCarryLabels) {

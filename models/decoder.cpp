@@ -4,6 +4,7 @@
 #include <set>
 
 #include "absl/strings/str_cat.h"
+#include "dialects/Sequences.h"
 
 namespace ingot {
 
@@ -62,6 +63,9 @@ absl::Status Decoder::finish(ConfigReader &config, const DeclareOptions &options
   if (options.draftLength < 0 || options.draftLength >= llm::kFewRows)
     return absl::InvalidArgumentError(
         absl::StrCat("expected from 0 to ", llm::kFewRows - 1, " drafts a step, got ", options.draftLength));
+  if (options.streams < 1 || options.streams > llm::kFewRows || (options.streams & (options.streams - 1)) != 0)
+    return absl::InvalidArgumentError(
+        absl::StrCat("expected steps of 1, 2, 4 or ", llm::kFewRows, " streams, got ", options.streams));
   facts.draftLength = drafts() ? options.draftLength : 0;
   if (auto status = weights_.finish(); !status.ok())
     return status;
@@ -80,6 +84,10 @@ absl::Status Decoder::finish(ConfigReader &config, const DeclareOptions &options
     speculate<llm::ArgmaxOp>("speculate", "greedy", facts.draftLength, {ends.begin(), ends.end()});
     speculate<llm::SampleOp>("speculate_sample", "sample", facts.draftLength, {ends.begin(), ends.end()});
     draftLogits();
+  }
+  for (int64_t count = 2; count <= options.streams; count *= 2) {
+    decodeSeveral<llm::ArgmaxOp>(absl::StrCat("decode_greedy_", count), "greedy", count);
+    decodeSeveral<llm::SampleOp>(absl::StrCat("decode_sample_", count), "sample", count);
   }
   return absl::OkStatus();
 }
@@ -142,6 +150,20 @@ void Decoder::speculate(const char *name, const char *choice, int64_t count, con
     token = llm::ArgmaxOp::create(builder_, at("mtp.greedy"), logitsOf(hidden));
     llm::DraftOp::create(builder_, at("mtp.draft"), token, integer(index), integer(count));
   }
+  end({});
+}
+
+// A token of each of `count` sequences, and what an op of type `Choose` makes of each row. The head that drafts is kept
+// up, as where there is one sequence.
+template <typename Choose> void Decoder::decodeSeveral(const std::string &name, const char *choice, int64_t count) {
+  auto function = begin(name, {mlir::RankedTensorType::get({count}, builder_.getI32Type())}, {});
+  function->setAttr(llm::kSequencesName, builder_.getUnitAttr());
+  tokens_ = function.getArgument(0);
+  mlir::Value embedded = embed(tokens_);
+  mlir::Value hidden = norm(layers(embedded), norm_, "norm");
+  if (drafts())
+    rememberForDrafts(embedded, previous(hidden));
+  choose<Choose>(logitsOf(hidden), choice);
   end({});
 }
 
@@ -283,7 +305,7 @@ mlir::RankedTensorType Decoder::like(mlir::Value x, int64_t columns, mlir::Type 
   return mlir::RankedTensorType::get({mlir::cast<mlir::RankedTensorType>(x.getType()).getDimSize(0), columns}, element);
 }
 
-mlir::func::FuncOp Decoder::begin(const char *name, mlir::TypeRange inputs, mlir::TypeRange results) {
+mlir::func::FuncOp Decoder::begin(const std::string &name, mlir::TypeRange inputs, mlir::TypeRange results) {
   auto function = mlir::func::FuncOp::create(builder_, at(name), name, builder_.getFunctionType(inputs, results));
   moduleEnd_ = builder_.saveInsertionPoint();
   builder_.setInsertionPointToStart(function.addEntryBlock());

@@ -1,5 +1,6 @@
-// The short convolution of one token in the epilogue of the projection that it reads: the lane that finishes a channel
-// also has its state.
+// The short convolution of one token of a sequence in the epilogue of the projection that it reads: the lane that
+// finishes a channel also has its state.
+#include "dialects/Sequences.h"
 #include "passes/Epilogue.h"
 #include "passes/Remarks.h"
 
@@ -23,7 +24,7 @@ constexpr llvm::StringLiteral kName = "fuse-short-conv";
 std::string whyNot(llm::ShortConvOp conv, llm::LinearOp linear) {
   if (!linear || linear.getExperts())
     return "it reads what is not the product of a linear";
-  if (cast<RankedTensorType>(conv.getX().getType()).getDimSize(0) != 1)
+  if (cast<RankedTensorType>(conv.getX().getType()).getDimSize(0) != 1 && !llm::sequencesOf(conv))
     return "other workgroups have the rows before of many tokens";
   if (!conv.getX().hasOneUse())
     return "something else reads the product";

@@ -10,7 +10,9 @@
 #include "codegen/kernels/linear.h"
 #include "codegen/kernels/prologue.h"
 #include "codegen/target.h"
+#include "dialects/Sequences.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
+#include "runtime/artifact/batch.h"
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/ADT/TypeSwitch.h"
 #include "llvm/Support/FormatVariadic.h"
@@ -82,6 +84,7 @@ std::string elementSuffix(CacheElement element) {
 }
 std::string tokensSuffix(uint64_t tokens) { return tokens > 1 ? "_tokens" + std::to_string(tokens) : ""; }
 std::string peekSuffix(uint64_t tokens) { return tokens ? "_peek" + std::to_string(tokens) : ""; }
+std::string sequencesSuffix(bool sequences) { return sequences ? "_sequences" : ""; }
 std::string slotsSuffix(uint64_t slots) { return slots ? "_slots" + std::to_string(slots) : ""; }
 
 // Whether kernels take the op's tokens one by one, or a few side by side: how many there are is known.
@@ -156,6 +159,9 @@ private:
                                 .output = isBf16(result)     ? LinearOutput::Bf16
                                           : returned(result) ? LinearOutput::Logits
                                                              : LinearOutput::F32});
+    // Whose the rows are is all one to a kernel that does not read the step.
+    config.sequences = sequences;
+    config.sequences &= linearArguments(config, fewTokens(op.getX())).front().kind == LinearArgument::Kind::Step;
     return config;
   }
 
@@ -179,7 +185,14 @@ private:
         name += "_" + shortName(&op);
     for (const LinearResult &result : c.results)
       name += result.output == LinearOutput::Logits ? "_logits" : result.output == LinearOutput::F32 ? "_f32" : "";
+    name += sequencesSuffix(c.sequences);
     return c.epilogue ? distinguish(name, *c.epilogue) : name;
+  }
+
+  // No kernel with a region holds how many rows there are, but where its name says so.
+  static Type rowType(Value rows) {
+    auto type = cast<RankedTensorType>(rows.getType());
+    return RankedTensorType::get(type.getShape().drop_front(), type.getElementType());
   }
 
   // Two regions of the same ops may differ in what these are applied to and in their attributes: `name`, or else a name
@@ -191,12 +204,12 @@ private:
     llvm::DenseMap<Attribute, unsigned> symbols; // which are arguments of the kernel, one each
     for (BlockArgument argument : region.getArguments()) {
       numbers.try_emplace(argument, numbers.size());
-      stream << argument.getType() << ' ';
+      stream << rowType(argument) << ' ';
     }
     for (Operation &op : region.front()) {
       stream << op.getName() << '(';
       for (Value operand : op.getOperands())
-        stream << numbers.try_emplace(operand, numbers.size()).first->second << ':' << operand.getType() << ' ';
+        stream << numbers.try_emplace(operand, numbers.size()).first->second << ':' << rowType(operand) << ' ';
       stream << ')';
       for (NamedAttribute attribute : op.getAttrs()) {
         stream << attribute.getName() << '=';
@@ -209,7 +222,7 @@ private:
       }
       for (Value result : op.getResults()) {
         numbers.try_emplace(result, numbers.size());
-        stream << result.getType() << ' ';
+        stream << rowType(result) << ' ';
       }
     }
     auto &known = regions[name];
@@ -299,15 +312,28 @@ private:
     return exec::BufferOp::create(b, module.getLoc(), name, role, bytes, perPosition, IntegerAttr(), StringAttr());
   }
 
+  // Of a buffer that each sequence has for itself: steps of several find its copies in a table. That of @step comes
+  // first.
+  void addOwned(OpBuilder &b, const std::string &name, exec::Role role, int64_t bytes, int64_t perPosition = 0) {
+    exec::BufferOp buffer = addBuffer(b, name, role, bytes, perPosition);
+    if (!hasSequences)
+      return;
+    buffer.setBatchTable(batchBytes);
+    tables[name] = batchBytes;
+    batchBytes += sizeof(Batch::steps);
+  }
+
   LogicalResult addFixedBuffers(OpBuilder &b) {
     rows = alignTo(facts.prefillChunk, kTokenTile);
+    hasSequences = llvm::any_of(module.getOps<func::FuncOp>(),
+                                [](func::FuncOp function) { return llm::sequencesOf(function) > 0; });
     addBuffer(b, "weights", exec::Role::Weights, std::max<int64_t>(weightBytes, kWeightAlignment));
-    addBuffer(b, "step", exec::Role::Step, 64);
+    addOwned(b, "step", exec::Role::Step, 64);
     // A step that drafts has one token that was chosen, and the drafts.
-    addBuffer(b, "tokens", exec::Role::Tokens, std::max(facts.prefillChunk, facts.draftLength + 1) * 4);
+    addOwned(b, "tokens", exec::Role::Tokens, std::max(facts.prefillChunk, facts.draftLength + 1) * 4);
     addBuffer(b, "logits", exec::Role::Logits, facts.vocabulary * 4);
     addBuffer(b, "all_logits", exec::Role::AllLogits, facts.prefillChunk * facts.vocabulary * 4);
-    addBuffer(b, "output", exec::Role::Output, 0, 4);
+    addOwned(b, "output", exec::Role::Output, 0, 4);
     for (auto state : module.getOps<llm::StateOp>()) {
       RankedTensorType type = state.getTensorType();
       const bool grows = type.isDynamicDim(0);
@@ -319,8 +345,10 @@ private:
       } else {
         bytes = type.getNumElements() * type.getElementTypeBitWidth() / 8;
       }
-      addBuffer(b, (state.getSymName() + ".cache").str(), exec::Role::State, grows ? 0 : bytes, grows ? bytes : 0);
+      addOwned(b, (state.getSymName() + ".cache").str(), exec::Role::State, grows ? 0 : bytes, grows ? bytes : 0);
     }
+    if (hasSequences)
+      addBuffer(b, "batch", exec::Role::Batch, batchBytes);
     return success();
   }
 
@@ -363,8 +391,13 @@ private:
     return places[value] = newScratch(count * row * type.getElementTypeBitWidth() / 8);
   }
   Place weight(FlatSymbolRefAttr name) { return {"weights", weights.at(name.getValue().str()).offset}; }
-  static Place state(FlatSymbolRefAttr name) { return {(name.getValue() + ".cache").str(), 0}; }
-  static Place fixed(const char *name) { return {name, 0}; }
+  // What a sequence has for itself; of several sequences the table of them. The step's is behind how many there are.
+  Place own(const std::string &buffer) {
+    if (!sequences)
+      return {buffer, 0};
+    return {"batch", buffer == "step" ? 0 : tables.at(buffer)};
+  }
+  Place state(FlatSymbolRefAttr name) { return own((name.getValue() + ".cache").str()); }
 
   // Kernels and launches.
 
@@ -420,6 +453,7 @@ private:
 
   LogicalResult selectFunction(func::FuncOp f, exec::TargetOp targetOp) {
     function = f;
+    sequences = llm::sequencesOf(f) > 0;
     scratchCount = 0;
     places.clear();
     groups.clear();
@@ -427,11 +461,11 @@ private:
     program = exec::ProgramOp::create(b, f.getLoc(), f.getSymName(), 0);
     for (BlockArgument argument : f.getArguments()) {
       auto type = cast<RankedTensorType>(argument.getType());
-      places[argument] = fixed(type.getElementType().isF32() ? "logits" : "tokens");
+      places[argument] = type.getElementType().isF32() ? Place{"logits"} : own("tokens");
     }
     auto *terminator = f.getBody().front().getTerminator();
     for (Value result : terminator->getOperands())
-      places[result] = fixed(dim(result, 0) == 1 ? "logits" : "all_logits");
+      places[result] = Place{dim(result, 0) == 1 ? "logits" : "all_logits"};
     int64_t bytes = 0; // an op that runs again reads its weights again
     for (Operation &op : f.getBody().front().without_terminator()) {
       if (failed(selectOp(&op)))
@@ -458,6 +492,9 @@ private:
   }
 
   LogicalResult selectOp(Operation *op) {
+    if (sequences &&
+        (isa<llm::LastTokenOp, llm::AcceptOp, llm::DraftOp, llm::AdvanceBestOp>(op) || op->hasAttr("peek")))
+      return op->emitOpError("has no kernel for several sequences");
     return llvm::TypeSwitch<Operation *, LogicalResult>(op)
         .Case<llm::EmbedOp, llm::RmsNormOp, llm::RmsNormQuantizeOp, llm::QuantizeOp, llm::LinearOp, llm::RopeOp,
               llm::AppendOp, llm::HeadsOp, llm::AttentionOp, llm::GatedMulOp, llm::AddOp, llm::SoftcapOp,
@@ -475,14 +512,16 @@ private:
     std::string name = llvm::formatv("embed_{0}x{1}{2}", vocabulary, hidden, suffix(out)).str();
     if (scale != 1)
       name += bitsOf(scale);
+    name += sequencesSuffix(sequences);
     launch(op, name, dim(op.getResult(), 0),
-           {fixed("step"), define(op.getTokens()), weight(op.getTableAttr()), define(op.getResult())},
+           {own("step"), define(op.getTokens()), weight(op.getTableAttr()), define(op.getResult())},
            [&](llvm::StringRef n) {
              return emitEmbed(kernels, *target, n,
                               {.vocabulary = static_cast<uint64_t>(vocabulary),
                                .hidden = static_cast<uint64_t>(hidden),
                                .out = out,
-                               .scale = scale});
+                               .scale = scale,
+                               .sequences = sequences});
            });
     return success();
   }
@@ -573,7 +612,7 @@ private:
     if (!decode && combinesExperts(config))
       return op.emitOpError(
           "combines the experts of many tokens, which no kernel does: an llm.combine of its own does");
-    if (dim(op.getX(), 0) != 1 && (movesState(config) || config.experts.shared))
+    if (dim(op.getX(), 0) != 1 && ((movesState(config) && !sequences) || config.experts.shared))
       return op.emitOpError() << (movesState(config) ? "convolves" : "has a shared expert for")
                               << " many tokens, which no kernel does: an op of its own does";
     if ((op.getQuantized() || op.getNorm()) && (dim(op.getX(), 0) != 1 || prologueBytes(config) > kPrologueBytes))
@@ -648,7 +687,7 @@ private:
     Place place = newScratch(static_cast<int64_t>(groupBytes(experts.count, experts.slots, experts.chunkRows)));
     groups[op.getIndices()] = place;
     launch(op, llvm::formatv("group_{0}of{1}", experts.slots, experts.count).str(), tokens,
-           {fixed("step"), define(op.getIndices()), place},
+           {own("step"), define(op.getIndices()), place},
            [&](llvm::StringRef n) { return emitGroup(kernels, *target, n, experts); });
     return success();
   }
@@ -688,20 +727,22 @@ private:
     case LinearArgument::Kind::State:
       return state(argument.symbol);
     default:
-      return fixed("step");
+      return own("step");
     }
   }
 
   LogicalResult select(llm::HeadsOp op) {
     HeadsConfig config{.headDim = static_cast<uint64_t>(llm::headDimOf(&op.getBody().front().front())),
                        .body = &op.getBody(),
-                       .results = {}};
+                       .results = {},
+                       .sequences = sequences};
     std::string name = "heads_" + std::to_string(config.headDim);
     for (Operation &inner : op.getBody().front().without_terminator()) {
       if (std::string why = whyNotHead(&inner); !why.empty())
         return op.emitOpError() << "has a body that no kernel has: " << why;
       name += "_" + shortName(&inner);
     }
+    name += sequencesSuffix(sequences);
     for (Value result : op.getResults())
       config.results.push_back({.columns = static_cast<uint64_t>(widthOf(result)),
                                 .output = elementOf(result) == Element::Bf16 ? LinearOutput::Bf16 : LinearOutput::F32});
@@ -724,17 +765,19 @@ private:
                       .headDim = static_cast<uint64_t>(op.getHeadDim()),
                       .rotary = static_cast<uint64_t>(op.getRotated()),
                       .x = elementOf(op.getX()),
-                      .scale = RotationScale::of(op)};
+                      .scale = RotationScale::of(op),
+                      .sequences = sequences};
     std::string scale;
     if (config.scale.magnitude != 1)
       scale += "_magnitude" + llvm::utohexstr(llvm::bit_cast<uint32_t>(config.scale.magnitude));
     if (config.scale.temperature != 0)
       scale += llvm::formatv("_temperature{0}_{1}", llvm::utohexstr(llvm::bit_cast<uint32_t>(config.scale.temperature)),
                              config.scale.every);
+    scale += sequencesSuffix(sequences);
     launch(op,
            llvm::formatv("rope_{0}x{1}_{2}{3}{4}", config.heads, config.headDim, config.rotary, suffix(config.x), scale)
                .str(),
-           dim(op.getX(), 0), {fixed("step"), define(op.getX()), weight(op.getInvFreqAttr()), define(op.getResult())},
+           dim(op.getX(), 0), {own("step"), define(op.getX()), weight(op.getInvFreqAttr()), define(op.getResult())},
            [&](llvm::StringRef n) { return emitRope(kernels, *target, n, config); });
     return success();
   }
@@ -743,15 +786,16 @@ private:
     AppendConfig config{.kvHeads = static_cast<uint64_t>(op.getKvHeads()),
                         .headDim = static_cast<uint64_t>(op.getHeadDim()),
                         .ring = ringOf(op, op.getKStateAttr()),
-                        .element = cacheElementOf(llm::lookupState(op, op.getKStateAttr()))};
+                        .element = cacheElementOf(llm::lookupState(op, op.getKStateAttr())),
+                        .sequences = sequences};
     if (std::string why = whyNotHead(op); config.element != CacheElement::Bf16 && !why.empty())
       return op.emitOpError() << "has no kernel for a cache of codes: " << why;
     launch(op,
-           llvm::formatv("append_{0}x{1}{2}{3}", config.kvHeads, config.headDim, ringSuffix(config.ring),
-                         elementSuffix(config.element))
+           llvm::formatv("append_{0}x{1}{2}{3}{4}", config.kvHeads, config.headDim, ringSuffix(config.ring),
+                         elementSuffix(config.element), sequencesSuffix(sequences))
                .str(),
            dim(op.getK(), 0),
-           {fixed("step"), define(op.getK()), define(op.getV()), state(op.getKStateAttr()), state(op.getVStateAttr())},
+           {own("step"), define(op.getK()), define(op.getV()), state(op.getKStateAttr()), state(op.getVStateAttr())},
            [&](llvm::StringRef n) { return emitAppend(kernels, *target, n, config); });
     return success();
   }
@@ -764,27 +808,29 @@ private:
                            .window = static_cast<uint64_t>(op.getWindow().value_or(0)),
                            .ring = ringOf(op, op.getKStateAttr()),
                            .first = static_cast<uint64_t>(op.getFirst().value_or(0)),
-                           .element = cacheElementOf(llm::lookupState(op, op.getKStateAttr()))};
+                           .element = cacheElementOf(llm::lookupState(op, op.getKStateAttr())),
+                           .sequences = sequences};
     if (fewTokens(op.getQ()))
       config.tokens = static_cast<uint64_t>(dim(op.getQ(), 0));
-    std::string shape = llvm::formatv(
-        "{0}_{1}x{2}_{3}{4}", config.heads, config.kvHeads, config.headDim,
-        llvm::utohexstr(llvm::bit_cast<uint32_t>(static_cast<float>(config.scale))),
-        (config.window ? "_window" + std::to_string(config.window) : "") + ringSuffix(config.ring) +
-            (config.first ? "_first" + std::to_string(config.first) : "") + elementSuffix(config.element));
+    std::string shape =
+        llvm::formatv("{0}_{1}x{2}_{3}{4}", config.heads, config.kvHeads, config.headDim,
+                      llvm::utohexstr(llvm::bit_cast<uint32_t>(static_cast<float>(config.scale))),
+                      (config.window ? "_window" + std::to_string(config.window) : "") + ringSuffix(config.ring) +
+                          (config.first ? "_first" + std::to_string(config.first) : "") +
+                          elementSuffix(config.element) + sequencesSuffix(sequences));
     Place q = define(op.getQ()), k = state(op.getKStateAttr()), v = state(op.getVStateAttr()),
           out = define(op.getResult());
     if (!fewTokens(op.getQ())) {
-      launch(op, "attention_prefill_" + shape, ShapedType::kDynamic, {fixed("step"), q, k, v, out},
+      launch(op, "attention_prefill_" + shape, ShapedType::kDynamic, {own("step"), q, k, v, out},
              [&](llvm::StringRef n) { return emitAttentionPrefill(kernels, *target, n, config); });
       return success();
     }
     Place partials =
         newScratch(config.tokens * config.heads * attentionUnits(*target, config) * (config.headDim + 2) * 4);
     const auto tokens = static_cast<int64_t>(config.tokens);
-    launch(op, "attention_" + shape + tokensSuffix(config.tokens), tokens, {fixed("step"), q, k, v, partials},
+    launch(op, "attention_" + shape + (config.tokens > 1 ? "_tokens" : ""), tokens, {own("step"), q, k, v, partials},
            [&](llvm::StringRef n) { return emitAttentionDecode(kernels, *target, n, config); });
-    launch(op, "attention_combine_" + shape, tokens, {fixed("step"), partials, out},
+    launch(op, "attention_combine_" + shape, tokens, {own("step"), partials, out},
            [&](llvm::StringRef n) { return emitAttentionCombine(kernels, *target, n, config); });
     return success();
   }
@@ -793,12 +839,16 @@ private:
     ShortConvConfig config{
         .channels = static_cast<uint64_t>(dim(op.getX(), 1)),
         .taps = static_cast<uint64_t>(llm::lookupWeight(op, op.getWeightAttr()).getTensorType().getDimSize(1)),
-        .peek = op.getPeek() ? static_cast<uint64_t>(dim(op.getX(), 0)) : 0};
-    launch(op, llvm::formatv("short_conv_{0}x{1}{2}", config.channels, config.taps, peekSuffix(config.peek)).str(),
-           dim(op.getX(), 0),
-           {fixed("step"), define(op.getX()), weight(op.getWeightAttr()), state(op.getStateAttr()),
-            define(op.getResult())},
-           [&](llvm::StringRef n) { return emitShortConv(kernels, *target, n, config); });
+        .peek = op.getPeek() ? static_cast<uint64_t>(dim(op.getX(), 0)) : 0,
+        .sequences = sequences};
+    launch(
+        op,
+        llvm::formatv("short_conv_{0}x{1}{2}{3}", config.channels, config.taps, peekSuffix(config.peek),
+                      sequencesSuffix(sequences))
+            .str(),
+        dim(op.getX(), 0),
+        {own("step"), define(op.getX()), weight(op.getWeightAttr()), state(op.getStateAttr()), define(op.getResult())},
+        [&](llvm::StringRef n) { return emitShortConv(kernels, *target, n, config); });
     return success();
   }
 
@@ -807,15 +857,11 @@ private:
     std::string shape =
         llvm::formatv("_{0}x{1}_{2}x{3}", config.keyHeads, config.keyDim, config.valueHeads, config.valueDim).str();
     Place qkv = define(op.getQkv()), memory = state(op.getStateAttr()), out = define(op.getResult());
-    SmallVector<Place> arguments{fixed("step"),
-                                 qkv,
-                                 define(op.getB()),
-                                 define(op.getA()),
-                                 weight(op.getDecayAttr()),
-                                 weight(op.getDtBiasAttr())};
+    SmallVector<Place> arguments{
+        own("step"), qkv, define(op.getB()), define(op.getA()), weight(op.getDecayAttr()), weight(op.getDtBiasAttr())};
     if (takesTokenByToken(op)) {
       arguments.push_back(memory);
-      std::string name = "delta_rule" + shape + peekSuffix(config.peek);
+      std::string name = "delta_rule" + shape + peekSuffix(config.peek) + sequencesSuffix(sequences);
       if (op.hasEpilogue()) {
         if (std::string why = whyNoWholeHead(config); !why.empty())
           return op.emitOpError() << "has an epilogue that no kernel has: " << why;
@@ -836,7 +882,7 @@ private:
     arguments.push_back(prepared);
     launch(op, "delta_prepare" + shape, ShapedType::kDynamic, arguments,
            [&](llvm::StringRef n) { return emitDeltaPrepare(kernels, *target, n, config); });
-    launch(op, "delta_chunks" + shape, ShapedType::kDynamic, {fixed("step"), qkv, prepared, memory, out},
+    launch(op, "delta_chunks" + shape, ShapedType::kDynamic, {own("step"), qkv, prepared, memory, out},
            [&](llvm::StringRef n) { return emitDeltaChunks(kernels, *target, n, config); });
     return success();
   }
@@ -909,7 +955,7 @@ private:
     int64_t columns = widthOf(op.getX());
     Element element = elementOf(op.getX());
     launch(op, "last_token_" + std::to_string(columns) + suffix(element), 1,
-           {fixed("step"), define(op.getX()), define(op.getResult())},
+           {own("step"), define(op.getX()), define(op.getResult())},
            [&](llvm::StringRef n) { return emitLastToken(kernels, *target, n, element, columns); });
     return success();
   }
@@ -932,14 +978,15 @@ private:
     int64_t vocabulary = widthOf(op.getLogits()), rows = dim(op.getLogits(), 0);
     if (!fewTokens(op.getLogits()))
       return refuseManyRows(op);
-    launch(op, "sample_" + std::to_string(vocabulary), rows,
-           {fixed("step"), define(op.getLogits()), define(op.getToken())},
-           [&](llvm::StringRef n) { return emitSample(kernels, *target, n, vocabulary); });
+    launch(op, "sample_" + std::to_string(vocabulary) + sequencesSuffix(sequences), rows,
+           {own("step"), define(op.getLogits()), define(op.getToken())},
+           [&](llvm::StringRef n) { return emitSample(kernels, *target, n, vocabulary, sequences); });
     return success();
   }
   LogicalResult select(llm::AdvanceOp op) {
-    launch(op, "advance", 1, {fixed("step"), define(op.getToken()), fixed("tokens"), fixed("output")},
-           [&](llvm::StringRef n) { return emitAdvance(kernels, *target, n); });
+    launch(op, "advance" + sequencesSuffix(sequences), dim(op.getToken(), 0),
+           {own("step"), define(op.getToken()), own("tokens"), own("output")},
+           [&](llvm::StringRef n) { return emitAdvance(kernels, *target, n, sequences); });
     return success();
   }
 
@@ -952,9 +999,9 @@ private:
   }
   LogicalResult select(llm::DelayOp op) {
     auto columns = static_cast<uint64_t>(widthOf(op.getX()));
-    launch(op, "delay_" + std::to_string(columns), dim(op.getX(), 0),
-           {fixed("step"), define(op.getX()), state(op.getStateAttr()), define(op.getResult())},
-           [&](llvm::StringRef n) { return emitDelay(kernels, *target, n, columns); });
+    launch(op, "delay_" + std::to_string(columns) + sequencesSuffix(sequences), dim(op.getX(), 0),
+           {own("step"), define(op.getX()), state(op.getStateAttr()), define(op.getResult())},
+           [&](llvm::StringRef n) { return emitDelay(kernels, *target, n, columns, sequences); });
     return success();
   }
   LogicalResult select(llm::AcceptOp op) {
@@ -963,14 +1010,14 @@ private:
     for (int64_t end : config.ends)
       name += "_" + std::to_string(end);
     launch(op, name, 1,
-           {fixed("step"), define(op.getBest()), define(op.getTokens()), fixed("output"), define(op.getNext())},
+           {own("step"), define(op.getBest()), define(op.getTokens()), own("output"), define(op.getNext())},
            [&](llvm::StringRef n) { return emitAccept(kernels, *target, n, config); });
     return success();
   }
   LogicalResult select(llm::DraftOp op) {
     DraftConfig config{.index = op.getIndex(), .move = op.getMove()};
     launch(op, llvm::formatv("draft_{0}of{1}", config.index, op.getCount()).str(), 1,
-           {fixed("step"), define(op.getToken()), fixed("tokens")},
+           {own("step"), define(op.getToken()), own("tokens")},
            [&](llvm::StringRef n) { return emitDraft(kernels, *target, n, config); });
     return success();
   }
@@ -978,7 +1025,7 @@ private:
   LogicalResult select(llm::AdvanceBestOp op) {
     int64_t candidates = dim(op.getValues(), 1);
     launch(op, "advance_best_" + std::to_string(candidates), 1,
-           {fixed("step"), define(op.getValues()), define(op.getColumns()), fixed("tokens"), fixed("output")},
+           {own("step"), define(op.getValues()), define(op.getColumns()), own("tokens"), own("output")},
            [&](llvm::StringRef n) { return emitAdvanceBest(kernels, *target, n, candidates); });
     return success();
   }
@@ -994,7 +1041,12 @@ private:
   std::map<std::string, LaunchShape> cache;
   std::map<std::string, std::vector<std::string>> regions; // by the name of a kernel: what tells namesakes apart
 
+  bool hasSequences = false; // whether there are functions of several sequences
+  int64_t batchBytes = offsetof(Batch, steps);
+  std::map<std::string, int64_t> tables; // in @batch, by buffer
+
   func::FuncOp function;
+  bool sequences = false; // whether the function is one
   exec::ProgramOp program;
   unsigned scratchCount = 0;
   std::map<std::string, exec::BufferOp> scratch; // by name

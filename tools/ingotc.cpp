@@ -59,6 +59,10 @@ int main(int argc, char **argv) {
                  "Tokens that a step drafts, where the model has a head for it (MTP); 0 leaves the head out")
       ->check(CLI::Range(0, 7))
       ->capture_default_str();
+  app.add_option("--streams", request.streams,
+                 "The most sequences that one step of `ingot serve` takes, which read each weight once: 1, 2, 4 or 8")
+      ->check(CLI::IsMember({1, 2, 4, 8}))
+      ->capture_default_str();
   app.add_option("--disable-pass", request.disabledPasses,
                  "Leave this fusion out (may be given several times): the same numbers in more launches")
       ->check(CLI::IsMember(ingot::fusionNames()));

@@ -6,6 +6,7 @@
 // several tokens have waves of their own, split as each would be alone: they meet the cache's bytes on the chip.
 #include "codegen/kernels/cache.h"
 #include "codegen/kernels/kernels.h"
+#include "codegen/kernels/sequences.h"
 
 #include <algorithm>
 #include <limits>
@@ -62,23 +63,30 @@ LaunchShape emitAttentionDecode(mlir::gpu::GPUModuleOp module, const TargetInfo 
 
   KernelBuilder kb(module, target, name, {Access::Read, Access::Read, Access::Read, Access::Read, Access::Write},
                    kWaves * target.waveSize);
-  Val position = kb.stepPosition(kb.argument(0)), group = kb.workgroupZ(), q0 = kb.argument(1),
+  const Sequences sequences(kb, c.sequences);
+  const unsigned across = units / kWaves;
+  const bool few = c.tokens > 1; // then a token has a plane of the grid, and the units lie beside the groups
+  Val token = kb.constant(0), group = kb.workgroupZ(), four = kb.workgroupY(), q0 = kb.argument(1),
       partials = kb.argument(4);
-  if (c.tokens > 1) {
-    Val token = group / static_cast<int64_t>(groups);
-    group = group % static_cast<int64_t>(groups);
-    position = position + token;
+  if (few) {
+    token = kb.workgroupY();
+    four = group % static_cast<int64_t>(across);
+    group = group / static_cast<int64_t>(across);
     q0 = kb.advance(q0, kb.zext(token, kb.i64()) * static_cast<int64_t>(paddedRow(c.heads * c.headDim) * 2));
     partials =
         kb.advance(partials, kb.zext(token, kb.i64()) * (static_cast<int64_t>(c.heads * units) * (headDim + 2) * 4));
   }
+  Val position = sequences.position(token), kCache = sequences.own(kb.argument(2), token),
+      vCache = sequences.own(kb.argument(3), token);
   auto [first, end] = visibleBlocks(kb, position, c.window);
   const CacheLayout layout{.kvHeads = c.kvHeads, .headDim = c.headDim, .ring = c.ring, .element = c.element};
   Val lane = kb.lane(), kvHead = kb.workgroupX();
-  Val unit = kb.workgroupY() * kWaves + kb.wave();
-  Val begin = first + unit;
+  Val unit = four * kWaves + kb.wave();
+  Val begin = first + unit, works = begin < end;
+  if (c.sequences)
+    works = works & sequences.real(token);
 
-  kb.ifThen(begin < end, [&] {
+  kb.ifThen(works, [&] {
     // A ragged last group serves its last head more than once, with the same result.
     std::vector<Val> head(heads);
     for (unsigned g = 0; g < heads; ++g)
@@ -100,7 +108,7 @@ LaunchShape emitAttentionDecode(mlir::gpu::GPUModuleOp module, const TargetInfo 
 
     state = kb.forLoop(begin, end, kb.constant(units), state, [&](Val block, std::vector<Val> s) {
       Val bytes = layout.block(kb, block);
-      Val k = kb.advance(kb.argument(2), bytes), v = kb.advance(kb.argument(3), bytes);
+      Val k = kb.advance(kCache, bytes), v = kb.advance(vCache, bytes);
       Val headStart = kvHead * layout.headBytes();
       std::vector<Val> keys(tiles), values(2 * rows); // of codes, a row's 16 values in the first of its two
       auto loadKey = [&](unsigned t) {
@@ -219,8 +227,9 @@ LaunchShape emitAttentionDecode(mlir::gpu::GPUModuleOp module, const TargetInfo 
   kb.finish();
   return {.kernel = name.str(),
           .x = static_cast<unsigned>(c.kvHeads),
-          .y = units / kWaves,
-          .z = groups * static_cast<unsigned>(c.tokens),
+          .y = few ? 1 : across,
+          .tokensPerWorkgroup = few ? 1U : 0U,
+          .z = few ? groups * across : groups,
           .workgroupSize = kWaves * target.waveSize,
           .bound = "positions are split " + std::to_string(kMostUnits) + " ways at most, which a second kernel reads"};
 }
@@ -234,8 +243,9 @@ LaunchShape emitAttentionCombine(mlir::gpu::GPUModuleOp module, const TargetInfo
   const unsigned lanes = (static_cast<unsigned>(headDim) + target.waveSize - 1) / target.waveSize * target.waveSize;
 
   KernelBuilder kb(module, target, name, {Access::Read, Access::Read, Access::Write}, lanes);
+  const Sequences sequences(kb, c.sequences);
   Val token = kb.workgroupY();
-  auto [first, end] = visibleBlocks(kb, kb.stepPosition(kb.argument(0)) + token, c.window);
+  auto [first, end] = visibleBlocks(kb, sequences.position(token), c.window);
   Val filled = kb.minI(end - first, kb.constant(units));
   Val head = kb.workgroupX();
   Val out = kb.advance(kb.argument(2), kb.zext(token, kb.i64()) * ((width + padding) * 2));
@@ -243,23 +253,25 @@ LaunchShape emitAttentionCombine(mlir::gpu::GPUModuleOp module, const TargetInfo
       kb.advance(kb.argument(1), kb.zext(token * static_cast<int64_t>(c.heads) + head, kb.i64()) * (units * entry));
   Val zero = kb.constant(0), one = kb.constant(1);
 
-  Val maximum = kb.forLoop(zero, filled, one, {kb.constantF(-std::numeric_limits<double>::infinity())},
-                           [&](Val u, std::vector<Val> s) -> std::vector<Val> {
-                             return {kb.maxF(s[0], kb.load(kb.f32(), partials, u * entry + headDim * 4))};
-                           })[0];
-  kb.ifThen(kb.thread() < headDim, [&] {
-    auto sums = kb.forLoop(zero, filled, one, {kb.constantF(0), kb.constantF(0)},
-                           [&](Val u, std::vector<Val> s) -> std::vector<Val> {
-                             Val at = u * entry;
-                             Val weight = kb.exp2(kb.load(kb.f32(), partials, at + headDim * 4) - maximum);
-                             return {kb.fma(kb.load(kb.f32(), partials, at + kb.thread() * 4), weight, s[0]),
-                                     kb.fma(kb.load(kb.f32(), partials, at + (headDim * 4 + 4)), weight, s[1])};
-                           });
-    kb.store(kb.round(sums[0] / sums[1], kb.bf16()), out, (head * headDim + kb.thread()) * 2);
+  sequences.unlessPadding(token, [&] {
+    Val maximum = kb.forLoop(zero, filled, one, {kb.constantF(-std::numeric_limits<double>::infinity())},
+                             [&](Val u, std::vector<Val> s) -> std::vector<Val> {
+                               return {kb.maxF(s[0], kb.load(kb.f32(), partials, u * entry + headDim * 4))};
+                             })[0];
+    kb.ifThen(kb.thread() < headDim, [&] {
+      auto sums = kb.forLoop(zero, filled, one, {kb.constantF(0), kb.constantF(0)},
+                             [&](Val u, std::vector<Val> s) -> std::vector<Val> {
+                               Val at = u * entry;
+                               Val weight = kb.exp2(kb.load(kb.f32(), partials, at + headDim * 4) - maximum);
+                               return {kb.fma(kb.load(kb.f32(), partials, at + kb.thread() * 4), weight, s[0]),
+                                       kb.fma(kb.load(kb.f32(), partials, at + (headDim * 4 + 4)), weight, s[1])};
+                             });
+      kb.store(kb.round(sums[0] / sums[1], kb.bf16()), out, (head * headDim + kb.thread()) * 2);
+    });
+    if (padding > 0)
+      kb.ifThen((head == static_cast<int64_t>(c.heads - 1)) & (kb.thread() < padding / 2),
+                [&] { kb.store(kb.constant(0), out, kb.thread() * 4 + width * 2); });
   });
-  if (padding > 0)
-    kb.ifThen((head == static_cast<int64_t>(c.heads - 1)) & (kb.thread() < padding / 2),
-              [&] { kb.store(kb.constant(0), out, kb.thread() * 4 + width * 2); });
   kb.finish();
   return {.kernel = name.str(),
           .x = static_cast<unsigned>(c.heads),

@@ -2,6 +2,8 @@
 // last, and every column goes its own way. Of a token, S^T k and S^T q come from one pass over the old S, since
 // S' = e S + k d^T makes S'^T q = e S^T q + (k . q) d.
 //
+// Several sequences have a token and a matrix each: a plane of the grid.
+//
 // A workgroup has 32 columns of a head, or where an epilogue follows all of them: its columns meet in LDS, and 16 lanes
 // finish the head as the kernel of `llm.heads` does.
 #include "codegen/kernels/delta.h"
@@ -11,6 +13,7 @@
 #include "codegen/kernels/elementwise.h"
 #include "codegen/kernels/epilogue.h"
 #include "codegen/kernels/heads.h"
+#include "dialects/Sequences.h"
 
 namespace ingot {
 
@@ -59,7 +62,8 @@ DeltaConfig deltaConfig(llm::DeltaRuleOp rule) {
           .peek = rule.getPeek() ? static_cast<uint64_t>(tokensOf(rule)) : 0,
           .epilogue = rule.hasEpilogue() ? &rule.getEpilogue() : nullptr,
           .result = {.columns = static_cast<uint64_t>(type.getDimSize(1)),
-                     .output = type.getElementType().isBF16() ? LinearOutput::Bf16 : LinearOutput::F32}};
+                     .output = type.getElementType().isBF16() ? LinearOutput::Bf16 : LinearOutput::F32},
+          .sequences = llm::sequencesOf(rule) > 0};
 }
 
 bool takesTokenByToken(llm::DeltaRuleOp rule) {
@@ -105,10 +109,13 @@ LaunchShape emitDeltaRecurrent(mlir::gpu::GPUModuleOp module, const TargetInfo &
   std::vector<Access> access;
   access.reserve(arguments.size());
   for (const LinearArgument &argument : arguments)
-    access.push_back(argument.access());
+    access.push_back(argument.access(c.sequences));
   KernelBuilder k(module, target, name, access, waves * together * lanes);
+  const Sequences sequences(k, c.sequences);
   Epilogue epilogue(k, c.epilogue, {c.result}, arguments, /*width=*/1, k.constant(0));
-  Val head = k.workgroupY(), keyHead = head / static_cast<int64_t>(c.valueHeads / c.keyHeads);
+  Val sequence = k.workgroupY(); // where there are several
+  Val head = c.sequences ? k.workgroupZ() : k.workgroupY(),
+      keyHead = head / static_cast<int64_t>(c.valueHeads / c.keyHeads);
   Val wave = k.wave(), slice = k.workgroupX();
   if (together > 1) {
     slice = wave / static_cast<int64_t>(waves);
@@ -118,106 +125,117 @@ LaunchShape emitDeltaRecurrent(mlir::gpu::GPUModuleOp module, const TargetInfo &
   Val mine = k.minI(column, k.constant(valueDim - 1)); // lanes past the last column repeat it, and store nothing
   Val firstRow = wave * rows;
   Val decay = k.load(k.f32(), k.argument(4), head * 4), bias = k.load(k.f32(), k.argument(5), head * 4);
-  Val matrix = k.advance(k.argument(6), k.zext(head, k.i64()) * (keyDim * valueDim * 4));
+  Val matrix = k.advance(sequences.own(k.argument(6), sequence), k.zext(head, k.i64()) * (keyDim * valueDim * 4));
   auto place = [&](unsigned r) { return ((firstRow + r) * valueDim + mine) * 4; };
   // Waves exchange their parts of sums through one of two blocks in turn, so that one barrier a token is enough.
   Val exchange = waves > 1 ? k.lds(2 * waves * together * lanes * 8, "sums") : Val();
   Val norms = waves > 1 ? k.lds(2 * waves * together * 16, "norms") : Val();
   Val whole = c.epilogue ? k.lds(2 * static_cast<unsigned>(c.valueDim) * 4, "head") : Val();
 
-  std::vector<Val> s;
-  s.reserve(rows);
-  for (unsigned r = 0; r < rows; ++r)
-    s.push_back(k.load(k.f32(), matrix, place(r)));
-
-  Val tokens = c.peek ? k.constant(static_cast<int64_t>(c.peek)) : k.stepTokens(k.argument(0));
-  s = k.forLoop(k.constant(0), tokens, k.constant(1), s, [&](Val t, std::vector<Val> old) {
-    Val row = k.advance(k.argument(1), k.zext(t, k.i64()) * inStride);
-    Val gate = t * gateStride + head * 4;
-    Val logKept = deltaLogKept(k, decay, k.load(k.f32(), k.argument(3), gate), bias);
-    Val kept = k.exp2(logKept), beta = deltaBeta(k, k.load(k.f32(), k.argument(2), gate));
-    Val v = k.load(k.f32(), row, (head * valueDim + mine + columns.values) * 4);
-    // Rows l, l + 32, ... of this wave's, as lane l holds them.
-    std::vector<Val> queries, keys;
-    Val qq = k.constantF(0), kk = qq, qk = qq;
-    for (unsigned i = 0; i < held; ++i) {
-      Val index = k.lane() + i * lanes, at = keyHead * keyDim + firstRow + k.minI(index, k.constant(rows - 1));
-      auto held = [&](Val where) {
-        return k.select(index < static_cast<int64_t>(rows), k.load(k.f32(), row, where * 4), k.constantF(0));
-      };
-      queries.push_back(held(at));
-      keys.push_back(held(at + columns.keys));
-      qq = k.fma(queries[i], queries[i], qq);
-      kk = k.fma(keys[i], keys[i], kk);
-      qk = k.fma(queries[i], keys[i], qk);
-    }
-    for (Val *sum : {&qq, &kk, &qk})
-      *sum = k.reduceWave(*sum, KernelBuilder::Combine::SumF);
-    std::vector<Val> sk(kSums, k.constantF(0)), sq = sk;
-    for (unsigned r = 0; r < rows; ++r) {
-      sk[r % kSums] = k.fma(old[r], k.readLane(keys[r / lanes], r % lanes), sk[r % kSums]);
-      sq[r % kSums] = k.fma(old[r], k.readLane(queries[r / lanes], r % lanes), sq[r % kSums]);
-    }
-    Val ofKey = (sk[0] + sk[1]) + (sk[2] + sk[3]), ofQuery = (sq[0] + sq[1]) + (sq[2] + sq[3]);
-    if (waves > 1) {
-      Val turn = t % 2 * static_cast<int64_t>(together);
-      if (together > 1)
-        turn = turn + slice;
-      Val sums = turn * (waves * lanes * 8) + k.lane() * 8, figures = turn * (waves * 16);
-      k.store(k.build({ofKey, ofQuery}), exchange, sums + wave * (lanes * 8));
-      k.ifThen(k.lane() == 0, [&] { k.store(k.build({qq, kk, qk, k.constantF(0)}), norms, figures + wave * 16); });
-      k.barrier();
-      Val both = k.zero(k.vec(2, k.f32())), all = k.zero(k.vec(4, k.f32()));
-      for (unsigned w = 0; w < waves; ++w) {
-        both = both + k.load(k.vec(2, k.f32()), exchange, sums + w * (lanes * 8));
-        all = all + k.load(k.vec(4, k.f32()), norms, figures + w * 16);
-      }
-      ofKey = k.element(both, 0);
-      ofQuery = k.element(both, 1);
-      qq = k.element(all, 0);
-      kk = k.element(all, 1);
-      qk = k.element(all, 2);
-    }
-    Val keyNorm = deltaNorm(k, kk),
-        queryNorm = deltaNorm(k, qq) * k.constantF(1 / std::sqrt(static_cast<double>(c.keyDim)));
-    Val correction = beta * (v - kept * (keyNorm * ofKey)) * keyNorm;
-    Val y = queryNorm * k.fma(qk, correction, kept * ofQuery);
-    const int64_t bytes = c.result.output == LinearOutput::Bf16 ? 2 : 4;
-    Val out = k.advance(k.argument(static_cast<unsigned>(arguments.size()) - 1), k.zext(t, k.i64()) * (stride * bytes));
-    if (c.epilogue) {
-      // As above, one of two blocks in turn: who writes it again has passed the barrier of the token between.
-      Val block = t % 2 * (valueDim * 4);
-      k.ifThen((wave == 0) & inside, [&] { k.store(y, whole, block + column * 4); });
-      k.barrier();
-      k.ifThen(k.thread() < static_cast<int64_t>(kHeadLanes), [&] {
-        std::vector<Site> sites;
-        std::vector<std::vector<Val>> values(1);
-        for (int64_t i = 0; i < valueDim; i += static_cast<int64_t>(kHeadLanes)) {
-          sites.push_back({t, head * valueDim + k.lane() + i});
-          values[0].push_back(k.load(k.f32(), whole, block + (k.lane() + i) * 4));
-        }
-        epilogue.finish(sites, values);
-      });
-    } else {
-      k.ifThen((wave == 0) & inside, [&] { k.store(y, out, (head * valueDim + column) * 4); });
-    }
-    for (int64_t padding = width; padding < stride; padding += lanes)
-      k.ifThen((head == 0) & (k.workgroupX() == 0) & (k.wave() == 0) & (k.lane() + padding < stride),
-               [&] { k.store(k.zero(bytes == 2 ? k.bf16() : k.f32()), out, (k.lane() + padding) * bytes); });
+  sequences.unlessPadding(sequence, [&] {
+    std::vector<Val> s;
+    s.reserve(rows);
     for (unsigned r = 0; r < rows; ++r)
-      old[r] = k.fma(k.readLane(keys[r / lanes], r % lanes), correction, kept * old[r]);
-    return old;
-  });
+      s.push_back(k.load(k.f32(), matrix, place(r)));
 
-  if (!c.peek)
-    k.ifThen(inside, [&] {
+    Val firstToken = k.constant(0), end;
+    if (c.sequences) {
+      firstToken = sequence;
+      end = sequence + 1;
+    } else {
+      end = c.peek ? k.constant(static_cast<int64_t>(c.peek)) : k.stepTokens(k.argument(0));
+    }
+    s = k.forLoop(firstToken, end, k.constant(1), s, [&](Val t, std::vector<Val> old) {
+      Val row = k.advance(k.argument(1), k.zext(t, k.i64()) * inStride);
+      Val gate = t * gateStride + head * 4;
+      Val logKept = deltaLogKept(k, decay, k.load(k.f32(), k.argument(3), gate), bias);
+      Val kept = k.exp2(logKept), beta = deltaBeta(k, k.load(k.f32(), k.argument(2), gate));
+      Val v = k.load(k.f32(), row, (head * valueDim + mine + columns.values) * 4);
+      // Rows l, l + 32, ... of this wave's, as lane l holds them.
+      std::vector<Val> queries, keys;
+      Val qq = k.constantF(0), kk = qq, qk = qq;
+      for (unsigned i = 0; i < held; ++i) {
+        Val index = k.lane() + i * lanes, at = keyHead * keyDim + firstRow + k.minI(index, k.constant(rows - 1));
+        auto held = [&](Val where) {
+          return k.select(index < static_cast<int64_t>(rows), k.load(k.f32(), row, where * 4), k.constantF(0));
+        };
+        queries.push_back(held(at));
+        keys.push_back(held(at + columns.keys));
+        qq = k.fma(queries[i], queries[i], qq);
+        kk = k.fma(keys[i], keys[i], kk);
+        qk = k.fma(queries[i], keys[i], qk);
+      }
+      for (Val *sum : {&qq, &kk, &qk})
+        *sum = k.reduceWave(*sum, KernelBuilder::Combine::SumF);
+      std::vector<Val> sk(kSums, k.constantF(0)), sq = sk;
+      for (unsigned r = 0; r < rows; ++r) {
+        sk[r % kSums] = k.fma(old[r], k.readLane(keys[r / lanes], r % lanes), sk[r % kSums]);
+        sq[r % kSums] = k.fma(old[r], k.readLane(queries[r / lanes], r % lanes), sq[r % kSums]);
+      }
+      Val ofKey = (sk[0] + sk[1]) + (sk[2] + sk[3]), ofQuery = (sq[0] + sq[1]) + (sq[2] + sq[3]);
+      if (waves > 1) {
+        Val turn = t % 2 * static_cast<int64_t>(together);
+        if (together > 1)
+          turn = turn + slice;
+        Val sums = turn * (waves * lanes * 8) + k.lane() * 8, figures = turn * (waves * 16);
+        k.store(k.build({ofKey, ofQuery}), exchange, sums + wave * (lanes * 8));
+        k.ifThen(k.lane() == 0, [&] { k.store(k.build({qq, kk, qk, k.constantF(0)}), norms, figures + wave * 16); });
+        k.barrier();
+        Val both = k.zero(k.vec(2, k.f32())), all = k.zero(k.vec(4, k.f32()));
+        for (unsigned w = 0; w < waves; ++w) {
+          both = both + k.load(k.vec(2, k.f32()), exchange, sums + w * (lanes * 8));
+          all = all + k.load(k.vec(4, k.f32()), norms, figures + w * 16);
+        }
+        ofKey = k.element(both, 0);
+        ofQuery = k.element(both, 1);
+        qq = k.element(all, 0);
+        kk = k.element(all, 1);
+        qk = k.element(all, 2);
+      }
+      Val keyNorm = deltaNorm(k, kk),
+          queryNorm = deltaNorm(k, qq) * k.constantF(1 / std::sqrt(static_cast<double>(c.keyDim)));
+      Val correction = beta * (v - kept * (keyNorm * ofKey)) * keyNorm;
+      Val y = queryNorm * k.fma(qk, correction, kept * ofQuery);
+      const int64_t bytes = c.result.output == LinearOutput::Bf16 ? 2 : 4;
+      Val out =
+          k.advance(k.argument(static_cast<unsigned>(arguments.size()) - 1), k.zext(t, k.i64()) * (stride * bytes));
+      if (c.epilogue) {
+        // As above, one of two blocks in turn: who writes it again has passed the barrier of the token between.
+        Val block = t % 2 * (valueDim * 4);
+        k.ifThen((wave == 0) & inside, [&] { k.store(y, whole, block + column * 4); });
+        k.barrier();
+        k.ifThen(k.thread() < static_cast<int64_t>(kHeadLanes), [&] {
+          std::vector<Site> sites;
+          std::vector<std::vector<Val>> values(1);
+          for (int64_t i = 0; i < valueDim; i += static_cast<int64_t>(kHeadLanes)) {
+            sites.push_back({t, head * valueDim + k.lane() + i});
+            values[0].push_back(k.load(k.f32(), whole, block + (k.lane() + i) * 4));
+          }
+          epilogue.finish(sites, values);
+        });
+      } else {
+        k.ifThen((wave == 0) & inside, [&] { k.store(y, out, (head * valueDim + column) * 4); });
+      }
+      for (int64_t padding = width; padding < stride; padding += lanes)
+        k.ifThen((head == 0) & (k.workgroupX() == 0) & (k.wave() == 0) & (k.lane() + padding < stride),
+                 [&] { k.store(k.zero(bytes == 2 ? k.bf16() : k.f32()), out, (k.lane() + padding) * bytes); });
       for (unsigned r = 0; r < rows; ++r)
-        k.store(s[r], matrix, place(r));
+        old[r] = k.fma(k.readLane(keys[r / lanes], r % lanes), correction, kept * old[r]);
+      return old;
     });
+
+    if (!c.peek)
+      k.ifThen(inside, [&] {
+        for (unsigned r = 0; r < rows; ++r)
+          k.store(s[r], matrix, place(r));
+      });
+  });
   k.finish();
   return {.kernel = name.str(),
           .x = slices / together,
-          .y = static_cast<unsigned>(c.valueHeads),
+          .y = c.sequences ? 1 : static_cast<unsigned>(c.valueHeads),
+          .tokensPerWorkgroup = c.sequences ? 1U : 0U,
+          .z = c.sequences ? static_cast<unsigned>(c.valueHeads) : 1,
           .workgroupSize = waves * together * lanes,
           .bound = c.epilogue ? "a head a workgroup, whose waves ask for all of its matrix at once"
                               : "32 columns of one head's matrix a workgroup"};

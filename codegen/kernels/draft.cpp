@@ -1,6 +1,7 @@
 // What drafting adds to the kernels of any layer: rows beside each other, rows a token late, and the words of the step
 // that say which drafted tokens stay.
 #include "codegen/kernels/kernels.h"
+#include "codegen/kernels/sequences.h"
 
 #include <cstddef>
 
@@ -43,24 +44,35 @@ LaunchShape emitConcat(mlir::gpu::GPUModuleOp module, const TargetInfo &target, 
 }
 
 // The workgroups of the first row alone touch the state, each lane its own columns: what it reads there is stored
-// before it writes the new state.
-LaunchShape emitDelay(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name, uint64_t columns) {
-  KernelBuilder k(module, target, name, {Access::Read, Access::Read, Access::ReadWrite, Access::Write}, kThreads);
+// before it writes the new state. Of several sequences every row is the first of its own.
+LaunchShape emitDelay(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name, uint64_t columns,
+                      bool several) {
+  KernelBuilder k(module, target, name,
+                  {Access::Read, Access::Read, Sequences::access(several, Access::ReadWrite), Access::Write}, kThreads);
+  const Sequences sequences(k, several);
   const int64_t pieces = piecesOf(columns), held = static_cast<int64_t>(columns / 8), stride = pieces * kPiece;
   Val token = k.workgroupY(), piece = k.workgroupX() * kThreads + k.thread();
-  Val x = k.argument(1), state = k.argument(2), out = k.argument(3);
+  Val x = k.argument(1), state = sequences.own(k.argument(2), token), out = k.argument(3);
   mlir::Type wide = k.vec(8, k.f32()), narrow = k.vec(8, k.bf16());
-  k.ifThen((token == 0) & (piece < held), [&] {
-    k.store(k.round(k.load(wide, state, piece * 32, 16), k.bf16()), out, piece * kPiece);
-    Val last = k.advance(x, k.zext(k.stepTokens(k.argument(0)) - 1, k.i64()) * stride);
-    k.store(k.extend(k.load(narrow, last, piece * kPiece)), state, piece * 32, 16);
-  });
-  k.ifThen((token == 0) & (piece >= held) & (piece < pieces), [&] { k.store(k.zero(narrow), out, piece * kPiece); });
-  k.ifThen((token > 0) & (piece < pieces), [&] {
-    Val wideToken = k.zext(token, k.i64());
-    Val before = k.advance(x, (wideToken - 1) * stride);
-    k.store(k.load(narrow, before, piece * kPiece), k.advance(out, wideToken * stride), piece * kPiece);
-  });
+  Val wideToken = k.zext(token, k.i64());
+  // `last` is the last row of the sequence that begins with row `first`.
+  auto begin = [&](Val isFirst, Val first, Val last) {
+    Val to = k.advance(out, first * stride);
+    k.ifThen(isFirst & (piece < held), [&] {
+      k.store(k.round(k.load(wide, state, piece * 32, 16), k.bf16()), to, piece * kPiece);
+      k.store(k.extend(k.load(narrow, k.advance(x, last * stride), piece * kPiece)), state, piece * 32, 16);
+    });
+    k.ifThen(isFirst & (piece >= held) & (piece < pieces), [&] { k.store(k.zero(narrow), to, piece * kPiece); });
+  };
+  if (several) {
+    begin(sequences.real(token), wideToken, wideToken);
+  } else {
+    begin(token == 0, k.constant64(0), k.zext(k.stepTokens(k.argument(0)) - 1, k.i64()));
+    k.ifThen((token > 0) & (piece < pieces), [&] {
+      Val before = k.advance(x, (wideToken - 1) * stride);
+      k.store(k.load(narrow, before, piece * kPiece), k.advance(out, wideToken * stride), piece * kPiece);
+    });
+  }
   k.finish();
   return {.kernel = name.str(),
           .x = workgroupsOf(pieces),

@@ -6,6 +6,7 @@
 #include <numbers>
 
 #include "codegen/kernels/pieces.h"
+#include "codegen/kernels/sequences.h"
 
 namespace ingot {
 
@@ -28,7 +29,8 @@ LaunchShape emitEmbed(mlir::gpu::GPUModuleOp module, const TargetInfo &target, l
                       const EmbedConfig &c) {
   KernelBuilder k(module, target, name, {Access::Read, Access::Read, Access::Read, Access::Write}, kThreads);
   Val token = k.workgroupY();
-  Val id = k.load(k.i32(), k.argument(1), token * 4);
+  Val tokens = Sequences(k, c.sequences).own(k.argument(1), token);
+  Val id = k.load(k.i32(), tokens, c.sequences ? k.constant(0) : token * 4);
   // Ids are checked before a launch; this keeps a corrupted one inside the table.
   id = k.minI(k.maxI(id, k.constant(0)), k.constant(c.vocabulary - 1));
   Val from = rowOf(k, Element::Bf16, k.argument(2), k.uniform(id), c.hidden),

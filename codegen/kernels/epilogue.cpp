@@ -71,8 +71,8 @@ std::vector<LinearArgument> linearArguments(const LinearConfig &c, bool decode) 
   std::vector<LinearArgument> list, inner;
   if (c.epilogue)
     inner = regionArguments(*c.epilogue);
-  // Rotations and appends depend on the position.
-  if ((!decode && !c.experts) ||
+  // Rotations and appends depend on the position, and which rows are padding is said there too.
+  if ((c.experts ? c.sequences : !decode) ||
       llvm::any_of(inner, [](const LinearArgument &a) { return static_cast<bool>(a.symbol); }))
     list.push_back({.kind = Kind::Step});
   list.push_back({.kind = Kind::X});
@@ -177,13 +177,17 @@ std::string whyNoLinear(const LinearConfig &c) {
 }
 
 Epilogue::Epilogue(KernelBuilder &k, const LinearConfig &c, bool decode, unsigned width, Val firstToken)
-    : Epilogue(k, c.epilogue, c.results, linearArguments(c, decode), width, firstToken) {}
+    : Epilogue(k, c.epilogue, c.results, linearArguments(c, decode), width, firstToken,
+               c.sequences && !c.experts ? static_cast<unsigned>(c.tokens) : 0) {}
 
 Epilogue::Epilogue(KernelBuilder &k, Region *region, std::vector<LinearResult> ofResults,
-                   std::vector<LinearArgument> ofKernel, unsigned width, Val firstToken)
+                   std::vector<LinearArgument> ofKernel, unsigned width, Val firstToken, unsigned rowsOfSequences)
     : k(k), region(region), results(std::move(ofResults)), arguments(std::move(ofKernel)), width(width),
-      firstToken(firstToken) {
-  if (region && arguments.front().kind == Kind::Step)
+      firstToken(firstToken), sequences(k, rowsOfSequences > 0) {
+  // Before anything is stored, so that loads need not be repeated.
+  for (unsigned row = 0; row < rowsOfSequences; ++row)
+    positions.push_back(sequences.position(rowOf({.token = {}, .n = {}, .row = row})));
+  if (region && arguments.front().kind == Kind::Step && rowsOfSequences == 0)
     start = k.stepPosition(k.argument(0));
   for (auto [i, argument] : llvm::enumerate(arguments)) {
     if (argument.kind == Kind::Capture)
@@ -192,6 +196,24 @@ Epilogue::Epilogue(KernelBuilder &k, Region *region, std::vector<LinearResult> o
     if (argument.kind == Kind::Result)
       rows[i] = rowsOf(k.argument(i), strideOf(results[argument.index]));
   }
+}
+
+Val Epilogue::position(const Site &site) {
+  if (!positions.empty())
+    return positions[site.row];
+  return firstToken ? start + firstToken + site.token : start;
+}
+
+Val Epilogue::stateOf(FlatSymbolRefAttr symbol, const Site &site) {
+  return positions.empty() ? argument(symbol) : sequences.own(argument(symbol), rowOf(site));
+}
+
+// What `body` writes to a sequence is nothing for a row of none.
+void Epilogue::unlessPadding(const Site &site, const std::function<void()> &body) {
+  if (positions.empty())
+    body();
+  else
+    sequences.unlessPadding(rowOf(site), body);
 }
 
 Val Epilogue::rowsOf(Val pointer, uint64_t stride) {
@@ -332,10 +354,10 @@ void Epilogue::finishOp(Operation *op, llvm::ArrayRef<Site> sites, Values &value
         for (size_t i = 0; i < half; ++i) {
           Val frequency = vectorAt(rope.getInvFreqAttr(), sites[i].n % headDim);
           std::tie(result[i], result[i + half]) =
-              Rotation(k, scale, position(sites[i].token)).rotate((*x)[i], (*x)[i + half], frequency);
+              Rotation(k, scale, position(sites[i])).rotate((*x)[i], (*x)[i + half], frequency);
         }
         for (size_t i = 2 * half; i < sites.size(); ++i)
-          result[i] = Rotation(k, scale, position(sites[i].token)).pass((*x)[i]);
+          result[i] = Rotation(k, scale, position(sites[i])).pass((*x)[i]);
         for (Val &y : result)
           y = rounded(y, type);
         values[rope.getResult()] = result;
@@ -379,12 +401,16 @@ void Epilogue::finishOp(Operation *op, llvm::ArrayRef<Site> sites, Values &value
                                      .headDim = static_cast<uint64_t>(write.getHeadDim()),
                                      .ring = ring,
                                      .element = cacheElementOf(cache)};
-            storeCodes(k, layout, key, argument(state), position(sites.front().token),
-                       sites.front().n / static_cast<int64_t>(write.getHeadDim()), *y);
+            unlessPadding(sites.front(), [&] {
+              storeCodes(k, layout, key, stateOf(state, sites.front()), position(sites.front()),
+                         sites.front().n / static_cast<int64_t>(write.getHeadDim()), *y);
+            });
             continue;
           }
-          for (auto [site, at] : llvm::zip(sites, *y))
-            append(state, ring, key, columns, site, at);
+          unlessPadding(sites.front(), [&] { // a token's, all of them
+            for (auto [site, at] : llvm::zip(sites, *y))
+              append(state, ring, key, columns, site, at);
+          });
         }
       })
       .Case([&](llm::YieldOp yield) {
@@ -400,19 +426,21 @@ void Epilogue::finishOp(Operation *op, llvm::ArrayRef<Site> sites, Values &value
       });
 }
 
-// One token, so this lane alone has the channel: it reads the rows before, and moves them on.
+// One token of a sequence, so this lane alone has the channel: it reads the rows before, and moves them on.
 Val Epilogue::convolve(llm::ShortConvOp conv, int64_t channels, int64_t taps, const Site &site, Val y) {
   Val inside = site.n < channels, mine = k.minI(site.n, k.constant(channels - 1)); // beyond: padding of the product
-  Val weights = argument(conv.getWeightAttr()), state = argument(conv.getStateAttr());
+  Val weights = argument(conv.getWeightAttr()), state = stateOf(conv.getStateAttr(), site);
   std::vector<Val> gains, rows;
   for (int64_t j = 0; j < taps; ++j)
     gains.push_back(k.load(k.f32(), weights, (mine * taps + j) * 4));
   for (int64_t j = 0; j + 1 < taps; ++j)
     rows.push_back(k.load(k.f32(), state, (mine + j * channels) * 4));
   rows.push_back(y);
-  k.ifThen(inside, [&] {
-    for (int64_t j = 0; j + 1 < taps; ++j)
-      k.store(rows[static_cast<size_t>(j) + 1], state, (mine + j * channels) * 4);
+  unlessPadding(site, [&] {
+    k.ifThen(inside, [&] {
+      for (int64_t j = 0; j + 1 < taps; ++j)
+        k.store(rows[static_cast<size_t>(j) + 1], state, (mine + j * channels) * 4);
+    });
   });
   return k.select(inside, applyShortConv(k, gains, rows), k.constantF(0));
 }
@@ -449,8 +477,8 @@ void Epilogue::storeResult(unsigned result, const Site &site, Val y) {
 // docs/design/layouts.md, "KV cache": blocks of 16 positions; K is tile16 by position, V has the 16 positions of an
 // element side by side.
 void Epilogue::append(FlatSymbolRefAttr state, uint64_t ring, bool key, uint64_t columns, const Site &site, Val y) {
-  Val at = position(site.token), inBlock = at % 16;
-  Val cache = argument(state);
+  Val at = position(site), inBlock = at % 16;
+  Val cache = stateOf(state, site);
   // Lanes may be at different blocks, so the block is part of the lane's own offset, in 64 bits.
   Val block = k.zext(cacheBlock(at / 16, ring), k.i64()) * static_cast<int64_t>(columns * 32);
   Val bits = k.round(y, k.bf16());

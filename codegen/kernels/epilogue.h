@@ -6,12 +6,14 @@
 #include <map>
 
 #include "codegen/kernels/linear.h"
+#include "codegen/kernels/sequences.h"
 
 namespace ingot {
 
 // Elements n ... n + width - 1 of a product, of the token `token` rows after the workgroup's first.
 struct Site {
   Val token, n;
+  unsigned row = 0; // the same as a number, where rows are of several sequences
 };
 
 class Epilogue {
@@ -20,9 +22,10 @@ public:
   // Of tensors with a row a slot it counts slots.
   Epilogue(KernelBuilder &k, const LinearConfig &c, bool decode, unsigned width, Val firstToken);
   // The same for another op's region. `arguments` are the kernel's.
-  // `region` may be null: the products are the results.
+  // `region` may be null: the products are the results. `rowsOfSequences`: so many rows of the workgroup are of several
+  // sequences; 0: all are of one.
   Epilogue(KernelBuilder &k, mlir::Region *region, std::vector<LinearResult> results,
-           std::vector<LinearArgument> arguments, unsigned width, Val firstToken);
+           std::vector<LinearArgument> arguments, unsigned width, Val firstToken, unsigned rowsOfSequences = 0);
 
   // Finishes the region's arguments ("products") at `sites`: products[part][site], empty for parts that this lane does
   // not have. Of a product whose experts are combined: all sites of a slot, then those of the next. Where heads are
@@ -49,7 +52,12 @@ private:
   // Elements i ... of an f32 vector, as many as a site has.
   Val vectorAt(mlir::FlatSymbolRefAttr symbol, Val i);
   Val rounded(Val y, mlir::Type type);
-  Val position(Val token) { return firstToken ? start + firstToken + token : start; }
+  Val position(const Site &site);
+  // Of the step, the row of a site that is of several sequences.
+  Val rowOf(const Site &site) { return firstToken + static_cast<int64_t>(site.row); }
+  void unlessPadding(const Site &site, const std::function<void()> &body);
+  // The state of this name that a site reads and writes.
+  Val stateOf(mlir::FlatSymbolRefAttr symbol, const Site &site);
   Val rowsOf(Val pointer, uint64_t stride);
 
   KernelBuilder &k;
@@ -58,6 +66,8 @@ private:
   std::vector<LinearArgument> arguments;
   unsigned width;
   Val firstToken, start;
+  Sequences sequences;
+  std::vector<Val> positions;   // of the rows, where they are of several sequences
   std::map<unsigned, Val> rows; // by argument: its rows from the workgroup's first token on
 };
 

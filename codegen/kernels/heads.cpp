@@ -6,6 +6,7 @@
 #include "codegen/kernels/cache.h"
 #include "codegen/kernels/epilogue.h"
 #include "codegen/kernels/pieces.h"
+#include "codegen/kernels/sequences.h"
 
 namespace ingot {
 
@@ -93,22 +94,26 @@ LaunchShape emitHeadNorm(mlir::gpu::GPUModuleOp module, const TargetInfo &target
 // First the heads of the keys, then those of the values.
 LaunchShape emitAppendCodes(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
                             const AppendConfig &c) {
-  KernelBuilder k(module, target, name, {Access::Read, Access::Read, Access::Read, Access::Write, Access::Write},
+  const Access cache = Sequences::access(c.sequences, Access::Write);
+  KernelBuilder k(module, target, name, {Access::Read, Access::Read, Access::Read, cache, cache},
                   kWaves * target.waveSize);
+  const Sequences sequences(k, c.sequences);
   const CacheLayout layout{.kvHeads = c.kvHeads, .headDim = c.headDim, .ring = c.ring, .element = c.element};
   const auto heads = static_cast<int64_t>(c.kvHeads);
-  Val head = headOfHalf(k), position = k.stepPosition(k.argument(0)) + k.workgroupY();
-  Val row = k.zext(k.workgroupY(), k.i64()) * static_cast<int64_t>(paddedRow(c.kvHeads * c.headDim) * 2);
-  for (bool keys : {true, false}) {
-    Val mine = keys ? head : head - heads;
-    k.ifThen((mine >= 0) & (mine < heads), [&] {
-      Val in = k.advance(k.argument(keys ? 1 : 2), row);
-      std::vector<Val> x;
-      for (const Site &site : sitesOf(k, mine, c.headDim))
-        x.push_back(k.extend(k.load(k.bf16(), in, site.n * 2)));
-      storeCodes(k, layout, keys, k.argument(keys ? 3 : 4), position, mine, x);
-    });
-  }
+  Val token = k.workgroupY(), head = headOfHalf(k), position = sequences.position(token);
+  Val row = k.zext(token, k.i64()) * static_cast<int64_t>(paddedRow(c.kvHeads * c.headDim) * 2);
+  sequences.unlessPadding(token, [&] {
+    for (bool keys : {true, false}) {
+      Val mine = keys ? head : head - heads;
+      k.ifThen((mine >= 0) & (mine < heads), [&] {
+        Val in = k.advance(k.argument(keys ? 1 : 2), row);
+        std::vector<Val> x;
+        for (const Site &site : sitesOf(k, mine, c.headDim))
+          x.push_back(k.extend(k.load(k.bf16(), in, site.n * 2)));
+        storeCodes(k, layout, keys, sequences.own(k.argument(keys ? 3 : 4), token), position, mine, x);
+      });
+    }
+  });
   k.finish();
   LaunchShape shape = shapeOf(target, name, 2 * c.kvHeads);
   shape.bound = "half a wave a head";
@@ -131,10 +136,10 @@ LaunchShape emitHeads(mlir::gpu::GPUModuleOp module, const TargetInfo &target, l
   std::vector<Access> access;
   access.reserve(arguments.size());
   for (const LinearArgument &argument : arguments)
-    access.push_back(argument.access());
+    access.push_back(argument.access(c.sequences));
   KernelBuilder k(module, target, name, access, kWaves * target.waveSize);
   Val token = k.workgroupY(), head = headOfHalf(k);
-  Epilogue body(k, c.body, c.results, arguments, /*width=*/1, token);
+  Epilogue body(k, c.body, c.results, arguments, /*width=*/1, token, c.sequences ? 1 : 0);
   uint64_t heads = 0;
   for (mlir::BlockArgument operand : c.body->getArguments()) {
     auto type = llvm::cast<mlir::RankedTensorType>(operand.getType());

@@ -29,7 +29,10 @@ struct LaunchShape {
   std::optional<LaunchDecision> decision = {}; // where the cost function chose
 };
 
-// The arguments of each kernel are listed in order; all are global pointers.
+// The arguments of each kernel are listed in order; all are global pointers. `sequences` in a configuration: rows are
+// tokens of several sequences, and what each of them has for itself (step, tokens, output, states) is argument by table
+// (codegen/kernels/sequences.h). A workgroup whose row is padding then leaves early, and leaves the row's result as it
+// was, wherever that is not said otherwise.
 
 // What an activation is made of. Rows of either are padded to 64 elements.
 enum class Element { Bf16, F32 };
@@ -39,6 +42,7 @@ struct EmbedConfig {
   uint64_t vocabulary, hidden;
   Element out;
   double scale = 1;
+  bool sequences = false; // padding reads what row 0 does
 };
 LaunchShape emitEmbed(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
                       const EmbedConfig &c);
@@ -92,7 +96,8 @@ struct LinearConfig {
   Element x = Element::Bf16;         // what x is made of where the norm reads it
   LinearExperts experts = {};
   uint64_t chunkRows = 64; // tokens of a whole chunk, which the cost function lays a kernel for many tokens out for
-  uint64_t tokens = 1; // rows of the operand and of the results, a few (decode only); with experts the grid's matter
+  uint64_t tokens = 1;    // rows of the operand and of the results, a few (decode only); with experts the grid's matter
+  bool sequences = false; // of padding what is not written to a sequence is computed, but no expert is read
 };
 // Why no kernel has this shape of parts and epilogue; empty when there is one.
 std::string whyNoLinear(const LinearConfig &c);
@@ -109,6 +114,7 @@ struct RopeConfig {
   uint64_t heads, headDim, rotary;
   Element x;
   RotationScale scale = {};
+  bool sequences = false; // padding has the position of row 0
 };
 LaunchShape emitRope(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
                      const RopeConfig &c);
@@ -125,6 +131,7 @@ struct AppendConfig {
   uint64_t kvHeads, headDim;
   uint64_t ring = 0; // positions of the cache, where it is a ring; 0: it holds all
   CacheElement element = CacheElement::Bf16;
+  bool sequences = false;
 };
 LaunchShape emitAppend(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
                        const AppendConfig &c);
@@ -143,6 +150,7 @@ struct HeadsConfig {
   uint64_t headDim;
   mlir::Region *body;
   std::vector<LinearResult> results; // Bf16 or F32
+  bool sequences = false;            // of padding what is not written to a sequence is computed
 };
 LaunchShape emitHeads(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
                       const HeadsConfig &c);
@@ -153,8 +161,9 @@ struct AttentionConfig {
   uint64_t window = 0; // keys visible, the query's own included; 0: all
   uint64_t ring = 0;   // positions of the cache, where it is a ring; 0: it holds all
   uint64_t first = 0;  // position of the first key there is, for queries that are not before it
-  uint64_t tokens = 1; // queries, a few (decode only)
+  uint64_t tokens = 1; // queries, a few (decode only, where the code is that of any number above 1)
   CacheElement element = CacheElement::Bf16;
+  bool sequences = false; // decode only
 };
 // Decode, first stage: (step, q bf16, K cache, V cache, partials f32). Unit u of `attentionUnits` takes blocks of 16
 // positions u, u + units, ... Partials: [token][head][unit][headDim + 2]: sum of p * v, maximum (of scaled scores,
@@ -174,6 +183,7 @@ LaunchShape emitAttentionPrefill(mlir::gpu::GPUModuleOp module, const TargetInfo
 struct ShortConvConfig {
   uint64_t channels, taps;
   uint64_t peek = 0; // rows, after which the state is as it was; 0: as many as the step has, and the state moves on
+  bool sequences = false; // of a row each
 };
 LaunchShape emitShortConv(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
                           const ShortConvConfig &c);
@@ -184,6 +194,7 @@ struct DeltaConfig {
   uint64_t peek = 0;                // as in ShortConvConfig, token by token only
   mlir::Region *epilogue = nullptr; // of the op: what happens to whole heads (token by token only); null: none
   LinearResult result = {.columns = 0, .output = LinearOutput::F32}; // of the epilogue
+  bool sequences = false;                                            // of a row each, token by token only
 };
 // (step, qkv f32, b f32, a f32, decay f32, dt_bias f32, state f32, out f32): token by token, for one or a few. With an
 // epilogue the arguments are those of `deltaArguments` (codegen/kernels/delta.h).
@@ -287,11 +298,12 @@ inline constexpr int64_t kNoIndex = INT32_MAX;
 // (step, logits f32, token i32): temperature, top-k, top-p from the Step, for each row; the algorithm is
 // `llm.sample`'s. Several rows are padded; one row alone need not be.
 LaunchShape emitSample(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
-                       uint64_t vocabulary);
+                       uint64_t vocabulary, bool sequences = false);
 
 // (step, token i32, tokens i32, output i32): tokens[0] = output[generated] = token; position += tokens; tokens = 1;
-// generated += 1.
-LaunchShape emitAdvance(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name);
+// generated += 1. Of several sequences each by its row's token.
+LaunchShape emitAdvance(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
+                        bool sequences = false);
 
 // (step, values f32, columns i32, tokens i32, output i32): the same by the column of the largest value, of equal ones
 // the lowest. The second stage of argmax where the head's epilogue is the first.
@@ -306,7 +318,8 @@ LaunchShape emitConcat(mlir::gpu::GPUModuleOp module, const TargetInfo &target, 
                        const ConcatConfig &c);
 
 // (step, x bf16, state f32, out bf16): `llm.delay`; `columns` is a multiple of 8.
-LaunchShape emitDelay(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name, uint64_t columns);
+LaunchShape emitDelay(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name, uint64_t columns,
+                      bool sequences = false);
 
 // (step, best i32, tokens i32, output i32, next i32): `llm.accept` of so many tokens.
 struct AcceptConfig {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "codegen/kernels/kernels.h"
+#include "codegen/kernels/sequences.h"
 #include "dialects/Llm.h"
 
 namespace ingot {
@@ -74,10 +75,13 @@ struct LinearArgument {
   mlir::Value value = {};
   mlir::FlatSymbolRefAttr symbol = {};
 
-  Access access() const {
+  // `sequences`: of a step of several.
+  Access access(bool sequences = false) const {
     if (kind == Kind::State)
-      return Access::ReadWrite;
-    return kind == Kind::Result || kind == Kind::Cache ? Access::Write : Access::Read;
+      return Sequences::access(sequences, Access::ReadWrite);
+    if (kind == Kind::Cache)
+      return Sequences::access(sequences, Access::Write);
+    return kind == Kind::Result ? Access::Write : Access::Read;
   }
 };
 // What the ops of a region read and write beside its own arguments and results: captures, vectors, caches.
@@ -95,7 +99,7 @@ LinearLayout layoutOf(const LinearConfig &c);
 // Whether the epilogue adds up the experts of a token, which a workgroup then computes for its rows.
 bool combinesExperts(const LinearConfig &c);
 
-// Whether the epilogue moves a state on, which only one token's kernel does.
+// Whether the epilogue moves a state on, which only the kernel of one token of a sequence does.
 bool movesState(const LinearConfig &c);
 
 // Why a linear cannot rotate its product so, in an epilogue; empty if it can.

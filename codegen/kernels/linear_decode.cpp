@@ -118,7 +118,7 @@ LaunchShape emitLinearDecode(mlir::gpu::GPUModuleOp module, const TargetInfo &ta
   unsigned partCount = c.parts.size(), sums = zipped ? tiles * partCount : tiles;
   std::vector<Access> access;
   for (const LinearArgument &argument : linearArguments(c, /*decode=*/true))
-    access.push_back(argument.access());
+    access.push_back(argument.access(c.sequences));
   // Slots whose products meet in the epilogue, and how many of them have waves at a time.
   const bool combines = combinesExperts(c);
   const unsigned slots = combines ? static_cast<unsigned>(c.experts.slots) : 1;
@@ -186,6 +186,9 @@ LaunchShape emitLinearDecode(mlir::gpu::GPUModuleOp module, const TargetInfo &ta
     Val weights, scales;
     Codes::Group wholeRow; // where a row has one scale
   };
+  Val end = k.constant(steps); // of the loop over K: a row of padding has no experts
+  if (c.experts && c.sequences)
+    end = k.select(Sequences(k, true).real(token), end, k.constant(0));
   auto groupOf = [&](const Stream &stream, Val group) { return codes.group(stream.scales, group, row, 1, row); };
   // This wave's share of the sums of `slot`: those of a token, then those of the next.
   auto sumsOf = [&](const PartPlaces &at, Val slot) {
@@ -207,7 +210,7 @@ LaunchShape emitLinearDecode(mlir::gpu::GPUModuleOp module, const TargetInfo &ta
       x.push_back(operand.rows ? operand.rowOf(k, combines ? slot : k.constant(0)) : rowOfX(slot, mine));
     std::vector<Val> zeros(size_t{sums} * tokens, integer ? k.constant(0) : k.constantF(0));
     std::vector<Val> partial = k.forLoop(
-        wave, k.constant(steps), k.constant(waves), zeros,
+        wave, end, k.constant(waves), zeros,
         [&](Val step, std::vector<Val> acc) {
           std::vector<Val> tile;
           tile.reserve(sums);
@@ -261,7 +264,7 @@ LaunchShape emitLinearDecode(mlir::gpu::GPUModuleOp module, const TargetInfo &ta
     std::vector<Site> sites;
     sites.reserve(halves);
     for (unsigned half = 0; half < halves; ++half)
-      sites.push_back({k.constant(mine), places.tile(k, t + half * units) * 16 + r});
+      sites.push_back({k.constant(mine), places.tile(k, t + half * units) * 16 + r, mine});
     if (zipped || partCount == 1) {
       std::vector<std::vector<Val>> products;
       products.reserve(partCount);

@@ -6,6 +6,7 @@
 #include "codegen/kernels/kernels.h"
 #include "codegen/kernels/pieces.h"
 #include "codegen/kernels/rotation.h"
+#include "codegen/kernels/sequences.h"
 
 #include <algorithm>
 
@@ -41,7 +42,7 @@ LaunchShape emitRope(mlir::gpu::GPUModuleOp module, const TargetInfo &target, ll
   const unsigned lanes = lanesFor(target, c.heads * itemsPerHead);
 
   KernelBuilder kb(module, target, name, {Access::Read, Access::Read, Access::Read, Access::Write}, lanes);
-  Val position = kb.stepPosition(kb.argument(0)) + kb.workgroupY();
+  Val position = Sequences(kb, c.sequences).position(kb.workgroupY());
   const unsigned bytes = bytesOf(c.x);
   Val row = kb.zext(kb.workgroupY(), kb.i64()) * static_cast<int64_t>(padded);
   Val in = kb.advance(kb.argument(1), row * static_cast<int64_t>(bytes)), frequencies = kb.argument(2),
@@ -90,21 +91,25 @@ LaunchShape emitAppend(mlir::gpu::GPUModuleOp module, const TargetInfo &target, 
   const uint64_t width = c.kvHeads * c.headDim, padded = paddedRow(width);
   const unsigned lanes = lanesFor(target, width);
 
-  KernelBuilder kb(module, target, name, {Access::Read, Access::Read, Access::Read, Access::Write, Access::Write},
-                   lanes);
-  Val position = kb.stepPosition(kb.argument(0)) + kb.workgroupY();
-  Val row = kb.zext(kb.workgroupY(), kb.i64()) * static_cast<int64_t>(padded * 2);
+  const Access cache = Sequences::access(c.sequences, Access::Write);
+  KernelBuilder kb(module, target, name, {Access::Read, Access::Read, Access::Read, cache, cache}, lanes);
+  const Sequences sequences(kb, c.sequences);
+  Val token = kb.workgroupY(), position = sequences.position(token);
+  Val row = kb.zext(token, kb.i64()) * static_cast<int64_t>(padded * 2);
   Val block = kb.zext(cacheBlock(position / 16, c.ring), kb.i64()) * static_cast<int64_t>(width * 32);
   Val inBlock = position % 16;
   Val k = kb.advance(kb.argument(1), row), v = kb.advance(kb.argument(2), row);
-  Val kCache = kb.advance(kb.argument(3), block), vCache = kb.advance(kb.argument(4), block);
+  Val kCache = kb.advance(sequences.own(kb.argument(3), token), block),
+      vCache = kb.advance(sequences.own(kb.argument(4), token), block);
 
   // Heads and dims count on through both layouts, so eight dims of K are one half-row of tile (row element / 16), and
   // element e of V is row e.
   mlir::Type sixteenBytes = kb.vec(4, kb.i32());
-  forItems(kb, width / 8, lanes,
-           [&](Val piece) { kb.store(kb.load(sixteenBytes, k, piece * 16), kCache, piece * 256 + inBlock * 16); });
-  forItems(kb, width, lanes, [&](Val e) { kb.store(kb.load(kb.i16(), v, e * 2), vCache, e * 32 + inBlock * 2); });
+  sequences.unlessPadding(token, [&] {
+    forItems(kb, width / 8, lanes,
+             [&](Val piece) { kb.store(kb.load(sixteenBytes, k, piece * 16), kCache, piece * 256 + inBlock * 16); });
+    forItems(kb, width, lanes, [&](Val e) { kb.store(kb.load(kb.i16(), v, e * 2), vCache, e * 32 + inBlock * 2); });
+  });
   kb.finish();
   return {.kernel = name.str(), .tokensPerWorkgroup = 1, .workgroupSize = lanes, .bound = kBound};
 }

@@ -3,6 +3,7 @@
 // found digit by digit on the logits' bits, read as ordered integers, by counting (top-k) or weighing (top-p) what lies
 // above. Every sum is taken in a fixed order, so a seed gives the same token on every run.
 #include "codegen/kernels/kernels.h"
+#include "codegen/kernels/sequences.h"
 
 #include <array>
 #include <cstddef>
@@ -80,15 +81,16 @@ class Sampler {
 public:
   static constexpr unsigned kLanes = 1024;
 
-  Sampler(KernelBuilder &builder, uint64_t vocabulary)
-      : kb(builder), size(static_cast<int64_t>(vocabulary)), waves(kLanes / builder.target().waveSize),
-        row(builder.workgroupY()),
+  // `several`: rows are of several sequences.
+  Sampler(KernelBuilder &builder, uint64_t vocabulary, bool areSeveral)
+      : kb(builder), several(areSeveral), size(static_cast<int64_t>(vocabulary)),
+        waves(kLanes / builder.target().waveSize), row(builder.workgroupY()),
         logits(builder.advance(builder.argument(1),
                                builder.zext(row, builder.i64()) * static_cast<int64_t>(paddedRow(vocabulary) * 4))),
         scratch(builder.lds(3 * 4 * waves, "sums")), scanned(builder.lds(2 * 4 * kLanes, "scan")) {}
 
   void emit() {
-    Val step = kb.argument(0);
+    Val step = Sequences(kb, several).step(row);
     Val temperature = kb.load(kb.f32(), step, kb.constant(offsetof(Step, temperature)));
     // A temperature near 0 must not make 0 * infinity of the largest logit.
     slope = kb.minF(kb.constantF(std::numbers::log2e) / temperature, kb.constantF(std::numeric_limits<float>::max()));
@@ -99,7 +101,9 @@ public:
     Cut cut = topK(kb.load(kb.i32(), step, kb.constant(offsetof(Step, top_k))));
     cut = topP(cut, kb.load(kb.f32(), step, kb.constant(offsetof(Step, top_p))));
 
-    Val counter = kb.stepPosition(step) + kb.stepTokens(step) + row;
+    Val counter = kb.stepPosition(step) + kb.stepTokens(step);
+    if (!several)
+      counter = counter + row;
     Val random = philox(kb, counter, kb.load(kb.i32(), step, kb.constant(offsetof(Step, seed))),
                         kb.load(kb.i32(), step, kb.constant(offsetof(Step, seed) + 4)));
     choose(cut, kb.toFloatUnsigned(random >> 8) * kb.constantF(0x1p-24));
@@ -331,6 +335,7 @@ private:
   }
 
   KernelBuilder &kb;
+  const bool several;
   const int64_t size;
   const unsigned waves;
   Val row, logits; // of this workgroup
@@ -388,9 +393,10 @@ LaunchShape emitArgmaxFinal(mlir::gpu::GPUModuleOp module, const TargetInfo &tar
 }
 
 LaunchShape emitSample(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
-                       uint64_t vocabulary) {
+                       uint64_t vocabulary, bool sequences) {
   KernelBuilder kb(module, target, name, {Access::Read, Access::Read, Access::Write}, Sampler::kLanes);
-  Sampler(kb, vocabulary).emit();
+  Sampler sampler(kb, vocabulary, sequences);
+  Sequences(kb, sequences).unlessPadding(kb.workgroupY(), [&] { sampler.emit(); });
   kb.finish();
   return {.kernel = name.str(),
           .tokensPerWorkgroup = 1,
@@ -419,14 +425,23 @@ LaunchShape emitAdvanceBest(mlir::gpu::GPUModuleOp module, const TargetInfo &tar
   return {.kernel = name.str(), .workgroupSize = lanes, .bound = "one workgroup compares what each 16 logits left"};
 }
 
-LaunchShape emitAdvance(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name) {
-  KernelBuilder kb(module, target, name, {Access::ReadWrite, Access::Read, Access::Write, Access::Write},
+LaunchShape emitAdvance(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name, bool several) {
+  const Access write = Sequences::access(several, Access::Write);
+  KernelBuilder kb(module, target, name, {Sequences::access(several, Access::ReadWrite), Access::Read, write, write},
                    target.waveSize);
-  kb.ifThen(kb.lane() == 0, [&] {
-    advance(kb, kb.argument(0), kb.load(kb.i32(), kb.argument(1), kb.constant(0)), kb.argument(2), kb.argument(3));
+  const Sequences sequences(kb, several);
+  Val row = several ? kb.workgroupY() : kb.constant(0);
+  sequences.unlessPadding(row, [&] {
+    kb.ifThen(kb.lane() == 0, [&] {
+      advance(kb, sequences.step(row), kb.load(kb.i32(), kb.argument(1), row * 4), sequences.own(kb.argument(2), row),
+              sequences.own(kb.argument(3), row));
+    });
   });
   kb.finish();
-  return {.kernel = name.str(), .workgroupSize = target.waveSize, .bound = "a few words of the step"};
+  return {.kernel = name.str(),
+          .tokensPerWorkgroup = several ? 1U : 0U,
+          .workgroupSize = target.waveSize,
+          .bound = "a few words of the step"};
 }
 
 } // namespace ingot

@@ -13,6 +13,7 @@
 #include "absl/strings/str_cat.h"
 #include "compiler/reference/numerics.h"
 #include "compiler/reference/sampler.h"
+#include "dialects/Sequences.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "llvm/ADT/DenseMap.h"
 #include "llvm/ADT/TypeSwitch.h"
@@ -913,6 +914,10 @@ absl::StatusOr<HostTensor> Interpreter::Implementation::run(const std::string &n
   auto function = symbols_.lookup<mlir::func::FuncOp>(name);
   if (!function || function.isExternal() || function.getNumArguments() != 1)
     return absl::NotFoundError(absl::StrCat("the module has no function @", name, " of one argument"));
+  if (llm::sequencesOf(function) > 0)
+    return absl::UnimplementedError(absl::StrCat("@", name, " takes tokens of ", llm::sequencesOf(function),
+                                                 " sequences, and the interpreter has one: run the function of one "
+                                                 "sequence on each"));
   auto type = mlir::cast<mlir::RankedTensorType>(function.getArgumentTypes().front());
   const bool tokens = type.getElementType().isInteger(32);
   const size_t elements = tokens ? argument.ids.size() : argument.floats.size();

@@ -922,6 +922,17 @@ TEST(Model, GoldenLogits) {
   EXPECT_GE(drafted.size(), 2U) << "golden cases of heads that draft are missing from " << goldens;
 }
 
+TEST(Model, StepsOfSeveralSequencesAreRefused) {
+  auto checkpoint = openModel(std::string(goldens) + "/qwen35-grouped");
+  ASSERT_TRUE(checkpoint.ok()) << checkpoint.status();
+  mlir::MLIRContext context;
+  auto module = declareModel(context, **checkpoint, {.name = "", .streams = 2});
+  ASSERT_TRUE(module.ok()) << module.status();
+  Interpreter interpreter(**module, **checkpoint, {.numerics = fp32});
+  EXPECT_THAT(interpreter.run("decode_greedy_2", idsOf({3, 14})).status().message(),
+              testing::HasSubstr("takes tokens of 2 sequences, and the interpreter has one"));
+}
+
 // A head of random weights is hardly ever right, so a few drafts are put in its place: what single steps will choose,
 // as far as `right` says.
 TEST(Model, StepsThatDraftChooseWhatSingleStepsDo) {

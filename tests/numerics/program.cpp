@@ -114,19 +114,59 @@ void Program::clear() {
 
 void Program::run(const std::string &program, const Step &step) {
   buffers.at("step")->write(&step, sizeof(step));
+  launch(program, step.tokens, {});
+}
+
+void Program::launch(const std::string &program, int32_t tokens, const Sequence &own) {
   for (auto launch : find(program).getBody().getOps<exec::LaunchOp>()) {
     std::vector<void *> arguments;
     for (auto [name, offset] :
-         llvm::zip(launch.getBuffers().getAsRange<mlir::FlatSymbolRefAttr>(), launch.getOffsets()))
-      arguments.push_back(static_cast<char *>(buffers.at(name.getValue().str())->device()) + offset);
+         llvm::zip(launch.getBuffers().getAsRange<mlir::FlatSymbolRefAttr>(), launch.getOffsets())) {
+      auto mine = own.find(name.getValue().str());
+      const Buffer &buffer = mine != own.end() ? *mine->second : *buffers.at(name.getValue().str());
+      arguments.push_back(static_cast<char *>(buffer.device()) + offset);
+    }
     llvm::ArrayRef<int64_t> grid = launch.getGrid();
     auto perWorkgroup = launch.getTokensPerWorkgroup();
-    int64_t y = perWorkgroup
-                    ? (step.tokens + static_cast<int64_t>(*perWorkgroup) - 1) / static_cast<int64_t>(*perWorkgroup)
-                    : grid[1];
+    int64_t y = perWorkgroup ? (tokens + static_cast<int64_t>(*perWorkgroup) - 1) / static_cast<int64_t>(*perWorkgroup)
+                             : grid[1];
     code->run(launch.getKernel().getLeafReference().str(), static_cast<unsigned>(grid[0]), static_cast<unsigned>(y),
               static_cast<unsigned>(grid[2]), static_cast<unsigned>(launch.getBlock()), arguments);
   }
+}
+
+Program::Sequence Program::begin(const Step &step, int32_t token) {
+  Sequence sequence;
+  for (auto op : lowered->getOps<exec::BufferOp>())
+    if (op.getBatchTable())
+      sequence[op.getSymName().str()] = std::make_unique<Buffer>(
+          std::vector<uint8_t>(static_cast<size_t>(op.getBytes() + op.getPerPosition() * kPositions)));
+  sequence.at("step")->write(&step, sizeof(step));
+  sequence.at("tokens")->write(&token, sizeof(token));
+  return sequence;
+}
+
+Program::Sequence Program::copyOf(const Sequence &sequence) {
+  Sequence copy;
+  for (const auto &[name, buffer] : sequence)
+    copy[name] = std::make_unique<Buffer>(buffer->read<uint8_t>());
+  return copy;
+}
+
+void Program::run(const std::string &program, const Sequence &sequence) { launch(program, 1, sequence); }
+
+void Program::together(const std::string &program, size_t width, const std::vector<Sequence> &sequences,
+                       const std::string &wrong) {
+  std::vector<uint64_t> words(buffers.at("batch")->read<uint64_t>().size());
+  words[0] = sequences.size();
+  for (auto op : lowered->getOps<exec::BufferOp>())
+    for (size_t row = 0; op.getBatchTable() && row < width; ++row) {
+      const bool first = row >= sequences.size() || (row == 1 && wrong == op.getSymName());
+      words[static_cast<size_t>(*op.getBatchTable()) / 8 + row] =
+          reinterpret_cast<uint64_t>(sequences[first ? 0 : row].at(op.getSymName().str())->device());
+    }
+  buffers.at("batch")->write(words.data(), words.size() * 8);
+  launch(program, static_cast<int32_t>(width), {});
 }
 
 std::vector<float> Program::logits(const std::vector<int32_t> &tokens, size_t once) {

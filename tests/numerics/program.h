@@ -23,6 +23,19 @@ public:
   std::vector<float> steps(const std::vector<int32_t> &tokens);
   // The tokens that @decode_greedy chooses after each of `tokens`.
   std::vector<int32_t> chosen(const std::vector<int32_t> &tokens);
+  // What a sequence has for itself: its copies of the buffers that steps of several find in tables.
+  using Sequence = std::map<std::string, std::unique_ptr<Buffer>>;
+  // One that has nothing yet, but `step` and a first token.
+  Sequence begin(const Step &step, int32_t token);
+  // The same, as it is.
+  Sequence copyOf(const Sequence &sequence);
+  // Runs a program of one sequence on it.
+  void run(const std::string &program, const Sequence &sequence);
+  // Runs a program of `width` sequences, fewer or as many. Row 1 gets row 0's copy of the buffer `wrong`, if it is
+  // named.
+  void together(const std::string &program, size_t width, const std::vector<Sequence> &sequences,
+                const std::string &wrong = "");
+
   // Logits as the interpreter has them, with a device's numbers, after the same passes.
   std::vector<float> reference(const std::vector<int32_t> &tokens, bool steps);
 
@@ -34,6 +47,8 @@ public:
 private:
   void clear();
   void run(const std::string &program, const Step &step);
+  // With these in the place of the model's own buffers of their names.
+  void launch(const std::string &program, int32_t tokens, const Sequence &own);
   exec::ProgramOp find(const std::string &program);
 
   FakeCheckpoint checkpoint;

@@ -94,6 +94,7 @@ Json describe(const Artifact &artifact) {
       {"hidden_size", facts.hidden_size()},
       {"layers", facts.layers()},
       {"state_block", facts.state_block()},
+      {"streams", std::max(facts.streams(), 1U)},
       {"end_of_sequence", std::vector<uint32_t>(facts.end_of_sequence().begin(), facts.end_of_sequence().end())}};
   json["tokenizer"] = {{"kind", TokenizerData::Kind_Name(tokenizer.kind())},
                        {"pieces", tokenizer.pieces_size()},
@@ -148,6 +149,8 @@ void print(const Json &json) {
   absl::PrintF("memory       %s + %s a position = %s at the full context%s\n", size(memory["fixed_bytes"]),
                size(memory["bytes_per_position"]), size(memory["bytes_at_full_context"]),
                text(origin["kv_cache"]).empty() ? "" : ", the KV cache in " + text(origin["kv_cache"]));
+  if (const int streams = facts["streams"].get<int>(); streams > 1)
+    absl::PrintF("streams      steps of up to %d sequences\n", streams);
   absl::PrintF("\nsections     %-10s %14s %14s  %s\n", "", "offset", "bytes", "xxh3");
   for (const Json &section : json["sections"])
     absl::PrintF("             %-10s %14d %14d  %s\n", text(section["name"]), section["offset"].get<uint64_t>(),

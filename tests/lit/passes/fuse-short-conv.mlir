@@ -4,6 +4,7 @@
 llm.weight @qkv from "qkv" : tensor<80x64xf32> {scheme = #llm.scheme<bf16>}
 llm.weight @z from "z" : tensor<32x64xf32> {scheme = #llm.scheme<bf16>}
 llm.weight @conv from "conv" : tensor<80x4xf32> {scheme = #llm.scheme<f32>}
+llm.weight @table from "table" : tensor<96x64xf32> {scheme = #llm.scheme<bf16>}
 llm.state @c conv : tensor<3x80xf32>
 
 // CHECK-LABEL: func.func @one_token(
@@ -57,4 +58,15 @@ func.func @other_state(%x: tensor<1x64xbf16>, %q: tensor<1x80xf32>) -> (tensor<1
   %z = llm.short_conv %q, @conv, @c : tensor<1x80xf32>
   %y = llm.short_conv %p, @conv, @c : tensor<1x80xf32>
   return %y, %z : tensor<1x80xf32>, tensor<1x80xf32>
+}
+
+// A row is the one token of a sequence, with a state of its own.
+// CHECK-LABEL: func.func @several_sequences(
+func.func @several_sequences(%tokens: tensor<4xi32>) attributes {llm.sequences} {
+  // CHECK: llm.linear {{.*}} epilogue
+  // CHECK-NEXT: llm.short_conv
+  %x = llm.embed %tokens, @table : (tensor<4xi32>) -> tensor<4x64xbf16>
+  %p = llm.linear %x, @qkv : (tensor<4x64xbf16>) -> tensor<4x80xf32>
+  %y = llm.short_conv %p, @conv, @c : tensor<4x80xf32>
+  return
 }

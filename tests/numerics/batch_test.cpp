@@ -1,0 +1,104 @@
+// A step of several sequences against steps of each alone: whole layers of every kind, in which each sequence must have
+// the very bytes of the step that it would have taken by itself, in its Step, its tokens and output, its caches and
+// states, and padding must leave every byte as it is.
+#include "tests/numerics/layers.h"
+#include "tests/numerics/program.h"
+
+using namespace ingot;
+using namespace ingot::numerics;
+
+namespace {
+
+constexpr const char *kApart = "insert-quantize";
+constexpr const char *kFused =
+    "insert-quantize,fuse-delta-norm,merge-linears,fuse-short-conv,fuse-gated-mul,fuse-rope-append,fuse-heads,"
+    "fuse-combine,fuse-residual-add,fuse-norm-quantize,fuse-quantize,fuse-norm,ring-caches";
+
+// Programs of one sequence and of `width`, by the best token and by samples.
+std::string moduleOf(const std::string &scheme, const std::string &cache, unsigned width) {
+  std::vector<LayersFunction> functions;
+  for (const char *choice : {"argmax", "sample"})
+    for (unsigned rows : {1U, width})
+      functions.push_back({.name = std::string(choice) + "_" + std::to_string(rows),
+                           .rows = rows,
+                           .signature = rows == 1 ? "" : "attributes {llm.sequences}",
+                           .end = "%token = llm." + std::string(choice) +
+                                  " %logits : tensor<?x101xf32> -> tensor<?xi32>\n"
+                                  "llm.advance %token : tensor<?xi32>\nreturn"});
+  return layersOf(scheme, cache, {.chunk = 2, .context = 128}, functions);
+}
+
+// Names of the buffers that differ.
+std::vector<std::string> differences(const Program::Sequence &a, const Program::Sequence &b) {
+  std::vector<std::string> names;
+  for (const auto &[name, buffer] : a)
+    if (buffer->read<uint8_t>() != b.at(name)->read<uint8_t>())
+      names.push_back(name);
+  return names;
+}
+
+// Sequences at positions of their own: at the beginning, across a block of the cache, in a wrapped ring, past the
+// window.
+std::vector<Program::Sequence> begin(Program &program, size_t count) {
+  constexpr int32_t kPositions[] = {14, 0, 33, 5, 1};
+  std::vector<Program::Sequence> sequences;
+  for (size_t i = 0; i < count; ++i) {
+    const Step step{.tokens = 1,
+                    .capacity = 128,
+                    .seed = {static_cast<uint32_t>(i), 7},
+                    .temperature = 0.7F + 0.3F * static_cast<float>(i),
+                    .top_k = i == 1 ? 20 : 0,
+                    .top_p = i == 2 ? 0.9F : 1};
+    sequences.push_back(program.begin(step, static_cast<int32_t>(11 + 17 * i)));
+    for (int32_t position = 0; position < kPositions[i]; ++position)
+      program.run("argmax_1", sequences.back());
+  }
+  return sequences;
+}
+
+// `count` sequences take steps of `width`.
+void check(const std::string &scheme, const std::string &cache, unsigned width, size_t count,
+           const std::string &passes) {
+  SCOPED_TRACE(std::to_string(count) + " sequences of " + std::to_string(width) + ", cache of " + cache + ", " +
+               passes);
+  Program program(moduleOf(scheme, cache, width), passes);
+  std::vector<Program::Sequence> together = begin(program, count), alone;
+  for (const Program::Sequence &sequence : together)
+    alone.push_back(program.copyOf(sequence));
+  for (const char *choice : {"sample", "argmax", "sample", "argmax"}) {
+    program.together(std::string(choice) + "_" + std::to_string(width), width, together);
+    for (size_t i = 0; i < count; ++i) {
+      program.run(std::string(choice) + "_1", alone[i]);
+      ASSERT_EQ(differences(together[i], alone[i]), std::vector<std::string>()) << "of sequence " << i;
+    }
+  }
+}
+
+TEST(Batch, OfTwo) { check("bf16", "bf16", 2, 2, kApart); }
+
+TEST(Batch, OfFour) { check("int8, activation = int8_per_token", "bf16", 4, 3, kFused); }
+
+TEST(Batch, OfEight) { check("int4, group = 32, zeros", "bf16", 8, 5, kFused); }
+
+TEST(Batch, OfCachesOfCodes) {
+  check("bf16", "i8", 2, 1, kApart);
+  check("bf16", target().fp8Matrix ? "f8E4M3FN" : "i8", 4, 3, kFused);
+}
+
+// Each table counts: a row that finds another sequence's buffer in one of them leaves other bytes.
+TEST(Batch, LeavesOtherBytesWithAnothersBuffer) {
+  Program program(moduleOf("bf16", "bf16", 2), kFused);
+  std::vector<Program::Sequence> right = begin(program, 2);
+  for (const auto &[name, buffer] : right[0]) {
+    std::vector<Program::Sequence> good, bad;
+    for (const Program::Sequence &sequence : right) {
+      good.push_back(program.copyOf(sequence));
+      bad.push_back(program.copyOf(sequence));
+    }
+    program.together("argmax_2", 2, good);
+    program.together("argmax_2", 2, bad, name);
+    EXPECT_FALSE(differences(good[1], bad[1]).empty()) << "with another's " << name;
+  }
+}
+
+} // namespace
