@@ -292,6 +292,11 @@ TEST_F(IngotTest, InspectTellsWhatIsInside) {
   EXPECT_EQ(parsed["weights_by_scheme"][0]["bytes"], 32);
   EXPECT_EQ(parsed["sections"].size(), 4u);
   EXPECT_EQ(parsed["memory"]["bytes_per_position"], 8);
+  EXPECT_EQ(parsed["memory"]["kv_cache"]["bytes"], 0); // its state is a table, and no keys and values
+  const uint64_t most = parsed["facts"]["context_length"];
+  Result beyond = run(absl::StrCat("inspect toy.ingot --context ", most + 1));
+  EXPECT_EQ(beyond.exitCode, 1);
+  EXPECT_THAT(beyond.err, HasSubstr(absl::StrCat("a --context of at most the ", most, " positions")));
 }
 
 TEST_F(IngotTest, DoctorChecksTheFile) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 
@@ -23,6 +24,14 @@ bool growsWithPosition(const Buffer &buffer) {
 }
 
 bool isFixedState(const Buffer &buffer) { return buffer.role() == Buffer::STATE && !growsWithPosition(buffer); }
+
+bool isKeyCache(const Buffer &buffer) {
+  return buffer.role() == Buffer::STATE && absl::EndsWith(buffer.name(), ".k.cache");
+}
+
+bool isKeyValueCache(const Buffer &buffer) {
+  return isKeyCache(buffer) || (buffer.role() == Buffer::STATE && absl::EndsWith(buffer.name(), ".v.cache"));
+}
 
 uint64_t rowBytes(const Manifest &manifest) {
   uint64_t bytes = 0;

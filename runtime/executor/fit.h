@@ -19,6 +19,10 @@ bool ownedBySequence(Buffer::Role role);
 bool growsWithPosition(const Buffer &buffer);
 // Any other state: to come back to a position, all of its bytes must be as they were.
 bool isFixedState(const Buffer &buffer);
+// Whether the buffer holds keys or values of attention, and whether these are the keys, of which each cache has one: by
+// the name that the declarations give them. A fixed one is a ring, which keeps what its layers' window sees.
+bool isKeyValueCache(const Buffer &buffer);
+bool isKeyCache(const Buffer &buffer);
 // Of all states that grow, a position; and of all that do not, in one sequence.
 uint64_t rowBytes(const Manifest &manifest);
 uint64_t fixedStateBytes(const Manifest &manifest, uint32_t context);

@@ -18,13 +18,14 @@ def body(session, case="llama-tied-f32", file=None):
     if not file:
         support.write_gguf(folder, gguf)
     for recipe in ("bf16", "w8a8"):
-        outputs = []
-        for model, name in ((folder, "folder"), (gguf, "gguf")):
-            artifact = session.work / f"{name}-{recipe}.ingot"
-            if session.compile(model, artifact, recipe, targets=("gfx1151",), what=f"ingotc compiles the {name} as {recipe}"):
-                outputs.append(session.logits(artifact, tokens, "gfx1151"))
-        session.check(len(outputs) == 2 and outputs[0] is not None and outputs[0] == outputs[1],
-                      f"{case}, {recipe}: the GGUF's logits are the folder's")
+        artifacts = [session.work / f"{name}-{recipe}.ingot" for name in ("folder", "gguf")]
+        if not all([session.compile(model, artifact, recipe, what=f"ingotc compiles the {artifact.stem.split('-')[0]} as {recipe}")
+                    for model, artifact in zip((folder, gguf), artifacts)]):
+            continue
+        for target in support.TARGETS:
+            outputs = [session.logits(artifact, tokens, target) for artifact in artifacts]
+            session.check(outputs[0] is not None and outputs[0] == outputs[1],
+                          f"{case}, {recipe}, {target}: the GGUF's logits are the folder's")
 
 
 support.main("gguf", body)

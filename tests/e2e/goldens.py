@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """A small random checkpoint through the whole path on both chips: its logits against transformers', by prefill and by
-single decode steps, whole and cut at the lengths where tiles and pages end. Of a release with pictures, their tensors are
-left out, and nothing else is.
+single decode steps, whole and cut at the lengths where tiles and pages end. With a window also in chunks so short that the
+rings of its caches wrap at least twice. Of a release with pictures, their tensors are left out, and nothing else is.
 
 usage: goldens.py BUILD_FOLDER CASE"""
 
 import json
+import re
 
 import support
 
@@ -13,6 +14,8 @@ import support
 LARGEST_ERROR = 2e-2
 LARGEST_DIVERGENCE = 1e-3
 LENGTHS = (1, 15, 16, 17, 63, 64, 65, 127, 128, 129, 300)
+CHUNK = 16  # a ring has room for the window and a chunk
+TURNS = 2
 
 
 def compare(session, what, found, expected):
@@ -34,6 +37,21 @@ def left_out(session, case, folder, artifact):
                       skipped)
 
 
+def windowed(folder):
+    config = json.loads((folder / "config.json").read_text())
+    config = config.get("text_config", config)
+    return bool(config.get("sliding_window")) and config.get("use_sliding_window", True)
+
+
+def wraps(session, case, artifact, tokens):
+    """Rings are in the names of the kernels that read them."""
+    done = session.run("ingot", "inspect", artifact, "--json")
+    targets = json.loads(done.stdout)["targets"] if done.returncode == 0 else []
+    rings = {int(ring) for target in targets for kernel in target["kernels"] for ring in re.findall(r"_ring(\d+)", kernel["name"])}
+    session.check(rings and tokens >= TURNS * max(rings), f"{case}: {tokens} tokens in chunks of {CHUNK} are at least {TURNS} turns "
+                  f"of each ring, of {', '.join(map(str, sorted(rings)))} positions", done.stderr)
+
+
 def body(session, case):
     folder = support.SOURCE / "tests" / "goldens" / case
     golden = support.read_safetensors(folder / "golden.safetensors")
@@ -42,10 +60,19 @@ def body(session, case):
     if not session.compile(folder, artifact):
         return
     left_out(session, case, folder, artifact)
+    stepped = artifact
+    if windowed(folder):
+        stepped = session.work / "chunks.ingot"
+        if not session.compile(folder, stepped, flags=[f"--prefill-chunk={CHUNK}"], what=f"ingotc compiles {case} for short chunks"):
+            return
+        wraps(session, case, stepped, len(tokens))
     for target in support.TARGETS:
         prefill = session.logits(artifact, tokens, target)
         compare(session, f"{case}, {target}, prefill of {len(tokens)}", prefill, expected)
-        steps = session.logits(artifact, tokens, target, steps=True)
+        if stepped != artifact:
+            chunks = session.logits(stepped, tokens, target)
+            compare(session, f"{case}, {target}, {len(tokens)} tokens in chunks of {CHUNK}", chunks, expected)
+        steps = session.logits(stepped, tokens, target, steps=True)
         compare(session, f"{case}, {target}, {len(tokens)} steps", steps, expected)
         if "mtp_logits" in golden:
             # The first row pairs the first token with nothing.

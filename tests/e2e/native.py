@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """A checkpoint in Mistral's own files (params.json, consolidated.safetensors) and the same as a Hugging Face folder give the
 same logits, bit for bit: names, rows of q and k in the order of adjacent RoPE pairs, and configuration are all put back. Then
-both once more with their linears in FP8 with a scale a tensor, static activations, under each one's names.
+both once more with their linears in FP8 with a scale a tensor, static activations, under each one's names, Mistral's in two
+files: the codes stay as they are, and the logits are those of the interpreter in fp32 by the values that they stand for.
 
 usage: native.py BUILD_FOLDER CASE"""
 
@@ -16,6 +17,8 @@ NAMES = {"self_attn.q_proj": "attention.wq", "self_attn.k_proj": "attention.wk",
          "self_attn.o_proj": "attention.wo", "mlp.gate_proj": "feed_forward.w1", "mlp.down_proj": "feed_forward.w2",
          "mlp.up_proj": "feed_forward.w3", "input_layernorm": "attention_norm", "post_attention_layernorm": "ffn_norm"}
 ENDS = {"embed_tokens.weight": "tok_embeddings.weight", "norm.weight": "norm.weight"}
+# bf16 activations, as of any golden (docs/design/testing.md); and with a cache of E4M3 codes (kv_cache.py).
+LARGEST_ERROR, LARGEST_ERROR_OF_CACHE = 2e-2, 6e-2
 PARTS = {"weight": "weight", "weight_scale_inv": "qscale_weight", "activation_scale": "qscale_act"}
 
 
@@ -99,6 +102,66 @@ def to_fp8(config, tensors):
     return config, out
 
 
+def dequantised(config, tensors):
+    """What the codes stand for, in F32."""
+    config = {key: value for key, value in config.items() if key != "quantization_config"}
+    out = {}
+    for name, (dtype, shape, data) in tensors.items():
+        if name.endswith(("weight_scale_inv", "activation_scale")):
+            continue
+        if dtype == "F8_E4M3":
+            scale, = struct.unpack("<f", tensors[name + "_scale_inv"][2])
+            # Exponents from 1 on, as to_fp8 makes them.
+            values = [(-1 if code & 0x80 else 1) * (1 + (code & 7) / 8) * 2.0**((code >> 3 & 15) - 7) * scale for code in data]
+            dtype, data = "F32", struct.pack(f"<{len(values)}f", *values)
+        out[name] = dtype, shape, data
+    return config, out
+
+
+def write_in_two(folder, tensors):
+    """`consolidated` in two files with an index."""
+    names = sorted(tensors)
+    weight_map = {}
+    for number, some in enumerate((names[::2], names[1::2]), 1):
+        file = f"consolidated-{number:05}-of-00002.safetensors"
+        write(folder / file, {name: tensors[name] for name in some})
+        weight_map |= dict.fromkeys(some, file)
+    (folder / "consolidated.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+
+
+def exact_logits(session, model, tokens):
+    """Of the interpreter, in fp32 throughout."""
+    folder = session.work / "exact"
+    folder.mkdir(exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(model[0]))
+    write(folder / "model.safetensors", model[1])
+    ids, out = session.work / "exact.json", session.work / "exact.safetensors"
+    ids.write_text(json.dumps(tokens))
+    done = session.run("ingot-reference", folder, "--tokens", ids, "-o", out)
+    return support.rows_of(support.read_safetensors(out)) if done.returncode == 0 else session.check(False, "ingot-reference", done.stderr)
+
+
+def kept(session, case, folder, tensors, exact, tokens, recipe, targets, limit):
+    """FP8 codes go into the artifact as they are, and each chip computes with them."""
+    artifact = session.work / f"{recipe}.ingot"
+    done = session.run("ingotc", folder, "-o", artifact, f"--recipe={recipe}", f"--targets={','.join(targets)}", "--explain-quant")
+    if not session.check(done.returncode == 0 and "second time" not in done.stderr, f"{case}: ingotc compiles FP8 as {recipe}",
+                         done.stderr):
+        return
+    found = support.explained(done.stdout)
+    codes = [name for name, (dtype, _, _) in tensors.items() if dtype == "F8_E4M3"]
+    wrong = {row for row in found.items() if row[0].endswith("_proj.weight") and
+             not (row[1][0].startswith("fp8") and row[1][1:] == (0, "the checkpoint's own"))}
+    session.check(not wrong and sum(name.endswith("_proj.weight") for name in found) == len(codes),
+                  f"{case}, {recipe}: the codes of {len(codes)} linears are the checkpoint's own", wrong or found)
+    for target in targets:
+        for steps in (False, True):
+            rows = session.logits(artifact, tokens, target, steps=steps)
+            error = support.relative_l2(rows, exact) if rows else math.inf
+            session.check(error < limit, f"{case}, {recipe}, {target}, {'steps' if steps else 'prefill'}: relative L2 {error:.2e} of fp32 "
+                          f"by the values that the codes stand for (< {limit})")
+
+
 def body(session, case):
     source = support.SOURCE / "tests" / "goldens" / case
     tokens = support.read_safetensors(source / "golden.safetensors")["tokens"][1].tolist()[:70]
@@ -117,15 +180,25 @@ def body(session, case):
                 if name.endswith(f"{module}.weight") and "vision" not in name:
                     data = paired(data, text[heads], shape[0])
             renamed[own_name(name)] = dtype, shape, data
-        write(own / "consolidated.safetensors", renamed)
-        outputs = []
-        for folder in (usual, own):
-            artifact = session.work / f"{folder.name}.ingot"
-            if session.compile(folder, artifact, "bf16", targets=("gfx1151",), what=f"ingotc compiles {folder.name}"):
-                outputs.append(session.logits(artifact, tokens, "gfx1151"))
-        session.check(len(outputs) == 2 and outputs[0] is not None and outputs[0] == outputs[1],
-                      f"{case}, {kind}: Mistral's own files give the logits of the Hugging Face folder")
-        session.check(outputs and outputs[0] and all(map(math.isfinite, outputs[0][-1])), f"{case}, {kind}: logits are finite")
+        if kind == "fp8":
+            write_in_two(own, renamed)
+        else:
+            write(own / "consolidated.safetensors", renamed)
+        artifacts = [session.work / f"{folder.name}.ingot" for folder in (usual, own)]
+        if not all([session.compile(folder, artifact, what=f"ingotc compiles {folder.name}")
+                    for folder, artifact in zip((usual, own), artifacts)]):
+            continue
+        for target in support.TARGETS:
+            outputs = [session.logits(artifact, tokens, target) for artifact in artifacts]
+            session.check(outputs[0] is not None and outputs[0] == outputs[1],
+                          f"{case}, {kind}, {target}: Mistral's own files give the logits of the Hugging Face folder")
+            session.check(outputs[0] and all(map(math.isfinite, outputs[0][-1])), f"{case}, {kind}, {target}: logits are finite")
+        if kind == "bf16":
+            continue
+        exact = exact_logits(session, dequantised(config, tensors), tokens)
+        if exact:
+            kept(session, case, own, tensors, exact, tokens, "bf16", support.TARGETS, LARGEST_ERROR)
+            kept(session, case, own, tensors, exact, tokens, "mistral-fp8", ("gfx1201",), LARGEST_ERROR_OF_CACHE)
 
 
 support.main("native", body)

@@ -181,15 +181,6 @@ def make(folder, config, quantise, layers=LAYERS):
     return before
 
 
-def table(text):
-    """{weight: (scheme, error, rule)} of --explain-quant."""
-    rows = {}
-    for line in text.splitlines()[1:-1]:
-        name, _, scheme, _, error, _, rule = line.split(None, 6)
-        rows[name] = scheme, float(error), rule
-    return rows
-
-
 def experts(session):
     """Weights of rank 3: an int8 row of an expert is rounded as one of a matrix is."""
     model, artifact = support.SOURCE / "models" / "trained" / "tiny-qwen3.6-moe", session.work / "experts.ingot"
@@ -200,7 +191,7 @@ def experts(session):
     inspected = {weight["name"]: weight for weight in
                  json.loads(session.run("ingot", "inspect", artifact, "--json").stdout)["weights"]}
     header, payload = support.safetensors_header(model / "model.safetensors")
-    found = table(done.stdout)
+    found = support.explained(done.stdout)
     for layer in (0, 3):
         name = f"model.layers.{layer}.mlp.experts.down_proj"
         begin, end = header[name]["data_offsets"]
@@ -230,7 +221,7 @@ def body(session):
         if not session.check(done.returncode == 0, f"{what}: compiles", done.stderr):
             continue
         session.check("second time" not in done.stderr, f"{what}: nothing is rounded a second time", done.stderr)
-        found = table(done.stdout)
+        found = support.explained(done.stdout)
         schemes = [schemes] if isinstance(schemes, str) else schemes
         wrong = {name: found[name] for name in names
                  if found[name][0] not in schemes or found[name][1:] != (0, "the checkpoint's own")}

@@ -113,6 +113,15 @@ def main(name, body):
     sys.exit(1 if session.failures else 0)
 
 
+def explained(text):
+    """{weight: (scheme, error, rule)} of what `ingotc --explain-quant` prints."""
+    rows = {}
+    for line in text.splitlines()[1:-1]:
+        name, _, scheme, _, error, _, rule = line.split(None, 6)
+        rows[name] = scheme, float(error), rule
+    return rows
+
+
 # --- files -----------------------------------------------------------------------------------------------------------
 
 TYPECODES = {"F32": "f", "I64": "q", "I32": "i"}
@@ -242,6 +251,14 @@ def divergence(expected, found):
     p_sum, q_sum = log_sum_exp(expected), log_sum_exp(found)
     result = sum(math.exp(p - p_sum) * ((p - p_sum) - (q - q_sum)) for p, q in zip(expected, found, strict=True))
     return result if math.isfinite(result) else math.inf
+
+
+def divergences_of_text(golden, rows):
+    """divergence_of_top of each row from the golden's `text_ids`, `text_logits` and `text_lse`."""
+    (count, top), ids = golden["text_ids"]
+    logits, totals = golden["text_logits"][1], golden["text_lse"][1]
+    return [divergence_of_top(ids[top * i:top * (i + 1)], logits[top * i:top * (i + 1)], totals[i], row)
+            for i, row in zip(range(count), rows, strict=True)]
 
 
 def divergence_of_top(ids, logits, total, found):

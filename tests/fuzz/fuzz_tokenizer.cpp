@@ -1,5 +1,6 @@
 // The tokenizer files of a folder, in pieces that zero bytes end: tokenizer_config.json, chat_template.jinja, then "m"
-// and a tokenizer.model or anything else and a tokenizer.json. The tokenizer is used once, and so is its template.
+// and a tokenizer.model, "t" and a tekken.json, or anything else and a tokenizer.json. The tokenizer is used once, and
+// so is its template.
 #include "compiler/checkpoint/readers.h"
 #include "runtime/tokenizer/chat_template.h"
 #include "runtime/tokenizer/tokenizer.h"
@@ -17,9 +18,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   };
   putPiece("tokenizer_config.json", takePiece(input));
   putPiece("chat_template.jinja", takePiece(input));
-  const bool model = takePiece(input) == "m";
-  folder.remove(model ? "tokenizer.json" : "tokenizer.model");
-  folder.put(model ? "tokenizer.model" : "tokenizer.json", input);
+  const std::string_view kind = takePiece(input);
+  for (const char *name : {"tokenizer.model", "tekken.json", "tokenizer.json"})
+    folder.remove(name);
+  folder.put(kind == "m" ? "tokenizer.model" : kind == "t" ? "tekken.json" : "tokenizer.json", input);
   const auto read = ingot::readFolderTokenizer(folder.path(), nlohmann::json::object());
   if (!read.ok())
     return 0;

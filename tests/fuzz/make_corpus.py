@@ -6,6 +6,7 @@ usage: make_corpus.py [PACK_BENCH]      with the program, the artifact's input t
 What the fuzzers find is added by `tools/scripts/fuzz --keep`.
 """
 
+import base64
 import json
 import math
 import pathlib
@@ -103,6 +104,29 @@ def main(pack_bench=None):
     pieces += [(b"<0x%02X>" % value, 0, 6) for value in (0x0A, 0x20, 0xF0)]
     pieces += [(text.encode(), -float(i), 1) for i, text in enumerate("▁ ▁t t h e ▁th he ▁the c a ca cat".split(" "))]
     model = b"".join(piece(*entry) for entry in pieces) + b"\x12\x02\x18\x02" + b"\x1a\x02\x18\x01"
+    # A tekken.json of the bytes and a few joins of them, and control tokens.
+    vocab = [bytes([value]) for value in range(256)] + [b"th", b" th", b"the", b" the", b"ca", b"cat"]
+    tekken = {"config": {"pattern": r"\p{L}+|\s+|[^\s\p{L}]+", "default_num_special_tokens": 3, "default_vocab_size": len(vocab) + 3,
+                         "num_vocab_tokens": len(vocab), "version": "v7"},
+              "vocab": [{"rank": rank, "token_bytes": base64.b64encode(piece).decode(), "token_str": None}
+                        for rank, piece in enumerate(vocab)],
+              "special_tokens": [{"rank": rank, "token_str": text, "is_control": True}
+                                 for rank, text in enumerate(("<unk>", "<s>", "</s>"))]}
+    put("tokenizer", "tekken", b"{}\0\0t\0" + json.dumps(tekken, separators=(",", ":")).encode())
+    params = {"dim": 4, "n_layers": 1, "head_dim": 4, "hidden_dim": 4, "n_heads": 1, "n_kv_heads": 1, "norm_eps": 1e-5, "vocab_size": 4}
+    header = {"layers.0.attention.wq.weight": {"dtype": "F8_E4M3", "shape": [4, 4], "data_offsets": [0, 16]},
+              "layers.0.attention.wq.qscale_weight": {"dtype": "F32", "shape": [], "data_offsets": [16, 20]},
+              "layers.0.attention.wq.qscale_act": {"dtype": "F32", "shape": [], "data_offsets": [20, 24]},
+              "norm.weight": {"dtype": "BF16", "shape": [4], "data_offsets": [24, 32]}}
+    text = json.dumps(header).encode()
+    file = struct.pack("<Q", len(text)) + text + b"\x38" * 16 + struct.pack("<ff", 0.5, 0.25) + b"\x80\x3f" * 4
+    more = {"old": {"sliding_window": 4, "max_seq_len": 32},
+            "yarn": {"rope_theta": 1e6, "tied_embeddings": True, "max_position_embeddings": 64,
+                     "yarn": {"factor": 4, "original_max_position_embeddings": 16, "beta": 32, "alpha": 1, "apply_scale": False},
+                     "llama_4_scaling": {"original_max_position_embeddings": 16, "beta": 0.1}},
+            "fp8": {"quantization": {"qformat_weight": "fp8_e4m3", "qscheme_act": "TENSOR"}}}
+    for name, keys in more.items():
+        put("params", name, json.dumps(params | keys).encode() + b"\0" + file)
     put("tokenizer", "sentencepiece", b'{"add_bos_token":true}\0\0m\0' + model)
     if pack_bench:
         small = HERE / "artifact-input"

@@ -315,7 +315,7 @@ CASES = {
                              query_pre_attn_scalar=256, sliding_window=32,
                              layer_types=["sliding_attention", "full_attention"])),
     "gemma3-windows-only": dict(
-        family="gemma3_text", tokens=33, rope_keys=5, storage="f32",
+        family="gemma3_text", tokens=99, rope_keys=5, storage="f32",
         covers="no global layer, window 3, attention biases, F32 storage",
         config=GEMMA3 | dict(num_hidden_layers=2, sliding_window=3, attention_bias=True,
                              layer_types=["sliding_attention", "sliding_attention"])),
@@ -347,7 +347,7 @@ CASES = {
                              layer_types=["full_attention", "sliding_attention", "full_attention"],
                              rope_parameters=two_ropes(PROPORTIONAL | {"rope_theta": 1e5, "partial_rotary_factor": 0.5}))),
     "gemma4-one-size": dict(
-        family="gemma4_text", tokens=33, rope_keys=5, storage="f32",
+        family="gemma4_text", tokens=99, rope_keys=5, storage="f32",
         covers="heads of one size, biases, untied head, no RoPE scaling, F32 storage",
         config=GEMMA4 | dict(num_hidden_layers=2, head_dim=32, attention_bias=True, attention_k_eq_v=False,
                              num_global_key_value_heads=None, tie_word_embeddings=False,
@@ -365,7 +365,7 @@ CASES = {
         family="gemma4_text", tokens=71, rope_keys=5, storage="bf16", heads="layers", covers="8 of 32 experts",
         config=GEMMA4_MOE | dict(num_experts=32, top_k_experts=8, moe_intermediate_size=16)),
     "gemma4moe-all": dict(
-        family="gemma4_text", tokens=2, rope_keys=5, storage="f32", covers="2 tokens, every expert, F32 storage",
+        family="gemma4_text", tokens=99, rope_keys=5, storage="f32", covers="every expert, F32 storage",
         config=GEMMA4_MOE | dict(num_experts=4, top_k_experts=4)),
     "gemma4moe-published": dict(
         family="gemma4_text", tokens=130, rope_keys=5, storage="bf16", heads="layers", published=True,

@@ -9,6 +9,7 @@
 #include "absl/strings/str_join.h"
 
 #include "runtime/artifact/manifest_check.h"
+#include "runtime/executor/fit.h"
 #include "tools/ingot/command.h"
 
 namespace ingot::cli {
@@ -58,7 +59,24 @@ Json schemesJson(const Manifest &manifest) {
   return list;
 }
 
-Json memoryJson(const Manifest &manifest) {
+// Bytes of keys and values of a sequence of so many positions: of layers whose window bounds them, and of those that
+// keep all.
+Json cachesJson(const Manifest &manifest, uint64_t positions) {
+  uint64_t rings = 0, whole = 0, ringBytes = 0, wholeBytes = 0;
+  for (const Buffer &buffer : manifest.buffers()) {
+    if (!isKeyValueCache(buffer))
+      continue;
+    const bool grows = growsWithPosition(buffer);
+    (grows ? whole : rings) += isKeyCache(buffer);
+    (grows ? wholeBytes : ringBytes) += bufferBytes(buffer, positions);
+  }
+  return {{"positions", positions},
+          {"of_windows", {{"caches", rings}, {"bytes", ringBytes}}},
+          {"of_all_positions", {{"caches", whole}, {"bytes", wholeBytes}}},
+          {"bytes", ringBytes + wholeBytes}};
+}
+
+Json memoryJson(const Manifest &manifest, uint64_t context) {
   uint64_t fixed = 0, perPosition = 0;
   Json buffers = Json::array();
   for (const Buffer &buffer : manifest.buffers()) {
@@ -73,10 +91,11 @@ Json memoryJson(const Manifest &manifest) {
           {"bytes_per_position", perPosition},
           {"bytes_at_full_context",
            fixed + perPosition * roundContext(manifest.facts(), manifest.facts().context_length())},
+          {"kv_cache", cachesJson(manifest, roundContext(manifest.facts(), context))},
           {"buffers", buffers}};
 }
 
-Json describe(const Artifact &artifact) {
+Json describe(const Artifact &artifact, uint64_t context) {
   const Manifest &manifest = artifact.manifest();
   const ModelFacts &facts = manifest.facts();
   const Provenance &origin = manifest.provenance();
@@ -108,7 +127,7 @@ Json describe(const Artifact &artifact) {
   json["targets"] = Json::array();
   for (const TargetCode &code : manifest.targets())
     json["targets"].push_back(targetJson(artifact, code));
-  json["memory"] = memoryJson(manifest);
+  json["memory"] = memoryJson(manifest, context);
   json["weights_by_scheme"] = schemesJson(manifest);
   json["weights"] = Json::array();
   for (const Weight &weight : manifest.weights())
@@ -151,6 +170,10 @@ void print(const Json &json) {
                text(origin["kv_cache"]).empty() ? "" : ", the KV cache in " + text(origin["kv_cache"]));
   if (const int streams = facts["streams"].get<int>(); streams > 1)
     absl::PrintF("streams      steps of up to %d sequences\n", streams);
+  const Json &caches = memory["kv_cache"], &rings = caches["of_windows"], &whole = caches["of_all_positions"];
+  absl::PrintF("KV cache     %s for %d positions: %d caches of a window %s, %d of all positions %s\n",
+               size(caches["bytes"]), caches["positions"].get<uint64_t>(), rings["caches"].get<uint64_t>(),
+               size(rings["bytes"]), whole["caches"].get<uint64_t>(), size(whole["bytes"]));
   absl::PrintF("\nsections     %-10s %14s %14s  %s\n", "", "offset", "bytes", "xxh3");
   for (const Json &section : json["sections"])
     absl::PrintF("             %-10s %14d %14d  %s\n", text(section["name"]), section["offset"].get<uint64_t>(),
@@ -183,15 +206,22 @@ void print(const Json &json) {
 void addInspect(CLI::App &app, Command &command) {
   auto file = std::make_shared<std::string>();
   auto asJson = std::make_shared<bool>(false);
+  auto context = std::make_shared<uint32_t>(0);
   CLI::App *sub = app.add_subcommand("inspect", "Describe a file: chips, kernels, weights, origin. Needs no device");
   sub->add_option("FILE", *file, "a .ingot file")->required();
   sub->add_flag("--json", *asJson, "print JSON, with every weight and buffer");
-  sub->final_callback([file, asJson, &command] {
-    command.action = [file, asJson]() -> absl::Status {
+  sub->add_option("--context", *context, "positions to state the KV cache for (default: the model's context)")
+      ->check(CLI::Range(1u, 1u << 30));
+  sub->final_callback([file, asJson, context, &command] {
+    command.action = [file, asJson, context]() -> absl::Status {
       auto artifact = Artifact::open(*file);
       if (!artifact.ok())
         return artifact.status();
-      Json json = describe(**artifact);
+      const uint32_t most = (*artifact)->manifest().facts().context_length();
+      if (*context > most)
+        return absl::InvalidArgumentError(absl::StrCat("expected a --context of at most the ", most,
+                                                       " positions this model was made for, got ", *context));
+      Json json = describe(**artifact, *context ? *context : most);
       if (*asJson)
         // A name in the file may hold any bytes; what is no UTF-8 is shown replaced.
         std::puts(json.dump(2, ' ', false, Json::error_handler_t::replace).c_str());

@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 
+#include "runtime/executor/fit.h"
 #include "tools/ingot/command.h"
 
 namespace ingot::cli {
@@ -79,9 +80,9 @@ std::optional<Traffic> trafficOf(const Session &session, const Json &counters) {
     if (found != buffers.end() && found->second->role() == Buffer::WEIGHTS) {
       traffic.weightsRead += read;
     } else if (found != buffers.end() && found->second->role() == Buffer::STATE) {
-      const bool grows = found->second->bytes_per_position() > 0;
-      (grows ? traffic.cacheRead : traffic.recurrentRead) += read;
-      (grows ? traffic.cacheWritten : traffic.recurrentWritten) += written;
+      const bool cache = growsWithPosition(*found->second) || isKeyValueCache(*found->second);
+      (cache ? traffic.cacheRead : traffic.recurrentRead) += read;
+      (cache ? traffic.cacheWritten : traffic.recurrentWritten) += written;
     } else {
       traffic.activationRead += read;
       traffic.activationWritten += written;

@@ -22,7 +22,7 @@ struct RunStats {
 // Bytes that an emulated phase moved, by what they are.
 struct Traffic {
   double weightsRead = 0;
-  // What lives from token to token: a row a position, or of one size however long the sequence is.
+  // What lives from token to token: keys and values, of all positions or of a window; and recurrent states.
   double cacheRead = 0, cacheWritten = 0;
   double recurrentRead = 0, recurrentWritten = 0;
   double activationRead = 0, activationWritten = 0; // everything else, kernel arguments and logits included
