@@ -138,6 +138,7 @@ absl::Status BatchRunner::launch(std::span<Session *const> sequences) {
   counted.rows += sequences.size();
   counted.padding += width.rows - sequences.size();
   counted.launches += width.program.launches.size();
+  counted.weightBytes += width.program.plan->weight_bytes();
   return status;
 }
 

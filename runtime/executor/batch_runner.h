@@ -25,6 +25,7 @@ struct BatchCounts {
   uint64_t rows = 0;    // of sequences
   uint64_t padding = 0; // of none
   uint64_t launches = 0;
+  uint64_t weightBytes = 0; // that they read, as planned
 };
 
 class BatchRunner {
