@@ -68,6 +68,7 @@ protected:
   }
   void step(const std::vector<Stream *> &streams) {
     std::vector<Session *> sessions;
+    sessions.reserve(streams.size());
     for (Stream *stream : streams)
       sessions.push_back(stream->session.get());
     auto tokens = runner->next(sessions);
@@ -92,6 +93,8 @@ TEST_F(BatchRunnerTest, EachGivesWhatItGivesAlone) {
           load(8, graph);
           std::vector<Stream> streams;
           std::vector<Stream *> all;
+          streams.reserve(count);
+          all.reserve(count);
           for (size_t index = 0; index < count; ++index)
             streams.push_back(begin(Tokens(index % 5 + 1, static_cast<int32_t>(index)),
                                     {.temperature = sampled ? 1.0F : 0.0F, .seed = index}, 0, ahead));
@@ -116,6 +119,7 @@ TEST_F(BatchRunnerTest, EachGivesWhatItGivesAlone) {
 TEST_F(BatchRunnerTest, TheyJoinLeaveAndGoOnAlone) {
   std::mt19937 random(11); // NOLINT(bugprone-random-generator-seed): a test repeats itself
   std::vector<Stream> streams;
+  streams.reserve(8);
   for (size_t index = 0; index < 8; ++index)
     streams.push_back(begin(Tokens(index % 3 + 1, static_cast<int32_t>(index)), {}, 40));
   for (int round = 0; round < 200; ++round) {

@@ -165,6 +165,7 @@ TEST_F(SessionAheadTest, ASlowDeviceChoosesTheSame) {
   // Two groups, whose members change places; and now and then each goes on alone.
   for (size_t round = 0; round < 30; ++round) {
     std::vector<size_t> order;
+    order.reserve(sessions.size());
     for (size_t index = 0; index < sessions.size(); ++index)
       order.push_back((index + round / 4) % sessions.size());
     for (auto [begin, count] : {std::pair{size_t{0}, size_t{4}}, {size_t{4}, size_t{3}}}) {

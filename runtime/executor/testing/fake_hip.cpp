@@ -4,7 +4,6 @@
 
 #include <cstdlib>
 #include <cstring>
-#include <deque>
 #include <functional>
 #include <map>
 #include <set>
@@ -25,7 +24,7 @@ std::set<void *> live;
 using Work = std::function<void()>;
 std::vector<Work> *recording = nullptr;
 bool deferred = false;
-std::deque<Work> pending;                  // issued and not done yet, where that is deferred
+std::vector<Work> pending;                 // issued and not done yet, where that is deferred
 uint64_t issued = 0;                       // works that were deferred, those done by now included
 std::map<hipEvent_t, uint64_t> recordedAt; // how many there were when the event was recorded
 
@@ -65,7 +64,7 @@ template <typename Callable> void issue(const Callable &work) {
 void finishUntil(uint64_t place) {
   while (!pending.empty() && issued - pending.size() < place) {
     pending.front()();
-    pending.pop_front();
+    pending.erase(pending.begin());
   }
 }
 
@@ -98,21 +97,15 @@ const std::map<std::string_view, KernelBody> &kernels() {
          toyChoose(as<int>(p[0]), as<int>(p[1]), as<float>(p[2]), as<int>(p[3]), toyShift(as<int>(p[0])), lane);
        }},
       {"toy_embed_rows",
-       [](const Pointers &p, int, int lane) {
-         toyEmbedRows(as<unsigned char>(p[0]), as<uint64_t>(p[1]), as<unsigned>(p[2]), lane);
-       }},
-      {"toy_scan_rows", [](const Pointers &p, int row,
-                           int lane) { toyScanRows(p[0], as<unsigned>(p[1]), as<uint64_t>(p[2]), row, lane); }},
-      {"toy_logits_rows", [](const Pointers &p, int row,
-                             int lane) { toyLogitsRows(p[0], as<uint64_t>(p[1]), as<float>(p[2]), row, lane); }},
+       [](const Pointers &p, int, int lane) { toyEmbedRows(as<unsigned char>(p[0]), p[1], as<unsigned>(p[2]), lane); }},
+      {"toy_scan_rows",
+       [](const Pointers &p, int row, int lane) { toyScanRows(p[0], as<unsigned>(p[1]), p[2], row, lane); }},
+      {"toy_logits_rows",
+       [](const Pointers &p, int row, int lane) { toyLogitsRows(p[0], p[1], as<float>(p[2]), row, lane); }},
       {"toy_greedy_rows",
-       [](const Pointers &p, int row, int lane) {
-         toyChooseRows(p[0], as<uint64_t>(p[1]), as<float>(p[2]), as<uint64_t>(p[3]), 0, row, lane);
-       }},
+       [](const Pointers &p, int row, int lane) { toyChooseRows(p[0], p[1], as<float>(p[2]), p[3], 0, row, lane); }},
       {"toy_sample_rows",
-       [](const Pointers &p, int row, int lane) {
-         toyChooseRows(p[0], as<uint64_t>(p[1]), as<float>(p[2]), as<uint64_t>(p[3]), 1, row, lane);
-       }},
+       [](const Pointers &p, int row, int lane) { toyChooseRows(p[0], p[1], as<float>(p[2]), p[3], 1, row, lane); }},
   };
   return table;
 }

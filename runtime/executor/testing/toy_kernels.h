@@ -6,11 +6,8 @@
 
 #ifdef __OPENCL_C_VERSION__
 #define TOY_GLOBAL __global
-typedef ulong toyAddress;
 #else
-#include <cstdint>
 #define TOY_GLOBAL
-using toyAddress = uint64_t;
 #endif
 
 enum { kToyVocabulary = 32, kToyTokensPerWorkgroup = 2, kToyRows = 8 };
@@ -68,15 +65,13 @@ static inline int toyShift(TOY_GLOBAL const int *step) { return (step[kStepSeed]
 // Steps of several sequences: `batch` is struct Batch of runtime/artifact/batch.h, a table has the addresses of the
 // sequences' copies of one buffer. What is read is read for rows of padding too, as real kernels do.
 static inline int toyRows(TOY_GLOBAL const void *batch) { return *(TOY_GLOBAL const int *)batch; }
-static inline TOY_GLOBAL int *toyIntsOf(TOY_GLOBAL const toyAddress *table, int row) {
-  return (TOY_GLOBAL int *)table[row];
+static inline TOY_GLOBAL int *toyIntsOf(TOY_GLOBAL const void *table, int row) {
+  return ((TOY_GLOBAL int *TOY_GLOBAL const *)table)[row];
 }
-static inline TOY_GLOBAL int *toyStepOf(TOY_GLOBAL const void *batch, int row) {
-  return toyIntsOf((TOY_GLOBAL const toyAddress *)batch + 8, row);
-}
+static inline TOY_GLOBAL int *toyStepOf(TOY_GLOBAL const void *batch, int row) { return toyIntsOf(batch, 8 + row); }
 
 // One workgroup, one lane a row.
-static inline void toyEmbedRows(TOY_GLOBAL const unsigned char *weights, TOY_GLOBAL const toyAddress *tokens,
+static inline void toyEmbedRows(TOY_GLOBAL const unsigned char *weights, TOY_GLOBAL const void *tokens,
                                 TOY_GLOBAL unsigned *arena, int lane) {
   if (lane < kToyRows)
     arena[lane] = weights[toyIntsOf(tokens, lane)[0]];
@@ -84,20 +79,20 @@ static inline void toyEmbedRows(TOY_GLOBAL const unsigned char *weights, TOY_GLO
 
 // One workgroup a row.
 static inline void toyScanRows(TOY_GLOBAL const void *batch, TOY_GLOBAL const unsigned *arena,
-                               TOY_GLOBAL const toyAddress *states, int row, int lane) {
+                               TOY_GLOBAL const void *states, int row, int lane) {
   if (row < toyRows(batch))
     toyScan(toyStepOf(batch, row), arena + row, (TOY_GLOBAL unsigned *)toyIntsOf(states, row), lane);
 }
 
-static inline void toyLogitsRows(TOY_GLOBAL const void *batch, TOY_GLOBAL const toyAddress *states,
-                                 TOY_GLOBAL float *logits, int row, int lane) {
+static inline void toyLogitsRows(TOY_GLOBAL const void *batch, TOY_GLOBAL const void *states, TOY_GLOBAL float *logits,
+                                 int row, int lane) {
   toyLogits(toyStepOf(batch, row), (TOY_GLOBAL const unsigned *)toyIntsOf(states, row), logits + row * kToyVocabulary,
             0, lane);
 }
 
-static inline void toyChooseRows(TOY_GLOBAL const void *batch, TOY_GLOBAL const toyAddress *tokens,
-                                 TOY_GLOBAL const float *logits, TOY_GLOBAL const toyAddress *outputs, int samples,
-                                 int row, int lane) {
+static inline void toyChooseRows(TOY_GLOBAL const void *batch, TOY_GLOBAL const void *tokens,
+                                 TOY_GLOBAL const float *logits, TOY_GLOBAL const void *outputs, int samples, int row,
+                                 int lane) {
   TOY_GLOBAL int *step = toyStepOf(batch, row);
   if (row < toyRows(batch))
     toyChoose(step, toyIntsOf(tokens, row), logits + row * kToyVocabulary, toyIntsOf(outputs, row),
