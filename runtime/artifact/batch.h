@@ -3,13 +3,21 @@
 // replayed for whichever sequences the host wrote down. Compiler and runtime share this layout.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
+#include <string_view>
 
 namespace ingot {
 
 // Rows of the widest step.
 inline constexpr uint32_t kBatchRows = 8;
+// How the names of programs of several sequences begin, that of samplers second; their number follows.
+inline constexpr std::array<const char *, 2> kBatchPrograms = {"decode_greedy_", "decode_sample_"};
+
+inline constexpr bool takesSeveral(std::string_view program) {
+  return program.starts_with(kBatchPrograms[0]) || program.starts_with(kBatchPrograms[1]);
+}
 
 // The start of the buffer of role BATCH. A table like `steps` follows for each further buffer that a sequence has for
 // itself and that such a program uses: `Buffer.batch_table` of the manifest says where.

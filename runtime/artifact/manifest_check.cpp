@@ -185,6 +185,15 @@ absl::Status checkTarget(const Manifest &manifest, const TargetCode &code) {
       if (absl::Status status = checkLaunch(manifest, code, program.launches(index), where); !status.ok())
         return status;
     }
+    if (takesSeveral(program.name()))
+      for (const Launch &launch : program.launches())
+        for (const Argument &argument : launch.arguments()) {
+          const Buffer &buffer = manifest.buffers(static_cast<int>(argument.buffer()));
+          if (buffer.role() != Buffer::WEIGHTS && buffer.role() != Buffer::SCRATCH && buffer.role() != Buffer::BATCH)
+            return refuse(
+                "target ", code.target(), ", program ", program.name(), ": expected buffers that sequences share, got ",
+                nameOf(buffer, static_cast<int>(argument.buffer())), " of role ", Buffer::Role_Name(buffer.role()));
+        }
     if (program.name() == "logits" || program.name() == "draft_logits") {
       bool found = false;
       for (const Buffer &buffer : manifest.buffers())
@@ -195,7 +204,7 @@ absl::Status checkTarget(const Manifest &manifest, const TargetCode &code) {
     }
   }
   for (uint32_t rows = 2; rows <= manifest.facts().streams(); rows *= 2)
-    for (const char *choice : {"decode_greedy_", "decode_sample_"})
+    for (const char *choice : kBatchPrograms)
       if (std::string name = absl::StrCat(choice, rows); !programs.contains(name))
         return refuse("target ", code.target(), ": expected a program ", name, " where facts.streams is ",
                       manifest.facts().streams(), ", got none");

@@ -126,4 +126,57 @@ absl::Status Model::copyWeights(const DeviceBuffer &to) {
   return options.verify ? file->checkWeightDigests(digests) : absl::OkStatus();
 }
 
+absl::StatusOr<Model::Prepared> Model::prepare(const Program &program, const MemoryOf &memory) const {
+  Prepared prepared;
+  prepared.plan = &program;
+  for (int index = 0; index < program.launches_size(); ++index) {
+    const Launch &launch = program.launches(index);
+    PreparedLaunch ready = {
+        kernels[launch.kernel()], {launch.grid_x(), launch.grid_y(), launch.grid_z()}, launch.workgroup_size(), {}};
+    for (const Argument &argument : launch.arguments()) {
+      const DeviceBuffer &buffer = memory(argument.buffer());
+      // The file was checked at its longest context; a shorter one has smaller buffers.
+      if (argument.offset() >= buffer.bytes())
+        return absl::InvalidArgumentError(
+            absl::StrCat("program ", program.name(), ", launch ", index, ": expected an offset under the ",
+                         buffer.bytes(), " bytes that buffer ", buffer.label(), " has at a context of ", needs.context,
+                         ", got ", argument.offset(), "; give a larger --context"));
+      ready.arguments.push_back(buffer.address() + argument.offset());
+    }
+    prepared.launches.push_back(std::move(ready));
+  }
+  return prepared;
+}
+
+absl::Status Model::run(const Prepared &prepared, uint32_t tokens, const MemoryOf &memory) {
+  for (size_t index = 0; index < prepared.launches.size(); ++index) {
+    const Launch &launch = prepared.plan->launches(static_cast<int>(index));
+    const uint32_t each = launch.tokens_per_workgroup();
+    absl::Status status = stream.launch(prepared.launches[index], each == 0 ? 0 : (tokens + each - 1) / each);
+    if (status.ok() && options.observer)
+      status = observe(launch, memory);
+    if (!status.ok())
+      return annotate(status, absl::StrCat("program ", prepared.plan->name()));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Model::observe(const Launch &launch, const MemoryOf &memory) {
+  return options.observer(launch, [&](unsigned index, std::span<std::byte> out) {
+    const Argument &argument = launch.arguments(static_cast<int>(index));
+    absl::Status status = stream.download(memory(argument.buffer()), argument.offset(), out);
+    return status.ok() ? stream.synchronize() : status;
+  });
+}
+
+absl::StatusOr<Graph> Model::capture(const std::function<absl::Status()> &issue) {
+  if (absl::Status status = stream.beginCapture(); !status.ok())
+    return status;
+  absl::Status recorded = issue();
+  auto graph = stream.endCapture();
+  if (!recorded.ok())
+    return recorded;
+  return graph;
+}
+
 } // namespace ingot

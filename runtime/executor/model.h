@@ -56,7 +56,22 @@ public:
 
 private:
   friend class Session;
+  friend class BatchRunner;
+  // A program on the buffers that it is to run on.
+  struct Prepared {
+    const Program *plan = nullptr;
+    std::vector<PreparedLaunch> launches; // one for each of the plan's
+  };
+  using MemoryOf = std::function<const DeviceBuffer &(size_t index)>; // a buffer by its index in the manifest
+
   Model() = default;
+  // InvalidArgument for an argument outside its buffer.
+  absl::StatusOr<Prepared> prepare(const Program &program, const MemoryOf &memory) const;
+  // Issues the launches for a chunk of so many tokens, and shows each to the observer where there is one.
+  absl::Status run(const Prepared &prepared, uint32_t tokens, const MemoryOf &memory);
+  absl::Status observe(const Launch &launch, const MemoryOf &memory);
+  // What `issue` issues, to be replayed.
+  absl::StatusOr<Graph> capture(const std::function<absl::Status()> &issue);
   absl::Status loadModule();
   absl::Status allocate();
   absl::Status loadWeights(size_t index);

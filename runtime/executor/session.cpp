@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 
+#include "runtime/artifact/batch.h"
 #include "runtime/artifact/manifest_check.h"
 
 namespace ingot {
@@ -90,34 +91,18 @@ absl::Status Session::allocate() {
 
 absl::Status Session::prepare() {
   for (const Program &program : code().programs()) {
-    if ((program.name() == "logits" || program.name() == "draft_logits") && !model->options.allLogits)
+    if (((program.name() == "logits" || program.name() == "draft_logits") && !model->options.allLogits) ||
+        takesSeveral(program.name()))
       continue;
-    Prepared &prepared = programs[program.name()];
-    prepared.plan = &program;
-    for (int index = 0; index < program.launches_size(); ++index) {
-      const Launch &launch = program.launches(index);
-      PreparedLaunch ready = {model->kernels[launch.kernel()],
-                              {launch.grid_x(), launch.grid_y(), launch.grid_z()},
-                              launch.workgroup_size(),
-                              {}};
-      for (const Argument &argument : launch.arguments()) {
-        const DeviceBuffer &target = memory(argument.buffer());
-        // The file was checked at its longest context; a shorter one has smaller buffers.
-        if (argument.offset() >= target.bytes())
-          return absl::InvalidArgumentError(
-              absl::StrCat("program ", program.name(), ", launch ", index, ": expected an offset under the ",
-                           target.bytes(), " bytes that buffer ", target.label(), " has at a context of ", context(),
-                           ", got ", argument.offset(), "; give a larger --context"));
-        ready.arguments.push_back(target.address() + argument.offset());
-      }
-      prepared.launches.push_back(std::move(ready));
-      prepared.tokensPerWorkgroup.push_back(launch.tokens_per_workgroup());
-    }
+    auto prepared = model->prepare(program, memory);
+    if (!prepared.ok())
+      return prepared.status();
+    programs.emplace(program.name(), *std::move(prepared));
   }
   return absl::OkStatus();
 }
 
-absl::StatusOr<const Session::Prepared *> Session::program(const std::string &name) const {
+absl::StatusOr<const Model::Prepared *> Session::program(const std::string &name) const {
   auto found = programs.find(name);
   if (found == programs.end())
     return absl::FailedPreconditionError(absl::StrCat(model->artifact().path(), ": expected a program `", name,
@@ -193,33 +178,11 @@ absl::Status Session::uploadChunk(std::span<const int32_t> tokens) {
   return stream().upload(buffer(Buffer::TOKENS), 0, bytes.subspan(sizeof step, tokens.size_bytes()));
 }
 
-absl::Status Session::launchAll(const Prepared &prepared, uint32_t tokens) {
-  for (size_t index = 0; index < prepared.launches.size(); ++index) {
-    uint32_t each = prepared.tokensPerWorkgroup[index];
-    uint32_t gridY = each == 0 ? 0 : (tokens + each - 1) / each;
-    if (absl::Status status = stream().launch(prepared.launches[index], gridY); !status.ok())
-      return status;
-    if (model->options.observer)
-      if (absl::Status status = observe(prepared.plan->launches(static_cast<int>(index))); !status.ok())
-        return status;
-  }
-  return absl::OkStatus();
-}
-
-absl::Status Session::observe(const Launch &launch) {
-  return model->options.observer(launch, [&](unsigned index, std::span<std::byte> out) {
-    const Argument &argument = launch.arguments(static_cast<int>(index));
-    absl::Status status = stream().download(memory(argument.buffer()), argument.offset(), out);
-    return status.ok() ? stream().synchronize() : status;
-  });
-}
-
 absl::Status Session::run(const std::string &name, uint32_t tokens) {
   auto prepared = program(name);
   if (!prepared.ok())
     return prepared.status();
-  absl::Status status = launchAll(**prepared, tokens);
-  return status.ok() ? status : annotate(status, absl::StrCat("program ", name));
+  return model->run(**prepared, tokens, memory);
 }
 
 absl::Status Session::prefill(std::span<const int32_t> tokens) {
@@ -327,12 +290,7 @@ absl::Status Session::runStep(Kind kind) {
 }
 
 absl::Status Session::captureStep(Kind kind) {
-  if (absl::Status status = stream().beginCapture(); !status.ok())
-    return status;
-  absl::Status recorded = runStep(kind);
-  auto graph = stream().endCapture();
-  if (!recorded.ok())
-    return recorded;
+  auto graph = model->capture([&] { return runStep(kind); });
   if (!graph.ok())
     return graph.status();
   steps[kind] = *std::move(graph);
@@ -351,7 +309,7 @@ absl::Status Session::step(Kind kind) {
 absl::Status Session::checkRoom() const {
   if (generated == 0)
     return absl::FailedPreconditionError("expected a prefill before the next token is chosen");
-  if (length < context() && generated < capacity)
+  if (hasRoom())
     return absl::OkStatus();
   if (length < context() && replyLimit > 0)
     return absl::OutOfRangeError(absl::StrCat("the reply has the ", replyLimit, " tokens it may have"));
@@ -359,10 +317,12 @@ absl::Status Session::checkRoom() const {
       absl::StrCat("the context of ", context(), " positions is full; give a larger --context"));
 }
 
-// Issues one plain step and the copy of its token; waits for nothing.
 absl::Status Session::launchStep() {
-  if (absl::Status status = step(samples() ? Kind::Sample : Kind::Greedy); !status.ok())
-    return status;
+  absl::Status status = step(samples() ? Kind::Sample : Kind::Greedy);
+  return status.ok() ? fetch(samples()) : status;
+}
+
+absl::Status Session::fetch(bool storesLogits) {
   const size_t place = (turn + inFlight) % ends.size();
   std::span<std::byte> token = staging.bytes().last(4 * (ends.size() - place)).first(4);
   if (absl::Status status = stream().download(buffer(Buffer::OUTPUT), 4 * uint64_t(generated + inFlight), token);
@@ -370,10 +330,10 @@ absl::Status Session::launchStep() {
     return status;
   ++length;
   ++inFlight;
+  storing = storesLogits;
   return stream().record(ends[place]);
 }
 
-// Waits for the oldest step in flight and takes its token.
 absl::StatusOr<int32_t> Session::collect() {
   if (absl::Status status = ends[turn].wait(); !status.ok())
     return status;
@@ -381,7 +341,7 @@ absl::StatusOr<int32_t> Session::collect() {
   std::memcpy(&token, staging.bytes().last(4 * (ends.size() - turn)).data(), sizeof token);
   turn = (turn + 1) % ends.size();
   --inFlight;
-  logitsStored = samples() && inFlight == 0;
+  logitsStored = storing && inFlight == 0;
   drafted = false;
   policy.plain();
   if (absl::Status status = checkChosen(token); !status.ok())
@@ -399,7 +359,7 @@ absl::StatusOr<int32_t> Session::next() {
     if (absl::Status status = launchStep(); !status.ok())
       return status;
   }
-  if (ahead && !wantsDrafts() && length < context() && generated + inFlight < capacity)
+  if (ahead && !wantsDrafts() && hasRoom())
     if (absl::Status status = launchStep(); !status.ok())
       return status;
   return collect();

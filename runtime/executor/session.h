@@ -109,6 +109,9 @@ public:
   const Fit &fit() const { return model->fit(); }
   uint32_t context() const { return fit().context; }
   uint32_t position() const { return length; }
+  // Whether a step of several sequences (BatchRunner) may take this one: the first token of its reply is chosen, and
+  // there is room for one more than is on its way.
+  bool mayJoin() const { return !logitsReady && generated > 0 && hasRoom(); }
   bool weightsMapped() const { return model->weightsMapped(); }
   // Launches of one greedy decode step.
   size_t launchesPerToken() const;
@@ -120,20 +123,14 @@ public:
   size_t launchesPerChunk() const;
 
 private:
+  friend class BatchRunner;
   Session() = default;
-  struct Prepared {
-    std::vector<PreparedLaunch> launches;
-    std::vector<uint32_t> tokensPerWorkgroup; // 0: the grid does not depend on the chunk
-    const Program *plan = nullptr;
-  };
 
   absl::Status allocate();
   absl::Status prepare();
-  absl::StatusOr<const Prepared *> program(const std::string &name) const;
+  absl::StatusOr<const Model::Prepared *> program(const std::string &name) const;
   size_t launchesOf(const std::string &name) const;
   absl::Status run(const std::string &name, uint32_t tokens);
-  absl::Status launchAll(const Prepared &prepared, uint32_t tokens);
-  absl::Status observe(const Launch &launch);
   void beginReply();
   absl::Status uploadChunk(std::span<const int32_t> tokens);
   absl::Status checkTokens(std::span<const int32_t> tokens) const;
@@ -144,28 +141,35 @@ private:
                          const std::function<absl::Status(std::span<const float> row)> &consume);
   enum class Kind : uint8_t { Greedy, Sample, Speculate, SpeculateSample }; // of a step
   absl::Status step(Kind kind);
+  // Issues one plain step and the copy of its token; waits for nothing.
   absl::Status launchStep();
+  // Issues the copy of the token of a step that was issued, which leaves LOGITS or does not.
+  absl::Status fetch(bool storesLogits);
+  // Waits for the oldest step in flight and takes its token.
   absl::StatusOr<int32_t> collect();
   absl::Status checkNoneAhead() const;
   absl::Status runStep(Kind kind);
   absl::Status captureStep(Kind kind);
+  bool hasRoom() const { return length < context() && generated + inFlight < capacity; }
   absl::Status checkRoom() const;
   absl::Status checkChosen(int32_t token) const;
   absl::StatusOr<std::span<const int32_t>> readNewest(uint32_t most);
   bool mayDraft() const;
   bool wantsDrafts() const;
   bool samples() const { return sampling.temperature > 0; }
-  // A buffer by its index in the manifest, wherever it lives.
-  const DeviceBuffer &memory(size_t index) const { return own[index].address() ? own[index] : model->buffers[index]; }
   const DeviceBuffer &buffer(Buffer::Role role) const { return memory(roles.at(role)); }
   Stream &stream() const { return model->stream; }
 
   // Destroyed in reverse: graphs before the buffers, all before the model.
   std::shared_ptr<Model> model;
   std::vector<DeviceBuffer> own; // by index in the manifest; empty where the model's serves
+  // A buffer by its index in the manifest, wherever it lives.
+  Model::MemoryOf memory = [this](size_t index) -> const DeviceBuffer & {
+    return own[index].address() ? own[index] : model->buffers[index];
+  };
   std::map<Buffer::Role, size_t> roles;
   HostBuffer staging; // Step, then the tokens of a chunk; or Step, then tokens read back; then those of steps in flight
-  std::map<std::string, Prepared> programs;
+  std::map<std::string, Model::Prepared> programs;
   std::map<Kind, Graph> steps;
   Sampling sampling;
   Drafting drafting = Drafting::Auto;
@@ -175,6 +179,7 @@ private:
   std::array<Event, 2> ends; // of the steps in flight, by turns
   bool ahead = false;
   uint32_t inFlight = 0, turn = 0; // plain steps whose tokens were not read; the oldest one's place
+  bool storing = false;            // the step issued last leaves LOGITS
   bool drafted = false;            // TOKENS holds drafts behind the token chosen last
   uint32_t length = 0;             // positions that went through the model
   uint32_t generated = 0;          // tokens that the sampler chose

@@ -1,9 +1,11 @@
 // Steps that are launched ahead: the tokens are those of single steps, what was launched past the end of a reply leaves
-// nothing behind, and a steady step allocates nothing.
+// nothing behind, and a steady step allocates nothing, be it of one sequence or of several.
+#include "runtime/executor/batch_runner.h"
 #include "runtime/executor/session.h"
 
 #include <atomic>
 #include <cstdlib>
+#include <dlfcn.h>
 #include <filesystem>
 #include <new>
 #include <unistd.h>
@@ -12,6 +14,7 @@
 
 #include "absl/strings/str_cat.h"
 
+#include "runtime/executor/testing/fake_hip.h"
 #include "runtime/executor/testing/toy_device.h"
 #include "runtime/executor/testing/toy_model.h"
 
@@ -39,18 +42,25 @@ protected:
     auto opened = openToyDevice();
     ASSERT_TRUE(opened.ok()) << opened.status();
     toy = *std::move(opened);
-    ASSERT_TRUE(writeToyModel(path, toy.code).ok());
+    ASSERT_TRUE(writeToyModel(path, toy.code, {}, 0, 8).ok());
     auto artifact = Artifact::open(path);
     ASSERT_TRUE(artifact.ok());
-    auto loaded = Session::load(*std::move(artifact), toy.device, toy.target, {});
+    auto loaded = Model::load(*std::move(artifact), toy.device, toy.target, {});
     ASSERT_TRUE(loaded.ok()) << loaded.status();
-    session = *std::move(loaded);
-    session->setAhead(true);
+    model = *std::move(loaded);
+    session = sessionOf();
+  }
+  std::unique_ptr<Session> sessionOf() {
+    auto made = Session::create(model);
+    EXPECT_TRUE(made.ok()) << made.status();
+    (*made)->setAhead(true);
+    return *std::move(made);
   }
   void TearDown() override { std::filesystem::remove(path); }
 
   std::string path;
   ToyDevice toy;
+  std::shared_ptr<Model> model;
   std::unique_ptr<Session> session;
   const std::vector<int32_t> prompt = {3, 1, 4, 1, 5};
 };
@@ -108,6 +118,77 @@ TEST_F(SessionAheadTest, ASteadyStepAllocatesNothing) {
     sum += session->next().value_or(-1000);
   EXPECT_EQ(allocations - before, 0u);
   EXPECT_GE(sum, 0);
+}
+
+TEST_F(SessionAheadTest, ASteadyStepOfSeveralAllocatesNothing) {
+  auto runner = BatchRunner::create(model);
+  ASSERT_TRUE(runner.ok()) << runner.status();
+  std::vector<std::unique_ptr<Session>> sessions;
+  std::vector<Session *> together;
+  for (int count = 0; count < 5; ++count) {
+    sessions.push_back(sessionOf());
+    together.push_back(sessions.back().get());
+    ASSERT_TRUE(together.back()->prefill(prompt).ok());
+    ASSERT_TRUE(together.back()->next().ok());
+  }
+  // Two groups by turns write the tables anew each time; that allocates nothing either.
+  std::span<Session *const> first = std::span(together).first(3), second = std::span(together).last(2);
+  for (int warmUp = 0; warmUp < 3; ++warmUp)
+    ASSERT_TRUE((*runner)->next(first).ok() && (*runner)->next(second).ok());
+  const uint64_t before = allocations;
+  int32_t sum = 0;
+  for (int step = 0; step < 40; ++step)
+    for (std::span<Session *const> group : {first, second})
+      if (auto tokens = (*runner)->next(group); tokens.ok())
+        for (const std::optional<int32_t> &token : *tokens)
+          sum += token.value_or(-1000);
+  EXPECT_EQ(allocations - before, 0u);
+  EXPECT_GE(sum, 0);
+}
+
+// What the host reuses while the device still has to read or write it would show here.
+TEST_F(SessionAheadTest, ASlowDeviceChoosesTheSame) {
+  void *library = ::dlopen(INGOT_FAKE_HIP, RTLD_NOW | RTLD_LOCAL);
+  auto *setDeferred = reinterpret_cast<decltype(&fakeHipSetDeferred)>(::dlsym(library, "fakeHipSetDeferred"));
+  ASSERT_TRUE(setDeferred);
+  auto runner = BatchRunner::create(model);
+  ASSERT_TRUE(runner.ok()) << runner.status();
+  setDeferred(1);
+  std::vector<std::unique_ptr<Session>> sessions;
+  std::vector<std::vector<int32_t>> prompts, replies;
+  for (int32_t index = 0; index < 7; ++index) {
+    prompts.emplace_back(static_cast<size_t>(index) + 1, index);
+    sessions.push_back(sessionOf());
+    ASSERT_TRUE(sessions.back()->prefill(prompts.back()).ok());
+    replies.push_back({*sessions.back()->next()});
+  }
+  // Two groups, whose members change places; and now and then each goes on alone.
+  for (size_t round = 0; round < 30; ++round) {
+    std::vector<size_t> order;
+    order.reserve(sessions.size());
+    for (size_t index = 0; index < sessions.size(); ++index)
+      order.push_back((index + round / 4) % sessions.size());
+    for (auto [begin, count] : {std::pair{size_t{0}, size_t{4}}, {size_t{4}, size_t{3}}}) {
+      std::vector<Session *> group;
+      for (size_t place = begin; place < begin + count; ++place)
+        group.push_back(sessions[order[place]].get());
+      if (round % 7 == 6) {
+        for (size_t place = 0; place < count; ++place)
+          replies[order[begin + place]].push_back(*group[place]->next());
+        continue;
+      }
+      auto tokens = (*runner)->next(group);
+      ASSERT_TRUE(tokens.ok()) << tokens.status();
+      for (size_t place = 0; place < count; ++place)
+        if ((*tokens)[place])
+          replies[order[begin + place]].push_back(*(*tokens)[place]);
+    }
+  }
+  for (size_t index = 0; index < sessions.size(); ++index) {
+    EXPECT_EQ(replies[index].size(), 31u);
+    EXPECT_EQ(replies[index], toyReply(prompts[index], replies[index].size())) << index;
+  }
+  setDeferred(0);
 }
 
 } // namespace

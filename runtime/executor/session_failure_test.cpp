@@ -10,6 +10,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "runtime/executor/batch_runner.h"
 #include "runtime/executor/session.h"
 #include "runtime/executor/testing/fake_hip.h"
 #include "runtime/executor/testing/toy_device.h"
@@ -89,6 +90,40 @@ protected:
       return row.status();
     return reply;
   }
+  // Two sequences, by steps of both.
+  absl::StatusOr<std::vector<int32_t>> together() {
+    auto toy = openToyDevice();
+    if (!toy.ok())
+      return toy.status();
+    auto artifact = Artifact::open(path);
+    if (!artifact.ok())
+      return artifact.status();
+    auto model = Model::load(*std::move(artifact), toy->device, toy->target, {});
+    if (!model.ok())
+      return model.status();
+    auto first = Session::create(*model), second = Session::create(*model);
+    auto runner = BatchRunner::create(*model);
+    for (const absl::Status &status : {first.status(), second.status(), runner.status()})
+      if (!status.ok())
+        return status;
+    std::array<Session *, 2> sessions = {first->get(), second->get()};
+    for (Session *session : sessions) {
+      session->setAhead(true);
+      if (absl::Status status = session->prefill(somePrompt()); !status.ok())
+        return status;
+      if (auto token = session->next(); !token.ok())
+        return token.status();
+    }
+    std::vector<int32_t> reply;
+    for (int count = 0; count < 3; ++count) {
+      auto tokens = (*runner)->next(sessions);
+      if (!tokens.ok())
+        return tokens.status();
+      for (const std::optional<int32_t> &token : *tokens)
+        reply.push_back(token.value_or(-1));
+    }
+    return reply;
+  }
   Switches fake;
   std::string path;
 };
@@ -117,6 +152,26 @@ TEST_F(SessionFailureTest, EachCallFailsOnce) {
     // mapping falls back to a copy.
     EXPECT_LE(survived, integrated ? 4 : 2);
   }
+}
+
+TEST_F(SessionFailureTest, EachCallOfAStepOfSeveralFailsOnce) {
+  ASSERT_TRUE(writeToyModel(path, openToyDevice()->code, {}, 0, 2).ok());
+  fake.failAt(0);
+  auto reply = together();
+  ASSERT_TRUE(reply.ok()) << reply.status();
+  std::vector<int32_t> alone = toyReply(somePrompt(), 4);
+  EXPECT_EQ(*reply, std::vector<int32_t>({alone[1], alone[1], alone[2], alone[2], alone[3], alone[3]}));
+  int calls = fake.calls(), survived = 0;
+  for (int call = 1; call <= calls; ++call) {
+    fake.failAt(call);
+    auto result = together();
+    EXPECT_EQ(fake.live(), 0) << "leak after the failure of call " << call;
+    survived += result.ok();
+    if (!result.ok())
+      EXPECT_THAT(std::string(result.status().message()), HasSubstr("hipErrorUnknown")) << call;
+  }
+  // The last synchronisations, of the runner, of each sequence and of the model.
+  EXPECT_LE(survived, 4);
 }
 
 TEST_F(SessionFailureTest, ASessionSurvivesAFailedCapture) {

@@ -1,6 +1,7 @@
 #include "runtime/server/engine.h"
 
 #include <algorithm>
+#include <array>
 #include <filesystem>
 #include <system_error>
 #include <utility>
@@ -27,6 +28,12 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::create(std::shared_ptr<Model> mo
   if (!slots.ok())
     return slots.status();
   engine->slots = *std::move(slots);
+  if (engine->model->manifest().facts().streams() > 0) {
+    auto batches = BatchRunner::create(engine->model);
+    if (!batches.ok())
+      return batches.status();
+    engine->batches = *std::move(batches);
+  }
   if (const std::string &folder = engine->options.cacheFolder; !folder.empty()) {
     if (std::error_code error; !std::filesystem::is_directory(folder, error))
       return absl::InvalidArgumentError(absl::StrCat(folder, ": expected a folder to keep prompts in (--cache-dir)"));
@@ -240,32 +247,66 @@ absl::Status Engine::prefillOne() {
 }
 
 absl::Status Engine::decodeAll() {
-  std::vector<std::shared_ptr<Job>> ready;
-  for (const auto &job : running)
-    if (job->slot->session().position() >= job->request.prompt.size())
-      ready.push_back(job);
-  for (const auto &job : ready) {
-    if (job->cancelled.load(std::memory_order_relaxed))
-      continue; // ends at the beginning of the next round
-    auto tokens = choose(*job);
-    if (absl::IsOutOfRange(tokens.status())) {
-      finish(job, Finish::kLength);
-      continue;
-    }
-    if (job->request.filter && !job->request.filter->status().ok()) {
-      finish(job, Finish::kFailed, job->request.filter->status());
-      continue;
-    }
-    if (!tokens.ok())
-      return tokens.status();
-    {
-      std::lock_guard lock(mutex);
-      ++totals.decodeSteps;
-    }
-    for (const ChosenToken &token : *tokens)
-      if (!deliver(job, token))
-        break;
+  std::vector<std::shared_ptr<Job>> alone, greedy, sampled;
+  for (const auto &job : running) {
+    Session &session = job->slot->session();
+    if (session.position() < job->request.prompt.size() || job->cancelled.load(std::memory_order_relaxed))
+      continue; // what is cancelled ends at the beginning of the next round
+    if (!batches || job->usesLogits() || !session.mayJoin())
+      alone.push_back(job);
+    else
+      (job->request.sampling.temperature > 0 ? sampled : greedy).push_back(job);
   }
+  for (const auto &job : alone)
+    if (absl::Status status = decodeAlone(job); !status.ok())
+      return status;
+  for (std::span<const std::shared_ptr<Job>> rest : {std::span(greedy), std::span(sampled)})
+    while (!rest.empty()) {
+      std::span<const std::shared_ptr<Job>> part = rest.first(std::min<size_t>(rest.size(), batches->most()));
+      rest = rest.subspan(part.size());
+      if (absl::Status status = part.size() == 1 ? decodeAlone(part.front()) : decodeTogether(part); !status.ok())
+        return status;
+    }
+  return absl::OkStatus();
+}
+
+absl::Status Engine::decodeAlone(const std::shared_ptr<Job> &job) {
+  auto tokens = choose(*job);
+  if (absl::IsOutOfRange(tokens.status())) {
+    finish(job, Finish::kLength);
+    return absl::OkStatus();
+  }
+  if (job->request.filter && !job->request.filter->status().ok()) {
+    finish(job, Finish::kFailed, job->request.filter->status());
+    return absl::OkStatus();
+  }
+  if (!tokens.ok())
+    return tokens.status();
+  {
+    std::lock_guard lock(mutex);
+    ++totals.decodeSteps;
+  }
+  for (const ChosenToken &token : *tokens)
+    if (!deliver(job, token))
+      break;
+  return absl::OkStatus();
+}
+
+absl::Status Engine::decodeTogether(std::span<const std::shared_ptr<Job>> jobs) {
+  std::array<Session *, kBatchRows> sessions;
+  for (size_t row = 0; row < jobs.size(); ++row)
+    sessions[row] = &jobs[row]->slot->session();
+  auto tokens = batches->next(std::span(sessions).first(jobs.size()));
+  if (!tokens.ok())
+    return tokens.status();
+  {
+    std::lock_guard lock(mutex);
+    totals.decodeSteps += batches->counts().steps - totals.batches.steps;
+    totals.batches = batches->counts();
+  }
+  for (size_t row = 0; row < jobs.size(); ++row)
+    if (const std::optional<int32_t> &token = (*tokens)[row])
+      deliver(jobs[row], {*token, 0, {}});
   return absl::OkStatus();
 }
 

@@ -2,8 +2,9 @@
 // device. It knows tokens only; text and HTTP are made of what it tells its listeners.
 //
 // The thread works in rounds. In a round each running request gives one token, and one waiting prompt (in turn) gets
-// one chunk: a long prompt delays the others' tokens by one chunk, never by the whole prompt. What a request answers
-// does not depend on what runs beside it.
+// one chunk: a long prompt delays the others' tokens by one chunk, never by the whole prompt. Where the model was
+// compiled for it, several requests give their tokens by one step. What a request answers does not depend on what runs
+// beside it.
 #pragma once
 
 #include <atomic>
@@ -17,6 +18,7 @@
 #include <mutex>
 #include <optional>
 #include <set>
+#include <span>
 #include <string>
 #include <thread>
 #include <vector>
@@ -24,6 +26,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 
+#include "runtime/executor/batch_runner.h"
 #include "runtime/executor/session.h"
 #include "runtime/server/logits.h"
 #include "runtime/server/slots.h"
@@ -84,6 +87,7 @@ struct EngineCounters {
   uint64_t promptTokens = 0, reusedTokens = 0, replyTokens = 0;
   uint64_t lookups = 0, hits = 0; // prompts begun; those that found a prefix
   uint64_t prefillChunks = 0, prefillLaunches = 0, decodeSteps = 0;
+  BatchCounts batches;                // steps of several requests
   uint64_t drafted = 0, accepted = 0; // tokens that the model's head guessed, and those of them that were right
   uint64_t cacheBlocks = 0, cacheBytes = 0, cacheForgotten = 0;    // remembered now; blocks forgotten so far
   uint64_t restoredBytes = 0;                                      // copied to the device for prompts that were found
@@ -133,6 +137,8 @@ public:
   // OK, or the device's error after which nothing runs any more.
   absl::Status status() const;
   uint32_t context() const { return model->fit().context; }
+  // Requests that one step takes; 1: the model was not compiled for several.
+  uint32_t requestsPerStep() const { return batches ? batches->most() : 1; }
   const Device &device() const { return model->device(); }
 
 private:
@@ -142,8 +148,11 @@ private:
   void round();
   absl::Status begin(const std::shared_ptr<Job> &job);
   absl::Status prefillOne();
-  // One token of every request whose prompt is done. A step that takes several sequences in one launch goes here.
+  // One token of every request whose prompt is done.
   absl::Status decodeAll();
+  absl::Status decodeAlone(const std::shared_ptr<Job> &job);
+  // By one step; at least one and at most requestsPerStep(), all greedy or all sampled.
+  absl::Status decodeTogether(std::span<const std::shared_ptr<Job>> jobs);
   // What one step of a request chooses: one token, or several where drafts were right.
   absl::StatusOr<std::vector<ChosenToken>> choose(Job &job);
   absl::StatusOr<ChosenToken> chooseWithLogits(Job &job);
@@ -156,6 +165,7 @@ private:
   std::shared_ptr<Model> model;
   EngineOptions options;
   std::unique_ptr<Slots> slots;
+  std::unique_ptr<BatchRunner> batches; // null where the model was not compiled for steps of several
   absl::Status restored;
   std::list<std::shared_ptr<Job>> running; // in order of arrival; the engine thread's alone
   size_t nextPrompt = 0;                   // whose turn it is for a chunk

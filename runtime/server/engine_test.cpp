@@ -34,7 +34,7 @@ public:
     tokens.push_back(token.id);
     details.push_back(token);
     changed.notify_all();
-    changed.wait(lock, [this] { return !held; });
+    changed.wait(lock, [this] { return tokens.size() < heldFrom; });
     return tokens.size() < stopAfter;
   }
   void onFinish(const Outcome &result) override {
@@ -47,14 +47,14 @@ public:
     changed.wait(lock, [this] { return outcome.has_value(); });
     return *outcome;
   }
-  // The engine's thread waits in the next onToken() until release().
-  void hold() {
+  // The engine's thread waits in the next onToken(), or in that of token number `from`, until release().
+  void hold(size_t from = 0) {
     std::lock_guard lock(mutex);
-    held = true;
+    heldFrom = from;
   }
   void release() {
     std::lock_guard lock(mutex);
-    held = false;
+    heldFrom = SIZE_MAX;
     changed.notify_all();
   }
   void waitForTokens(size_t count) {
@@ -68,7 +68,7 @@ public:
   Tokens tokens;
   std::vector<ChosenToken> details;
   std::optional<Outcome> outcome;
-  bool held = false;
+  size_t heldFrom = SIZE_MAX;
 };
 
 GenerationRequest requestOf(Tokens prompt, uint32_t count, float temperature = 0, uint64_t seed = 0) {
@@ -87,8 +87,10 @@ protected:
     auto opened = openToyDevice();
     ASSERT_TRUE(opened.ok()) << opened.status();
     toy = *std::move(opened);
-    ASSERT_TRUE(writeToyModel(path, toy.code).ok());
+    write(0);
   }
+  // `streams`: requests that one step of the model takes.
+  void write(uint32_t streams) { ASSERT_TRUE(writeToyModel(path, toy.code, {}, 0, streams).ok()); }
   void TearDown() override { std::filesystem::remove(path); }
   std::unique_ptr<Engine> engineOf(uint32_t sequences, EngineOptions options = {}) {
     auto artifact = Artifact::open(path);
@@ -114,43 +116,76 @@ protected:
 };
 
 TEST_F(EngineTest, SixteenStreamsGiveWhatEachGivesAlone) {
+  for (uint32_t together : {0u, 2u, 8u}) {
+    write(together);
+    auto engine = engineOf(16);
+    EXPECT_EQ(engine->requestsPerStep(), std::max(together, 1u));
+    std::vector<std::shared_ptr<Collector>> streams;
+    std::vector<Tokens> prompts;
+    for (int32_t index = 0; index < 32; ++index) {
+      Tokens prompt;
+      for (int32_t token = 0; token <= index % 13; ++token)
+        prompt.push_back((7 * index + token * token) % kToyVocabulary);
+      prompts.push_back(prompt);
+      streams.push_back(std::make_shared<Collector>());
+      GenerationRequest request = requestOf(prompt, 20, static_cast<float>(index % 2), uint64_t(index));
+      if (index % 5 == 4) // the host looks at its logits, which changes no token
+        request.logprobs = 1;
+      ASSERT_TRUE(submit(*engine, request, streams.back()).ok());
+    }
+    for (int32_t index = 0; index < 32; ++index) {
+      const Tokens &prompt = prompts[static_cast<size_t>(index)];
+      Outcome outcome = streams[static_cast<size_t>(index)]->wait();
+      EXPECT_EQ(outcome.finish, Finish::kLength);
+      EXPECT_EQ(outcome.replyTokens, 20u);
+      EXPECT_EQ(streams[static_cast<size_t>(index)]->tokens,
+                index % 2 ? toySampledReply(prompt, 20, static_cast<uint32_t>(index)) : toyReply(prompt, 20))
+          << index;
+    }
+    engine->drain(std::chrono::seconds(10));
+    EngineCounters counters = engine->counters();
+    EXPECT_EQ(counters.running, 0u);
+    EXPECT_EQ(counters.waiting, 0u);
+    EXPECT_EQ(counters.finishedByLength, 32u);
+    EXPECT_EQ(counters.replyTokens, 32u * 20);
+    EXPECT_EQ(counters.batches.steps > 0, together > 0);
+    EXPECT_LE(counters.batches.rows + counters.batches.padding, together * counters.batches.steps);
+  }
+}
+
+// Each of sixteen gives a token in each round: eight at a time, so by two steps.
+TEST_F(EngineTest, StepsOfSeveralTakeAllOfThem) {
+  write(8);
   auto engine = engineOf(16);
   std::vector<std::shared_ptr<Collector>> streams;
-  std::vector<Tokens> prompts;
-  for (int32_t index = 0; index < 32; ++index) {
-    Tokens prompt;
-    for (int32_t token = 0; token <= index % 13; ++token)
-      prompt.push_back((7 * index + token * token) % kToyVocabulary);
-    prompts.push_back(prompt);
+  for (int32_t index = 0; index < 16; ++index) {
     streams.push_back(std::make_shared<Collector>());
-    ASSERT_TRUE(
-        submit(*engine, requestOf(prompt, 20, static_cast<float>(index % 2), uint64_t(index)), streams.back()).ok());
+    if (index == 0)
+      streams.back()->hold();
+    ASSERT_TRUE(submit(*engine, requestOf({index}, 60), streams.back()).ok());
   }
-  for (int32_t index = 0; index < 32; ++index) {
-    const Tokens &prompt = prompts[static_cast<size_t>(index)];
-    Outcome outcome = streams[static_cast<size_t>(index)]->wait();
-    EXPECT_EQ(outcome.finish, Finish::kLength);
-    EXPECT_EQ(outcome.replyTokens, 20u);
-    EXPECT_EQ(streams[static_cast<size_t>(index)]->tokens,
-              index % 2 ? toySampledReply(prompt, 20, static_cast<uint32_t>(index)) : toyReply(prompt, 20))
-        << index;
+  streams.front()->release();
+  for (int32_t index = 0; index < 16; ++index) {
+    streams[static_cast<size_t>(index)]->wait();
+    EXPECT_EQ(streams[static_cast<size_t>(index)]->tokens, toyReply({index}, 60));
   }
   engine->drain(std::chrono::seconds(10));
   EngineCounters counters = engine->counters();
-  EXPECT_EQ(counters.running, 0u);
-  EXPECT_EQ(counters.waiting, 0u);
-  EXPECT_EQ(counters.finishedByLength, 32u);
-  EXPECT_EQ(counters.replyTokens, 32u * 20);
+  // 16 x 59 tokens after the first ones; now and then one of them is alone.
+  EXPECT_GE(counters.batches.rows, 14u * 59);
+  EXPECT_LE(counters.batches.rows, 16u * 60);
+  EXPECT_LE(counters.decodeSteps, 16u * 60 / 3);
 }
 
 TEST_F(EngineTest, RandomArrivalsCancelsAndSharedPrefixes) {
-  auto engine = engineOf(4, {.maxQueue = 1000, .cacheBytes = 1 << 20, .cacheFolder = {}, .endOfSequence = {}});
+  write(4);
+  auto engine = engineOf(6, {.maxQueue = 1000, .cacheBytes = 1 << 20, .cacheFolder = {}, .endOfSequence = {}});
   std::mt19937 random(7); // NOLINT(bugprone-random-generator-seed): a test repeats itself
   struct Case {
     Tokens prompt;
     std::shared_ptr<Collector> listener;
     std::shared_ptr<Engine::Job> job;
-    bool cancelled, stops;
+    bool sampled, cancelled, stops;
   };
   std::vector<Case> cases;
   for (int index = 0; index < 300; ++index) {
@@ -160,18 +195,20 @@ TEST_F(EngineTest, RandomArrivalsCancelsAndSharedPrefixes) {
       prompt.push_back(static_cast<int32_t>(random() % kToyVocabulary));
     bool stops = random() % 4 == 0;
     auto listener = std::make_shared<Collector>(stops ? 3 : SIZE_MAX);
-    auto job = submit(*engine, requestOf(prompt, 10), listener);
+    const bool sampled = random() % 3 == 0;
+    auto job = submit(*engine, requestOf(prompt, 10, sampled ? 1 : 0, 5), listener);
     ASSERT_TRUE(job.ok()) << job.status();
     bool cancel = random() % 3 == 0;
     if (cancel)
       (*job)->cancel();
-    cases.push_back({prompt, listener, *job, cancel, stops});
+    cases.push_back({prompt, listener, *job, sampled, cancel, stops});
     if (random() % 8 == 0)
       std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
   for (Case &each : cases) {
     Outcome outcome = each.listener->wait();
-    Tokens expected = toyReply(each.prompt, each.stops ? 3 : 10);
+    const size_t length = each.stops ? 3 : 10;
+    Tokens expected = each.sampled ? toySampledReply(each.prompt, length, 5) : toyReply(each.prompt, length);
     if (outcome.finish == Finish::kCancelled) {
       EXPECT_TRUE(each.cancelled);
       expected.resize(each.listener->tokens.size());
@@ -185,6 +222,7 @@ TEST_F(EngineTest, RandomArrivalsCancelsAndSharedPrefixes) {
   EXPECT_EQ(counters.running + counters.waiting, 0u);
   EXPECT_EQ(counters.finishedByLength + counters.stopped + counters.cancelled, 300u);
   EXPECT_GT(counters.hits, 20u);
+  EXPECT_GT(counters.batches.steps, 20u);
 }
 
 TEST_F(EngineTest, ASharedPrefixIsNotComputedAgain) {
@@ -406,23 +444,35 @@ TEST_F(EngineTest, ADeviceErrorEndsEveryRequestWithItsReason) {
   void *library = ::dlopen(INGOT_FAKE_HIP, RTLD_NOW | RTLD_LOCAL);
   auto *failAt = reinterpret_cast<decltype(&fakeHipFailAt)>(::dlsym(library, "fakeHipFailAt"));
   ASSERT_TRUE(failAt);
-  auto engine = engineOf(2);
-  auto first = std::make_shared<Collector>(), second = std::make_shared<Collector>();
-  first->hold();
-  ASSERT_TRUE(submit(*engine, requestOf({1}, 50), first).ok());
-  first->waitForTokens(1);
-  ASSERT_TRUE(submit(*engine, requestOf({2}, 50), second).ok());
-  failAt(5);
-  first->release();
-  for (const auto &stream : {first, second}) {
-    Outcome outcome = stream->wait();
-    EXPECT_EQ(outcome.finish, Finish::kFailed);
-    EXPECT_THAT(std::string(outcome.status.message()), HasSubstr("hipErrorUnknown"));
+  for (bool together : {false, true}) { // in a prompt or a step alone; in a step of both
+    write(together ? 2 : 0);
+    auto engine = engineOf(2);
+    auto first = std::make_shared<Collector>(), second = std::make_shared<Collector>();
+    first->hold();
+    ASSERT_TRUE(submit(*engine, requestOf({1}, 60), first).ok());
+    first->waitForTokens(1);
+    second->hold(together ? 5 : SIZE_MAX);
+    ASSERT_TRUE(submit(*engine, requestOf({2}, 50), second).ok());
+    if (together) {
+      first->release();
+      second->waitForTokens(5);
+      EXPECT_GT(engine->counters().batches.steps, 2u);
+      failAt(2);
+      second->release();
+    } else {
+      failAt(5);
+      first->release();
+    }
+    for (const auto &stream : {first, second}) {
+      Outcome outcome = stream->wait();
+      EXPECT_EQ(outcome.finish, Finish::kFailed);
+      EXPECT_THAT(std::string(outcome.status.message()), HasSubstr("hipErrorUnknown"));
+    }
+    failAt(0);
+    EXPECT_FALSE(engine->status().ok());
+    EXPECT_THAT(std::string(submit(*engine, requestOf({2}, 5), first).status().message()),
+                HasSubstr("the device failed"));
   }
-  failAt(0);
-  EXPECT_FALSE(engine->status().ok());
-  EXPECT_THAT(std::string(submit(*engine, requestOf({2}, 5), first).status().message()),
-              HasSubstr("the device failed"));
 }
 
 } // namespace

@@ -232,6 +232,9 @@ void Server::metrics(const Request &, Response &response) {
   add("prefill_chunks_total", "counter", "Chunks of prompts that were computed.", now.prefillChunks);
   add("prefill_launches_total", "counter", "Kernels launched for them.", now.prefillLaunches);
   add("decode_steps_total", "counter", "Steps that gave tokens.", now.decodeSteps);
+  add("batch_steps_total", "counter", "Of these, steps of several requests.", now.batches.steps);
+  add("batch_rows_total", "counter", "Rows of these that were of a request.", now.batches.rows);
+  add("batch_padding_rows_total", "counter", "Rows of these that were of none.", now.batches.padding);
   add("draft_tokens_total", "counter", "Tokens that the model's head guessed.", now.drafted);
   add("draft_tokens_accepted_total", "counter", "Of these, those that were right.", now.accepted);
   add("cache_blocks", "gauge", "Blocks of tokens of earlier prompts that are remembered.", now.cacheBlocks);
@@ -421,7 +424,11 @@ absl::Status Server::run(const std::atomic<bool> &stop) {
                {"model", service.name()},
                {"slots", atStart.slots},
                {"context", service.engine().context()},
+               {"requests_per_step", service.engine().requestsPerStep()},
                {"cache_blocks", atStart.cacheBlocks}};
+  if (atStart.slots > 1 && service.engine().requestsPerStep() == 1)
+    line["advice"] =
+        "requests take turns on the device; a model compiled with `ingotc --streams 8` has steps of several";
   for (const auto &[what, seconds] : options.startup)
     line["startup_seconds"][what] = seconds;
   if (const absl::Status &cache = service.engine().cacheStatus(); !cache.ok())

@@ -163,7 +163,7 @@ def curve(samples, points=12):
 def body(session, model, seconds, seed, artifact, options):
     if not artifact:
         artifact = session.work / f"{model}.ingot"
-        if not session.compile(support.SOURCE / "models" / "trained" / model, artifact, flags=["--prefill-chunk", "32"]):
+        if not session.compile(support.SOURCE / "models" / "trained" / model, artifact, flags=["--prefill-chunk", "32", "--streams", "4"]):
             return
     server = serve.Server(session, artifact, "--streams", "3", "--context", str(CONTEXT), "--max-queue", "4", *options)
     fresh = serve.Server(session, artifact, "--streams", "1", "--context", str(CONTEXT), "--max-queue", "64", "--cache", "0")
@@ -191,6 +191,11 @@ def body(session, model, seconds, seed, artifact, options):
     figures = server.metrics()
     session.check(not wrong, f"{asked} requests in {seconds} s, {left} of them left early and {full} refused by a full queue: "
                   f"{len(oracle.known)} answers compared with fresh runs", wrong[:3])
+    steps, rows = (figures[f"ingot_batch_{what}_total"] for what in ("steps", "rows"))
+    several = json.loads(server.said)["requests_per_step"] > 1
+    session.check((steps > 0) == several and fresh.metrics()["ingot_batch_steps_total"] == 0,
+                  f"{rows:.0f} of {figures['ingot_reply_tokens_total']:.0f} tokens by {steps:.0f} steps of several; the fresh runs by "
+                  "none", figures)
     session.check(server.quiet(60) and fresh.quiet(60), "no request is left running or waiting", server.metrics())
     reused = figures["ingot_prompt_tokens_reused_total"]
     session.check(reused > 0 and fresh.metrics()["ingot_prompt_tokens_reused_total"] == 0,

@@ -18,6 +18,7 @@ import time
 import support
 
 CHUNK = 64
+STREAMS = 8
 TEMPLATE = """{%- if tools %}{{ 'Tools: ' + (tools | tojson) + ' for <tool_call>\\n' }}{% endif %}
 {%- for message in messages %}{{ message.role + ': ' + message.content + '\\n' }}{% endfor %}
 {%- if add_generation_prompt %}{{ 'assistant:' }}{% endif %}"""
@@ -133,9 +134,13 @@ def streams(session, artifact, target):
                            "emulator", "--target", target, *options)
         ran.append(done.stdout[:-1])
     session.check(alone[:2] == ran, f"{target}: the server writes what `ingot run` writes", (alone[:2], ran))
+    before = server.metrics()
+    session.check(before["ingot_batch_steps_total"] == 0, f"{target}: alone by steps of their own", before)
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
         beside = list(pool.map(lambda one: server.complete(one[0], **one[1]), asked))
     session.check(beside == alone, f"{target}: 16 streams write what each writes alone", (beside, alone))
+    steps, rows = (server.metrics()[f"ingot_batch_{what}_total"] for what in ("steps", "rows"))
+    session.check(rows >= 2 * steps > 0, f"{target}: by steps of several: {rows:.0f} of their tokens by {steps:.0f} steps")
     session.check(server.quiet(), f"{target}: no slot is left taken")
     session.check(server.stop() == 0, f"{target}: SIGTERM ends the server with exit code 0")
 
@@ -145,6 +150,8 @@ def interface(session, artifact, call):
     if not session.check(server.ready, "the server with a short queue starts", server.said):
         return
     status, _, listed = server.request("GET", "/v1/models")
+    session.check(json.loads(server.said)["requests_per_step"] == STREAMS, "the first line says how many requests a step takes",
+                  server.said)
     session.check(status == 200 and listed["data"][0]["id"] == "small" and server.request("GET", "/v1/models/small")[0] == 200,
                   "the model is listed by its name", listed)
     status, headers, page = server.request("GET", "/")
@@ -334,7 +341,7 @@ def benchmark(session, artifact):
 def body(session, model):
     folder, artifact = session.work / model, session.work / f"{model}.ingot"
     call = prepare(support.SOURCE / "models" / "trained" / model, folder)
-    if not session.compile(folder, artifact, flags=["--prefill-chunk", str(CHUNK)]):
+    if not session.compile(folder, artifact, flags=["--prefill-chunk", str(CHUNK), "--streams", str(STREAMS)]):
         return
     for target in support.TARGETS:
         streams(session, artifact, target)

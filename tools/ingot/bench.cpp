@@ -2,15 +2,18 @@
 // one or several lengths of prompt, depths of context and numbers of streams. The prompt is made of ids from a fixed
 // generator and named by a digest: speed depends on length, not on meaning.
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cstdio>
 #include <memory>
+#include <numeric>
 #include <span>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 
+#include "runtime/executor/batch_runner.h"
 #include "tools/ingot/command.h"
 #include "tools/ingot/stats.h"
 
@@ -39,8 +42,9 @@ struct Case {
 };
 
 struct Samples {
-  std::vector<double> prefill, decode; // tokens a second of all streams together, one a repetition
-  double tokens = 0, steps = 0;        // of the last repetition
+  std::vector<double> prefill, decode;  // tokens a second of all streams together, one a repetition
+  double tokens = 0, steps = 0;         // of the last repetition; a step of several sequences is one
+  double launches = 0, weightBytes = 0; // of its steps, as planned
   double prefillSeconds = 0, decodeSeconds = 0;
   nlohmann::json prefillCounters, decodeCounters; // of the last repetition
 };
@@ -59,13 +63,47 @@ absl::Status checkInterrupt() {
   return interruptFlag()->load() ? absl::CancelledError("stopped on request") : absl::OkStatus();
 }
 
-absl::Status measure(const std::vector<std::unique_ptr<Session>> &sessions, const Case &what,
+// Each sequence goes a step further: several by one, where there are programs for it and drafts were not asked for.
+absl::Status stepAll(const std::vector<std::unique_ptr<Session>> &sessions, BatchRunner *batches,
+                     std::vector<uint32_t> &done, Samples &samples) {
+  const size_t most = batches ? batches->most() : 1;
+  for (size_t first = 0; first < sessions.size(); first += most) {
+    const size_t count = std::min(most, sessions.size() - first);
+    if (count == 1) {
+      Session &session = *sessions[first];
+      auto tokens = session.nextTokens();
+      if (!tokens.ok())
+        return tokens.status();
+      done[first] += static_cast<uint32_t>(tokens->size());
+      // Of plain steps, whether it drafts or not.
+      samples.launches += static_cast<double>(tokens->size() * session.launchesPerToken());
+      samples.weightBytes += static_cast<double>(tokens->size() * plannedWeightBytes(session));
+    } else {
+      std::array<Session *, kBatchRows> together;
+      for (size_t row = 0; row < count; ++row)
+        together[row] = sessions[first + row].get();
+      const BatchCounts before = batches->counts();
+      auto tokens = batches->next(std::span(together).first(count));
+      if (!tokens.ok())
+        return tokens.status();
+      for (size_t row = 0; row < count; ++row)
+        done[first + row] += (*tokens)[row].has_value();
+      samples.launches += static_cast<double>(batches->counts().launches - before.launches);
+      samples.weightBytes += static_cast<double>(batches->counts().weightBytes - before.weightBytes);
+    }
+    ++samples.steps;
+  }
+  samples.tokens = std::accumulate(done.begin(), done.end(), 0.0);
+  return absl::OkStatus();
+}
+
+absl::Status measure(const std::vector<std::unique_ptr<Session>> &sessions, BatchRunner *batches, const Case &what,
                      const std::vector<int32_t> &prompt, const BenchOptions &options, Samples &samples) {
   const Hip &hip = sessions.front()->device().hip();
   const std::span<const int32_t> before = std::span(prompt).first(what.depth),
                                  timed = std::span(prompt).subspan(what.depth);
   for (const auto &session : sessions) {
-    session->setDrafting(options.drafting);
+    session->setDrafting(Drafting::Never);
     // Its work is done when it is submitted, and its counters are read between steps.
     session->setAhead(!session->device().emulated());
     if (absl::Status status = session->reset(); !status.ok())
@@ -83,24 +121,23 @@ absl::Status measure(const std::vector<std::unique_ptr<Session>> &sessions, cons
   samples.prefill.push_back(static_cast<double>(timed.size() * sessions.size()) / samples.prefillSeconds);
   samples.prefillCounters = counters(sessions.front()->device());
   for (const auto &session : sessions)
-    for (uint32_t warmUp = 0; warmUp < kWarmUpSteps; ++warmUp)
-      if (auto token = session->next(); !token.ok())
-        return token.status();
-  hip.resetCounters();
-  samples.tokens = samples.steps = 0;
+    if (auto token = session->first(); !token.ok())
+      return token.status();
   std::vector<uint32_t> done(sessions.size(), 0);
+  for (uint32_t warmUp = 1; warmUp < kWarmUpSteps; ++warmUp)
+    if (absl::Status status = stepAll(sessions, batches, done, samples); !status.ok())
+      return status;
+  for (const auto &session : sessions)
+    session->setDrafting(options.drafting);
+  hip.resetCounters();
+  samples.steps = samples.launches = samples.weightBytes = 0;
+  std::ranges::fill(done, 0);
   start = Clock::now();
   while (std::ranges::min(done) < options.generate) {
     if (absl::Status status = checkInterrupt(); !status.ok())
       return status;
-    for (size_t index = 0; index < sessions.size(); ++index) {
-      auto tokens = sessions[index]->nextTokens();
-      if (!tokens.ok())
-        return tokens.status();
-      done[index] += static_cast<uint32_t>(tokens->size());
-      samples.tokens += static_cast<double>(tokens->size());
-      ++samples.steps;
-    }
+    if (absl::Status status = stepAll(sessions, batches, done, samples); !status.ok())
+      return status;
   }
   samples.decodeSeconds = secondsSince(start);
   samples.decode.push_back(samples.tokens / samples.decodeSeconds);
@@ -138,7 +175,7 @@ Json emulatorJson(const Session &session, const nlohmann::json &counters, double
 Json report(const Session &session, const Case &what, const std::vector<int32_t> &prompt, const BenchOptions &options,
             const Samples &samples) {
   const DeviceInfo &info = session.device().info();
-  double weightBytes = static_cast<double>(plannedWeightBytes(session));
+  double weightBytes = samples.weightBytes / samples.tokens;
   Json json;
   json["model"] = session.manifest().model_name();
   json["recipe"] = session.manifest().provenance().recipe();
@@ -156,7 +193,7 @@ Json report(const Session &session, const Case &what, const std::vector<int32_t>
   json["prefill"] = {{"tokens_per_second", summaryJson(samples.prefill)}};
   json["decode"] = {{"tokens_per_second", summaryJson(samples.decode)},
                     {"tokens_per_step", samples.tokens / samples.steps},
-                    {"launches_per_token", session.launchesPerToken()},
+                    {"launches_per_token", samples.launches / samples.tokens},
                     {"weight_bytes_per_token", weightBytes},
                     {"weight_bytes_per_second", weightBytes * summarize(samples.decode).median}};
   if (session.device().emulated()) {
@@ -200,9 +237,9 @@ void print(const Json &json) {
                json["prompt_digest"].get<std::string>(), json["depth"].get<int>(), json["streams"].get<int>(),
                rates(json["prefill"]["tokens_per_second"]));
   const Json &decode = json["decode"];
-  absl::PrintF("decode   %d tokens, %.2f a step: %s, %d launches and %s of weights a token, %s/s of weights\n",
+  absl::PrintF("decode   %d tokens, %.2f a step: %s, %.4g launches and %s of weights a token, %s/s of weights\n",
                json["generated_tokens"].get<int>(), decode["tokens_per_step"].get<double>(),
-               rates(decode["tokens_per_second"]), decode["launches_per_token"].get<int>(),
+               rates(decode["tokens_per_second"]), decode["launches_per_token"].get<double>(),
                bytesText(decode["weight_bytes_per_token"].get<double>()),
                bytesText(decode["weight_bytes_per_second"].get<double>()));
   for (const char *phase : {"prefill", "decode"})
@@ -241,10 +278,17 @@ absl::StatusOr<Json> benchCase(const std::shared_ptr<const Artifact> &artifact, 
       return session.status();
     sessions.push_back(*std::move(session));
   }
+  std::unique_ptr<BatchRunner> batches;
+  if (facts.streams() > 0 && options.drafting == Drafting::Never) {
+    auto made = BatchRunner::create(*model);
+    if (!made.ok())
+      return made.status();
+    batches = *std::move(made);
+  }
   std::vector<int32_t> prompt = makePrompt(what.depth + what.promptTokens, facts.vocabulary());
   Samples samples;
   for (uint32_t round = 0; round < options.repeat; ++round) {
-    if (absl::Status status = measure(sessions, what, prompt, options, samples); !status.ok())
+    if (absl::Status status = measure(sessions, batches.get(), what, prompt, options, samples); !status.ok())
       return status;
     absl::FPrintF(stderr, "prompt %d, depth %d, streams %d, run %d of %d: prefill %.2f, decode %.2f tokens/s\n",
                   what.promptTokens, what.depth, what.streams, round + 1, options.repeat, samples.prefill.back(),

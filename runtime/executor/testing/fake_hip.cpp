@@ -23,6 +23,10 @@ uint64_t freeBytes = uint64_t(1) << 30;
 std::set<void *> live;
 using Work = std::function<void()>;
 std::vector<Work> *recording = nullptr;
+bool deferred = false;
+std::vector<Work> pending;                 // issued and not done yet, where that is deferred
+uint64_t issued = 0;                       // works that were deferred, those done by now included
+std::map<hipEvent_t, uint64_t> recordedAt; // how many there were when the event was recorded
 
 hipError_t begin() {
   ++calls;
@@ -47,10 +51,21 @@ hipError_t disown(void *object) {
 
 // Work that is not recorded is not stored either: a test counts the runtime's own allocations.
 template <typename Callable> void issue(const Callable &work) {
-  if (recording)
+  if (recording) {
     recording->push_back(work);
-  else
+  } else if (deferred) {
+    pending.push_back(work);
+    ++issued;
+  } else {
     work();
+  }
+}
+
+void finishUntil(uint64_t place) {
+  while (!pending.empty() && issued - pending.size() < place) {
+    pending.front()();
+    pending.erase(pending.begin());
+  }
 }
 
 using Pointers = std::vector<void *>;
@@ -81,6 +96,16 @@ const std::map<std::string_view, KernelBody> &kernels() {
        [](const Pointers &p, int, int lane) {
          toyChoose(as<int>(p[0]), as<int>(p[1]), as<float>(p[2]), as<int>(p[3]), toyShift(as<int>(p[0])), lane);
        }},
+      {"toy_embed_rows",
+       [](const Pointers &p, int, int lane) { toyEmbedRows(as<unsigned char>(p[0]), p[1], as<unsigned>(p[2]), lane); }},
+      {"toy_scan_rows",
+       [](const Pointers &p, int row, int lane) { toyScanRows(p[0], as<unsigned>(p[1]), p[2], row, lane); }},
+      {"toy_logits_rows",
+       [](const Pointers &p, int row, int lane) { toyLogitsRows(p[0], p[1], as<float>(p[2]), row, lane); }},
+      {"toy_greedy_rows",
+       [](const Pointers &p, int row, int lane) { toyChooseRows(p[0], p[1], as<float>(p[2]), p[3], 0, row, lane); }},
+      {"toy_sample_rows",
+       [](const Pointers &p, int row, int lane) { toyChooseRows(p[0], p[1], as<float>(p[2]), p[3], 1, row, lane); }},
   };
   return table;
 }
@@ -95,6 +120,10 @@ void fakeHipFailAt(int call) {
 }
 int fakeHipCalls() { return calls; }
 int fakeHipLive() { return static_cast<int>(live.size()); }
+void fakeHipSetDeferred(int value) {
+  finishUntil(issued);
+  deferred = value != 0;
+}
 void fakeHipSetFreeBytes(uint64_t bytes) { freeBytes = bytes; }
 void fakeHipSetIntegrated(int value) { integrated = value; }
 
@@ -172,6 +201,7 @@ hipError_t hipStreamCreate(hipStream_t *stream) {
 hipError_t hipStreamDestroy(hipStream_t stream) { return disown(stream); }
 hipError_t hipStreamSynchronize(hipStream_t) {
   FAKE_BEGIN;
+  finishUntil(issued);
   return hipSuccess;
 }
 hipError_t hipEventCreateWithFlags(hipEvent_t *event, unsigned) {
@@ -179,12 +209,14 @@ hipError_t hipEventCreateWithFlags(hipEvent_t *event, unsigned) {
   return own(event, ::malloc(1));
 }
 hipError_t hipEventDestroy(hipEvent_t event) { return disown(event); }
-hipError_t hipEventRecord(hipEvent_t, hipStream_t) {
+hipError_t hipEventRecord(hipEvent_t event, hipStream_t) {
   FAKE_BEGIN;
+  recordedAt[event] = issued;
   return hipSuccess;
 }
-hipError_t hipEventSynchronize(hipEvent_t) {
+hipError_t hipEventSynchronize(hipEvent_t event) {
   FAKE_BEGIN;
+  finishUntil(recordedAt[event]);
   return hipSuccess;
 }
 hipError_t hipModuleLoadData(hipModule_t *module, const void *image) {
@@ -244,7 +276,7 @@ hipError_t hipGraphInstantiate(hipGraphExec_t *executable, hipGraph_t graph, hip
 hipError_t hipGraphLaunch(hipGraphExec_t executable, hipStream_t) {
   FAKE_BEGIN;
   for (const Work &work : *reinterpret_cast<std::vector<Work> *>(executable))
-    work();
+    issue(work);
   return hipSuccess;
 }
 hipError_t hipGraphExecDestroy(hipGraphExec_t executable) {

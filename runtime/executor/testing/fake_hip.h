@@ -10,6 +10,8 @@ void fakeHipFailAt(int call);
 int fakeHipCalls();
 // Allocations, registrations, modules, streams and graphs that live.
 int fakeHipLive();
+// 1: copies, launches and replays wait until the host does, as on a device that is slow; 0: they are done at once.
+void fakeHipSetDeferred(int deferred);
 // What hipMemGetInfo answers as free.
 void fakeHipSetFreeBytes(uint64_t bytes);
 // What the device says of sharing the host's memory.

@@ -25,3 +25,20 @@ TOY_KERNEL toy_greedy(__global int *step, __global int *tokens, __global const f
 TOY_KERNEL toy_sample(__global int *step, __global int *tokens, __global const float *logits, __global int *output) {
   toyChoose(step, tokens, logits, output, toyShift(step), LANE);
 }
+TOY_KERNEL toy_embed_rows(__global const uchar *weights, __global const void *tokens, __global uint *arena) {
+  toyEmbedRows(weights, tokens, arena, LANE);
+}
+TOY_KERNEL toy_scan_rows(__global const void *batch, __global const uint *arena, __global const void *states) {
+  toyScanRows(batch, arena, states, WORKGROUP_Y, LANE);
+}
+TOY_KERNEL toy_logits_rows(__global const void *batch, __global const void *states, __global float *logits) {
+  toyLogitsRows(batch, states, logits, WORKGROUP_Y, LANE);
+}
+TOY_KERNEL toy_greedy_rows(__global const void *batch, __global const void *tokens, __global const float *logits,
+                           __global const void *outputs) {
+  toyChooseRows(batch, tokens, logits, outputs, 0, WORKGROUP_Y, LANE);
+}
+TOY_KERNEL toy_sample_rows(__global const void *batch, __global const void *tokens, __global const float *logits,
+                           __global const void *outputs) {
+  toyChooseRows(batch, tokens, logits, outputs, 1, WORKGROUP_Y, LANE);
+}

@@ -4,13 +4,13 @@
 #ifndef INGOT_RUNTIME_EXECUTOR_TESTING_TOY_KERNELS_H
 #define INGOT_RUNTIME_EXECUTOR_TESTING_TOY_KERNELS_H
 
-#ifdef __OPENCL_VERSION__
+#ifdef __OPENCL_C_VERSION__
 #define TOY_GLOBAL __global
 #else
 #define TOY_GLOBAL
 #endif
 
-enum { kToyVocabulary = 32, kToyTokensPerWorkgroup = 2 };
+enum { kToyVocabulary = 32, kToyTokensPerWorkgroup = 2, kToyRows = 8 };
 enum { kStepTokens = 0, kStepPosition = 1, kStepGenerated = 2, kStepCapacity = 3, kStepSeed = 4 };
 
 // One workgroup for two tokens: looks each up in the weights.
@@ -61,5 +61,42 @@ static inline void toyChoose(TOY_GLOBAL int *step, TOY_GLOBAL int *tokens, TOY_G
 
 // What the toy's `sample` adds to the greedy choice: a pure function of seed and position, as the real one's is.
 static inline int toyShift(TOY_GLOBAL const int *step) { return (step[kStepSeed] ^ step[kStepPosition]) & 7; }
+
+// Steps of several sequences: `batch` is struct Batch of runtime/artifact/batch.h, a table has the addresses of the
+// sequences' copies of one buffer. What is read is read for rows of padding too, as real kernels do.
+static inline int toyRows(TOY_GLOBAL const void *batch) { return *(TOY_GLOBAL const int *)batch; }
+static inline TOY_GLOBAL int *toyIntsOf(TOY_GLOBAL const void *table, int row) {
+  return ((TOY_GLOBAL int *TOY_GLOBAL const *)table)[row];
+}
+static inline TOY_GLOBAL int *toyStepOf(TOY_GLOBAL const void *batch, int row) { return toyIntsOf(batch, 8 + row); }
+
+// One workgroup, one lane a row.
+static inline void toyEmbedRows(TOY_GLOBAL const unsigned char *weights, TOY_GLOBAL const void *tokens,
+                                TOY_GLOBAL unsigned *arena, int lane) {
+  if (lane < kToyRows)
+    arena[lane] = weights[toyIntsOf(tokens, lane)[0]];
+}
+
+// One workgroup a row.
+static inline void toyScanRows(TOY_GLOBAL const void *batch, TOY_GLOBAL const unsigned *arena,
+                               TOY_GLOBAL const void *states, int row, int lane) {
+  if (row < toyRows(batch))
+    toyScan(toyStepOf(batch, row), arena + row, (TOY_GLOBAL unsigned *)toyIntsOf(states, row), lane);
+}
+
+static inline void toyLogitsRows(TOY_GLOBAL const void *batch, TOY_GLOBAL const void *states, TOY_GLOBAL float *logits,
+                                 int row, int lane) {
+  toyLogits(toyStepOf(batch, row), (TOY_GLOBAL const unsigned *)toyIntsOf(states, row), logits + row * kToyVocabulary,
+            0, lane);
+}
+
+static inline void toyChooseRows(TOY_GLOBAL const void *batch, TOY_GLOBAL const void *tokens,
+                                 TOY_GLOBAL const float *logits, TOY_GLOBAL const void *outputs, int samples, int row,
+                                 int lane) {
+  TOY_GLOBAL int *step = toyStepOf(batch, row);
+  if (row < toyRows(batch))
+    toyChoose(step, toyIntsOf(tokens, row), logits + row * kToyVocabulary, toyIntsOf(outputs, row),
+              samples ? toyShift(step) : 0, lane);
+}
 
 #endif

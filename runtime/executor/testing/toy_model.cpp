@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 
+#include "runtime/artifact/batch.h"
 #include "runtime/artifact/bundle.h"
 #include "runtime/artifact/step.h"
 #include "runtime/executor/testing/toy_kernels.h"
@@ -14,7 +15,10 @@
 namespace ingot::testing {
 namespace {
 
-enum BufferIndex { kWeights, kStep, kTokens, kLogits, kAllLogits, kOutput, kArena, kState };
+enum BufferIndex { kWeights, kStep, kTokens, kLogits, kAllLogits, kOutput, kArena, kState, kBatch, kRows };
+
+// Where the tables of the tokens, states and outputs are in the buffer of role BATCH.
+constexpr uint64_t kTokensTable = 128, kStateTable = 192, kOutputTable = 256;
 
 uint8_t weightOf(int32_t token) { return static_cast<uint8_t>((7 * token + 3) % 29); }
 
@@ -22,6 +26,7 @@ struct LaunchPlan {
   const char *kernel;
   uint32_t tokensPerWorkgroup;
   std::span<const uint32_t> buffers;
+  bool byRow = false; // a workgroup for each row of a step of several sequences
 };
 
 constexpr std::array kEmbedBuffers = {uint32_t(kWeights), uint32_t(kStep), uint32_t(kTokens), uint32_t(kArena)};
@@ -36,8 +41,23 @@ constexpr std::array kGreedyBuffers = {uint32_t(kStep), uint32_t(kTokens), uint3
 constexpr LaunchPlan kGreedy = {"toy_greedy", 0, kGreedyBuffers};
 constexpr std::array kSampleBuffers = {uint32_t(kStep), uint32_t(kTokens), uint32_t(kLogits), uint32_t(kOutput)};
 constexpr LaunchPlan kSample = {"toy_sample", 0, kSampleBuffers};
+// Of steps of several: a buffer that each sequence has for itself stands for its table.
+constexpr std::array kEmbedRowsBuffers = {uint32_t(kWeights), uint32_t(kTokens), uint32_t(kArena)};
+constexpr LaunchPlan kEmbedRows = {"toy_embed_rows", 0, kEmbedRowsBuffers};
+constexpr LaunchPlan kScanRows = {"toy_scan_rows", 0, kScanBuffers, true};
+constexpr std::array kLogitsRowsBuffers = {uint32_t(kStep), uint32_t(kState), uint32_t(kRows)};
+constexpr LaunchPlan kLogitsRows = {"toy_logits_rows", 0, kLogitsRowsBuffers, true};
+constexpr std::array kChooseRowsBuffers = {uint32_t(kStep), uint32_t(kTokens), uint32_t(kRows), uint32_t(kOutput)};
+constexpr LaunchPlan kGreedyRows = {"toy_greedy_rows", 0, kChooseRowsBuffers, true};
+constexpr LaunchPlan kSampleRows = {"toy_sample_rows", 0, kChooseRowsBuffers, true};
 
-void addProgram(TargetCode &code, const char *name, const std::vector<LaunchPlan> &plans) {
+// The table of a sequence's buffer, as an offset in that of role BATCH; struct Batch itself for the steps.
+uint64_t tableOf(uint32_t buffer) {
+  return buffer == kTokens ? kTokensTable : buffer == kState ? kStateTable : buffer == kOutput ? kOutputTable : 0;
+}
+
+// `rows` of 0: of one sequence.
+void addProgram(TargetCode &code, const std::string &name, const std::vector<LaunchPlan> &plans, uint32_t rows = 0) {
   Program &program = *code.add_programs();
   program.set_name(name);
   program.set_weight_bytes(1);
@@ -47,13 +67,17 @@ void addProgram(TargetCode &code, const char *name, const std::vector<LaunchPlan
       if (code.kernels(index).name() == plan.kernel)
         launch.set_kernel(static_cast<uint32_t>(index));
     launch.set_grid_x(1);
-    launch.set_grid_y(plan.tokensPerWorkgroup ? 0 : 1);
+    launch.set_grid_y(plan.tokensPerWorkgroup ? 0 : plan.byRow ? rows : 1);
     launch.set_tokens_per_workgroup(plan.tokensPerWorkgroup);
     launch.set_grid_z(1);
     launch.set_workgroup_size(32);
     launch.set_label(plan.kernel);
-    for (uint32_t buffer : plan.buffers)
-      launch.add_arguments()->set_buffer(buffer);
+    for (uint32_t buffer : plan.buffers) {
+      Argument &argument = *launch.add_arguments();
+      const bool table = rows > 0 && (buffer == kStep || tableOf(buffer) > 0);
+      argument.set_buffer(table ? uint32_t(kBatch) : buffer);
+      argument.set_offset(table ? tableOf(buffer) : 0);
+    }
   }
 }
 
@@ -86,7 +110,7 @@ absl::StatusOr<std::vector<ToyCode>> readToyCode(const std::string &folder) {
   return code;
 }
 
-Manifest toyManifest(std::span<const ToyCode> code) {
+Manifest toyManifest(std::span<const ToyCode> code, uint32_t streams) {
   Manifest manifest;
   manifest.set_model_name("toy");
   manifest.set_architecture("toy");
@@ -110,12 +134,21 @@ Manifest toyManifest(std::span<const ToyCode> code) {
   add("logits", Buffer::LOGITS, 4 * kToyVocabulary, 0);
   add("all_logits", Buffer::ALL_LOGITS, 4 * kToyVocabulary * kToyChunk, 0);
   add("output", Buffer::OUTPUT, 0, 4);
-  add("arena", Buffer::SCRATCH, 4 * kToyChunk, 0);
+  add("arena", Buffer::SCRATCH, 4 * (streams > 0 ? uint64_t(kToyRows) : kToyChunk), 0);
   add("state", Buffer::STATE, 0, 4);
+  if (streams > 0) {
+    facts.set_streams(streams);
+    add("batch", Buffer::BATCH, kOutputTable + sizeof(Batch::steps), 0);
+    add("rows", Buffer::SCRATCH, 4 * kToyVocabulary * kToyRows, 0);
+    for (uint32_t buffer : {kTokens, kState, kOutput})
+      manifest.mutable_buffers(static_cast<int>(buffer))->set_batch_table(tableOf(buffer));
+    manifest.mutable_buffers(kStep)->set_batch_table(offsetof(Batch, steps));
+  }
   for (const ToyCode &each : code) {
     TargetCode &target = *manifest.add_targets();
     target.set_target(each.target);
-    for (const LaunchPlan *plan : {&kEmbed, &kScan, &kLast, &kAll, &kGreedy, &kSample})
+    for (const LaunchPlan *plan : {&kEmbed, &kScan, &kLast, &kAll, &kGreedy, &kSample, &kEmbedRows, &kScanRows,
+                                   &kLogitsRows, &kGreedyRows, &kSampleRows})
       target.add_kernels()->set_name(plan->kernel);
     addProgram(target, "prefill", {kEmbed, kScan, kLast});
     addProgram(target, "decode", {kEmbed, kScan, kLast});
@@ -123,6 +156,9 @@ Manifest toyManifest(std::span<const ToyCode> code) {
     addProgram(target, "logits", {kEmbed, kScan, kAll});
     addProgram(target, "greedy", {kGreedy});
     addProgram(target, "sample", {kSample});
+    for (uint32_t rows = 2; rows <= streams; rows *= 2)
+      for (const auto &[name, choose] : {std::pair{kBatchPrograms[0], kGreedyRows}, {kBatchPrograms[1], kSampleRows}})
+        addProgram(target, absl::StrCat(name, rows), {kEmbedRows, kScanRows, kLogitsRows, choose}, rows);
   }
   Weight &weight = *manifest.add_weights();
   weight.set_name("embedding");
@@ -133,8 +169,8 @@ Manifest toyManifest(std::span<const ToyCode> code) {
 }
 
 absl::Status writeToyModel(const std::string &path, std::span<const ToyCode> code, const TokenizerData &tokenizer,
-                           uint64_t fixedState) {
-  Manifest manifest = toyManifest(code);
+                           uint64_t fixedState, uint32_t streams) {
+  Manifest manifest = toyManifest(code, streams);
   if (fixedState > 0) {
     Buffer &buffer = *manifest.add_buffers();
     buffer.set_name("fixed");

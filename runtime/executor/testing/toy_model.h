@@ -23,12 +23,13 @@ struct ToyCode {
 // The kernels that the build compiled into `folder`, one code object a chip. NotFound if one is missing.
 absl::StatusOr<std::vector<ToyCode>> readToyCode(const std::string &folder);
 
-// Programs prefill, decode, logits, greedy and sample over the kernels of toy_kernels.h.
-Manifest toyManifest(std::span<const ToyCode> code);
+// Programs prefill, decode, logits, greedy and sample over the kernels of toy_kernels.h, and those for steps of up to
+// `streams` sequences.
+Manifest toyManifest(std::span<const ToyCode> code, uint32_t streams = 0);
 // Writes the toy model; `tokenizer` may be empty. `fixedState`: bytes of one more state, which does not grow with the
-// position and which no kernel uses.
+// position and which no kernel uses. `streams`: sequences that one step takes, or 0.
 absl::Status writeToyModel(const std::string &path, std::span<const ToyCode> code, const TokenizerData &tokenizer = {},
-                           uint64_t fixedState = 0);
+                           uint64_t fixedState = 0, uint32_t streams = 0);
 
 // The logits after each of `tokens`.
 std::vector<std::vector<float>> toyLogitsOf(std::span<const int32_t> tokens);
