@@ -200,7 +200,7 @@ def FuseDeltaNorm : Pass<"fuse-delta-norm", "::mlir::ModuleOp"> {
 }
 
 def FuseShortConv : Pass<"fuse-short-conv", "::mlir::ModuleOp"> {
-  let summary = "Move the short convolution of one token into the epilogue of its projection";
+  let summary = "Move the short convolution of one token, or one a sequence, into the epilogue of its projection";
   let description = [{
     Before:
     ```mlir
@@ -216,8 +216,9 @@ def FuseShortConv : Pass<"fuse-short-conv", "::mlir::ModuleOp"> {
     }
     ```
 
-    The result is the same bit for bit: the lane that has a channel's product reads the rows before and moves them on. It
-    declines, with a remark: many tokens; what is no product, or one that something else reads; a linear with an epilogue.
+    The result is the same bit for bit: the lane that has a channel's product reads the rows before and moves them on. Rows
+    of several sequences (`llm.sequences`) have a state each, so they do the same. It declines, with a remark: many tokens of
+    one sequence; what is no product, or one that something else reads; a linear with an epilogue.
   }];
   let dependentDialects = ["::ingot::llm::LlmDialect"];
 }
