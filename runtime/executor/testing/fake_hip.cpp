@@ -206,7 +206,10 @@ hipError_t hipStreamSynchronize(hipStream_t) {
 }
 hipError_t hipEventCreateWithFlags(hipEvent_t *event, unsigned) {
   FAKE_BEGIN;
-  return own(event, ::malloc(1));
+  const hipError_t status = own(event, ::malloc(1));
+  if (status == hipSuccess)
+    recordedAt[*event] = 0; // here, so that recording allocates nothing
+  return status;
 }
 hipError_t hipEventDestroy(hipEvent_t event) { return disown(event); }
 hipError_t hipEventRecord(hipEvent_t event, hipStream_t) {
