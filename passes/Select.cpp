@@ -13,6 +13,7 @@
 #include "dialects/Sequences.h"
 #include "mlir/Dialect/Func/IR/FuncOps.h"
 #include "runtime/artifact/batch.h"
+#include "runtime/artifact/step.h"
 #include "llvm/ADT/StringExtras.h"
 #include "llvm/ADT/TypeSwitch.h"
 #include "llvm/Support/FormatVariadic.h"
@@ -347,6 +348,7 @@ private:
       }
       addOwned(b, (state.getSymName() + ".cache").str(), exec::Role::State, grows ? 0 : bytes, grows ? bytes : 0);
     }
+    addOwned(b, "mask", exec::Role::Mask, static_cast<int64_t>(maskWords(facts.vocabulary)) * 4);
     if (hasSequences)
       addBuffer(b, "batch", exec::Role::Batch, batchBytes);
     return success();
@@ -978,8 +980,11 @@ private:
     int64_t vocabulary = widthOf(op.getLogits()), rows = dim(op.getLogits(), 0);
     if (!fewTokens(op.getLogits()))
       return refuseManyRows(op);
+    if (!op.getLogits().hasOneUse())
+      return op.emitOpError("chooses from logits that something else reads, and its kernel writes over what a mask "
+                            "leaves out");
     launch(op, "sample_" + std::to_string(vocabulary) + sequencesSuffix(sequences), rows,
-           {own("step"), define(op.getLogits()), define(op.getToken())},
+           {own("step"), own("mask"), define(op.getLogits()), define(op.getToken())},
            [&](llvm::StringRef n) { return emitSample(kernels, *target, n, vocabulary, sequences); });
     return success();
   }

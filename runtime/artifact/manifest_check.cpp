@@ -85,6 +85,9 @@ absl::Status checkBuffers(const Manifest &manifest, uint64_t weightsBytes) {
     case Buffer::BATCH:
       least = sizeof(Batch);
       break;
+    case Buffer::MASK:
+      least = 4 * maskWords(vocabulary);
+      break;
     default:
       return refuse(nameOf(buffer, index), ": expected a known role, got ", static_cast<int>(buffer.role()));
     }
@@ -96,7 +99,8 @@ absl::Status checkBuffers(const Manifest &manifest, uint64_t weightsBytes) {
       return refuse(nameOf(buffer, index), ": expected one buffer of role ", Buffer::Role_Name(buffer.role()),
                     ", got a second");
   }
-  for (Buffer::Role role : {Buffer::WEIGHTS, Buffer::STEP, Buffer::TOKENS, Buffer::LOGITS, Buffer::OUTPUT})
+  for (Buffer::Role role :
+       {Buffer::WEIGHTS, Buffer::STEP, Buffer::TOKENS, Buffer::LOGITS, Buffer::OUTPUT, Buffer::MASK})
     if (!seen.contains(role))
       return refuse("expected a buffer of role ", Buffer::Role_Name(role), ", got none");
   return absl::OkStatus();
@@ -117,18 +121,19 @@ absl::Status checkTables(const Manifest &manifest) {
     if (table == 0)
       continue;
     const bool owned = buffer.role() == Buffer::STATE || buffer.role() == Buffer::STEP ||
-                       buffer.role() == Buffer::TOKENS || buffer.role() == Buffer::OUTPUT;
+                       buffer.role() == Buffer::TOKENS || buffer.role() == Buffer::OUTPUT ||
+                       buffer.role() == Buffer::MASK;
     if (!owned || (buffer.role() == Buffer::STEP) != (table == offsetof(Batch, steps)))
       return refuse(nameOf(buffer, index), ": expected batch_table of ", offsetof(Batch, steps),
-                    " for role STEP alone, another for STATE, TOKENS and OUTPUT, and none for other roles, got ", table,
-                    " for ", Buffer::Role_Name(buffer.role()));
+                    " for role STEP alone, another for STATE, TOKENS, OUTPUT and MASK, and none for other roles, got ",
+                    table, " for ", Buffer::Role_Name(buffer.role()));
     if (table % bytes != 0 || end < bytes || table > end - bytes || !tables.insert(table).second)
       return refuse(nameOf(buffer, index), ": expected a batch_table of its own at a multiple of ", bytes,
                     " in the BATCH buffer of ", end, " bytes, got ", table);
     found.insert(buffer.role());
   }
   if (manifest.facts().streams() > 0)
-    for (Buffer::Role role : {Buffer::STEP, Buffer::TOKENS, Buffer::OUTPUT})
+    for (Buffer::Role role : {Buffer::STEP, Buffer::TOKENS, Buffer::OUTPUT, Buffer::MASK})
       if (!found.contains(role))
         return refuse("expected a batch_table for role ", Buffer::Role_Name(role), " where facts.streams is ",
                       manifest.facts().streams(), ", got none");

@@ -11,11 +11,9 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 
-namespace ingot {
+#include "runtime/artifact/step.h"
 
-// Low enough that no sampler chooses it beside any real logit, and far enough from the end of the range that dividing
-// by a temperature cannot make it infinite.
-inline constexpr float kExcludedLogit = -1e30F;
+namespace ingot {
 
 // Says token by token what a reply may hold. One reply has one filter.
 class TokenFilter {
