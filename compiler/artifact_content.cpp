@@ -33,6 +33,8 @@ static Buffer::Role roleOf(exec::Role role) {
     return Buffer::OUTPUT;
   case exec::Role::Batch:
     return Buffer::BATCH;
+  case exec::Role::Mask:
+    return Buffer::MASK;
   }
   return Buffer::ROLE_UNSPECIFIED;
 }

@@ -353,6 +353,7 @@ private:
       else
         addOwned(b, name, exec::Role::State, bytes);
     }
+    addOwned(b, "mask", exec::Role::Mask, static_cast<int64_t>(maskWords(facts.vocabulary)) * 4);
     if (hasSequences)
       addBuffer(b, "batch", exec::Role::Batch, batchBytes);
     return success();
@@ -987,8 +988,11 @@ private:
     int64_t vocabulary = widthOf(op.getLogits()), rows = dim(op.getLogits(), 0);
     if (!fewTokens(op.getLogits()))
       return refuseManyRows(op);
+    if (!op.getLogits().hasOneUse())
+      return op.emitOpError("chooses from logits that something else reads, and its kernel writes over what a mask "
+                            "leaves out");
     launch(op, "sample_" + std::to_string(vocabulary) + sequencesSuffix(sequences), rows,
-           {own("step"), define(op.getLogits()), define(op.getToken())},
+           {own("step"), own("mask"), define(op.getLogits()), define(op.getToken())},
            [&](llvm::StringRef n) { return emitSample(kernels, *target, n, vocabulary, sequences); });
     return success();
   }

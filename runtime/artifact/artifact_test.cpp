@@ -48,6 +48,7 @@ Manifest smallManifest() {
   add("tokens", Buffer::TOKENS, 16, 0);
   add("logits", Buffer::LOGITS, 32, 0);
   add("output", Buffer::OUTPUT, 0, 4);
+  add("mask", Buffer::MASK, 4, 0);
   for (const char *name : {"gfx1151", "gfx1201"}) {
     TargetCode &target = *manifest.add_targets();
     target.set_target(name);
@@ -237,6 +238,8 @@ TEST_F(ArtifactTest, ManifestIndicesMustPointSomewhere) {
       {[](Manifest &m) { m.mutable_facts()->set_prefill_chunk(0); }, "expected facts.prefill_chunk from 1"},
       {[](Manifest &m) { m.mutable_facts()->set_state_block(0); }, "expected facts.state_block from 1"},
       {[](Manifest &m) { m.mutable_buffers(1)->set_bytes(71); }, "expected at least 72 bytes for role STEP"},
+      {[](Manifest &m) { m.mutable_buffers(5)->set_bytes(3); }, "expected at least 4 bytes for role MASK"},
+      {[](Manifest &m) { m.mutable_buffers()->RemoveLast(); }, "expected a buffer of role MASK, got none"},
       {[](Manifest &m) { m.mutable_buffers(4)->set_bytes_per_position(UINT64_MAX); }, "expected a size under 2^48"},
       {[](Manifest &m) { m.mutable_buffers(3)->set_role(Buffer::TOKENS); }, "got a second"},
       {[](Manifest &m) { m.mutable_buffers(3)->set_role(Buffer::STATE); },

@@ -85,6 +85,9 @@ absl::Status checkBuffers(const Manifest &manifest, uint64_t weightsBytes) {
     case Buffer::BATCH:
       least = sizeof(Batch);
       break;
+    case Buffer::MASK:
+      least = 4 * maskWords(vocabulary);
+      break;
     default:
       return refuse(nameOf(buffer, index), ": expected a known role, got ", static_cast<int>(buffer.role()));
     }
@@ -96,7 +99,8 @@ absl::Status checkBuffers(const Manifest &manifest, uint64_t weightsBytes) {
       return refuse(nameOf(buffer, index), ": expected one buffer of role ", Buffer::Role_Name(buffer.role()),
                     ", got a second");
   }
-  for (Buffer::Role role : {Buffer::WEIGHTS, Buffer::STEP, Buffer::TOKENS, Buffer::LOGITS, Buffer::OUTPUT})
+  for (Buffer::Role role :
+       {Buffer::WEIGHTS, Buffer::STEP, Buffer::TOKENS, Buffer::LOGITS, Buffer::OUTPUT, Buffer::MASK})
     if (!seen.contains(role))
       return refuse("expected a buffer of role ", Buffer::Role_Name(role), ", got none");
   return absl::OkStatus();
@@ -118,11 +122,11 @@ absl::Status checkTables(const Manifest &manifest) {
       continue;
     const bool owned = (buffer.role() == Buffer::STATE && !growsWithPosition(buffer)) ||
                        buffer.role() == Buffer::STEP || buffer.role() == Buffer::TOKENS ||
-                       buffer.role() == Buffer::OUTPUT;
+                       buffer.role() == Buffer::OUTPUT || buffer.role() == Buffer::MASK;
     if (!owned || (buffer.role() == Buffer::STEP) != (table == offsetof(Batch, steps)))
       return refuse(nameOf(buffer, index), ": expected batch_table of ", offsetof(Batch, steps),
-                    " for role STEP alone, another for TOKENS, OUTPUT and STATE of a fixed size, and none for others, "
-                    "got ",
+                    " for role STEP alone, another for TOKENS, OUTPUT, MASK and STATE of a fixed size, and none for "
+                    "others, got ",
                     table, " for ", Buffer::Role_Name(buffer.role()));
     if (table % bytes != 0 || end < bytes || table > end - bytes || !tables.insert(table).second)
       return refuse(nameOf(buffer, index), ": expected a batch_table of its own at a multiple of ", bytes,
@@ -130,7 +134,7 @@ absl::Status checkTables(const Manifest &manifest) {
     found.insert(buffer.role());
   }
   if (manifest.facts().streams() > 0)
-    for (Buffer::Role role : {Buffer::STEP, Buffer::TOKENS, Buffer::OUTPUT})
+    for (Buffer::Role role : {Buffer::STEP, Buffer::TOKENS, Buffer::OUTPUT, Buffer::MASK})
       if (!found.contains(role))
         return refuse("expected a batch_table for role ", Buffer::Role_Name(role), " where facts.streams is ",
                       manifest.facts().streams(), ", got none");

@@ -23,6 +23,7 @@ bool ownedBySequence(const Buffer &buffer) {
   case Buffer::TOKENS:
   case Buffer::LOGITS:
   case Buffer::OUTPUT:
+  case Buffer::MASK:
     return true;
   default:
     return false;

@@ -31,6 +31,17 @@ absl::Status checkSampling(const Sampling &chosen) {
   return absl::OkStatus();
 }
 
+absl::Status checkMask(std::span<const uint32_t> mask, uint32_t vocabulary) {
+  if (mask.size() != maskWords(vocabulary))
+    return absl::InvalidArgumentError(absl::StrCat("expected a mask of ", maskWords(vocabulary),
+                                                   " words for a vocabulary of ", vocabulary, ", got ", mask.size()));
+  const uint32_t last = vocabulary % 32 == 0 ? ~0U : (1U << vocabulary % 32) - 1; // of the last word, what counts
+  if (std::ranges::all_of(mask.first(mask.size() - 1), [](uint32_t word) { return word == 0; }) &&
+      (mask.back() & last) == 0)
+    return absl::InvalidArgumentError("expected a mask that allows at least one token of the vocabulary, got none");
+  return absl::OkStatus();
+}
+
 Session::~Session() {
   // Nothing may be freed under a step that still runs.
   if (model)
@@ -67,6 +78,11 @@ absl::Status Session::allocate() {
     return entries.status();
   table = *std::move(entries);
   held.reserve(most);
+  auto hostMask = HostBuffer::allocate(model->gpu, 4 * (maskWords(manifest().facts().vocabulary()) + 1));
+  if (!hostMask.ok())
+    return hostMask.status();
+  maskStaging = *std::move(hostMask);
+  std::ranges::fill(maskStaging.bytes(), std::byte{0}); // no mask that anyone sets
   for (Event &end : ends) {
     auto event = Event::create(model->gpu);
     if (!event.ok())
@@ -124,7 +140,7 @@ absl::Status Session::reset() {
         return status;
   held.clear();
   length = generated = inFlight = 0;
-  logitsReady = logitsStored = drafted = false;
+  logitsReady = logitsStored = drafted = masked = false;
   beginReply();
   return stream().synchronize();
 }
@@ -134,6 +150,28 @@ absl::Status Session::setSampling(const Sampling &chosen) {
     return status;
   sampling = chosen;
   return absl::OkStatus();
+}
+
+absl::Status Session::setMask(std::span<const uint32_t> mask) {
+  if (absl::Status status = checkNoneAhead(); !status.ok())
+    return status;
+  if (!mask.empty())
+    if (absl::Status status = checkMask(mask, manifest().facts().vocabulary()); !status.ok())
+      return status;
+  // Every step that reads an earlier mask was waited for. A copy of one may still be on its way: this one comes after
+  // it.
+  const std::span<std::byte> bits = maskStaging.bytes().first(mask.size_bytes()), flag = maskStaging.bytes().last(4);
+  if (!std::ranges::equal(bits, std::as_bytes(mask))) {
+    std::memcpy(bits.data(), mask.data(), bits.size());
+    if (absl::Status status = stream().upload(buffer(Buffer::MASK), 0, bits); !status.ok())
+      return status;
+  }
+  if (masked == !mask.empty())
+    return absl::OkStatus();
+  masked = !mask.empty();
+  const auto now = static_cast<int32_t>(masked);
+  std::memcpy(flag.data(), &now, sizeof now);
+  return stream().upload(buffer(Buffer::STEP), offsetof(Step, masked), flag);
 }
 
 absl::Status Session::checkNoneAhead() const {
@@ -211,6 +249,7 @@ absl::Status Session::uploadChunk(std::span<const int32_t> tokens) {
   step.temperature = sampling.temperature;
   step.top_k = sampling.topK;
   step.top_p = sampling.topP;
+  step.masked = static_cast<int32_t>(masked);
   drafted = false;
   std::span<std::byte> bytes = staging.bytes();
   std::memcpy(bytes.data(), &step, sizeof step);
@@ -564,7 +603,7 @@ absl::Status Session::resume(std::span<const Page> pages, std::span<const std::b
     return status;
   length = static_cast<uint32_t>(position);
   generated = inFlight = 0;
-  logitsReady = logitsStored = drafted = false;
+  logitsReady = logitsStored = drafted = masked = false;
   return stream().synchronize();
 }
 

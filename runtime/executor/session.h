@@ -34,6 +34,8 @@ struct Sampling {
 
 // InvalidArgument for values out of range.
 absl::Status checkSampling(const Sampling &sampling);
+// InvalidArgument for a mask of another number of words than maskWords() says, and for one that allows no token.
+absl::Status checkMask(std::span<const uint32_t> mask, uint32_t vocabulary);
 
 class Session {
 public:
@@ -51,6 +53,10 @@ public:
   void end() { held.clear(); }
   // How tokens are chosen from the next prefill() on. InvalidArgument for values out of range.
   absl::Status setSampling(const Sampling &sampling);
+  // Only tokens whose bit is set may be chosen from now on, until the next call, reset() or resume(): bit t % 32 of
+  // word t / 32 is token t's, of maskWords(vocabulary). None: any token. A mask that is there already is not copied
+  // again. Errors are those of checkMask(), and FailedPrecondition while a step ahead is under way.
+  absl::Status setMask(std::span<const uint32_t> mask);
   // The most tokens that are chosen after the next prefill(), which begins a reply; 0: as many as fit.
   void limitReply(uint32_t tokens) { replyLimit = tokens; }
   // Whether nextTokens() may draft; without effect on a model that has no head for it.
@@ -78,8 +84,8 @@ public:
   // Appends one given token by the decode program; its logits are then ready for logits() and next().
   absl::Status decode(int32_t token);
 
-  // f32 [vocabulary]: of the last token that went through the model. FailedPrecondition after a greedy step and
-  // after one that drafts, which store none.
+  // f32 [vocabulary]: of the last token that went through the model; kExcludedLogit where a mask left out a token when
+  // the next one was chosen. FailedPrecondition after a greedy step and after one that drafts, which store none.
   absl::StatusOr<std::vector<float>> logits();
   // Replaces the logits that first() chooses from, after a prefill() or decode(). `row` is f32 [vocabulary], all
   // finite.
@@ -112,6 +118,8 @@ public:
   // Whether a step of several sequences (BatchRunner) may take this one: the first token of its reply is chosen, and
   // there is room for one more than is on its way.
   bool mayJoin() const { return !logitsReady && generated > 0 && hasRoom(); }
+  // Whether a step chooses by program `sample`, not `greedy`: there is a temperature or a mask.
+  bool samples() const { return sampling.temperature > 0 || masked; }
   bool weightsMapped() const { return model->weightsMapped(); }
   // Launches of one greedy decode step.
   size_t launchesPerToken() const;
@@ -157,7 +165,6 @@ private:
   absl::StatusOr<std::span<const int32_t>> readNewest(uint32_t most);
   bool mayDraft() const;
   bool wantsDrafts() const;
-  bool samples() const { return sampling.temperature > 0; }
   const DeviceBuffer &buffer(Buffer::Role role) const { return memory(roles.at(role)); }
   Stream &stream() const { return model->stream; }
 
@@ -172,6 +179,8 @@ private:
   std::vector<Page> held;
   HostBuffer table;   // the page table, of which an entry changes with the sequence only
   HostBuffer staging; // Step, then the tokens of a chunk; or Step, then tokens read back; then those of steps in flight
+  HostBuffer maskStaging; // the mask that is on the device or on its way, then Step.masked
+  bool masked = false;
   std::map<std::string, Model::Prepared> programs;
   std::map<Kind, Graph> steps;
   Sampling sampling;

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <filesystem>
 #include <fstream>
+#include <optional>
 #include <unistd.h>
 
 #include <gmock/gmock.h>
@@ -338,6 +339,71 @@ TEST_F(SessionTest, TheSamplerTakesReplacedLogits) {
   std::vector<int32_t> tokens = somePrompt();
   tokens.push_back(17);
   EXPECT_EQ(*(*session)->next(), toyReply(tokens, 1)[0]);
+}
+
+TEST_F(SessionTest, AMaskLeavesTokensOut) {
+  const std::vector<uint32_t> masks = {0x00ff00ff, 0x00ff00ff, 1U << 31, 1U << 5, 0xaaaaaaaa, ~0U, 0xaaaaaaaa, 0x30};
+  for (bool graph : {true, false}) {
+    SessionOptions options;
+    options.graph = graph;
+    auto session = load(options);
+    ASSERT_TRUE(session.ok()) << session.status();
+    for (float temperature : {0.0F, 1.0F}) {
+      ASSERT_TRUE((*session)->setSampling({.temperature = temperature, .seed = 3}).ok());
+      ASSERT_TRUE((*session)->reset().ok());
+      ASSERT_TRUE((*session)->prefill(somePrompt()).ok());
+      std::vector<int32_t> reply;
+      for (uint32_t mask : masks) {
+        // One that is replaced before any step leaves nothing behind.
+        ASSERT_TRUE((*session)->setMask(std::vector{~mask | 1}).ok());
+        ASSERT_TRUE((*session)->setMask(std::vector{mask}).ok());
+        reply.push_back(*(*session)->next());
+      }
+      EXPECT_EQ(reply, toyMaskedReply(somePrompt(), masks, temperature > 0 ? std::optional(3U) : std::nullopt));
+      // Without one, and in the next sequence, any token may come again.
+      ASSERT_TRUE((*session)->setMask({}).ok());
+      std::vector<uint32_t> open = masks;
+      open.push_back(~0U);
+      reply.push_back(*(*session)->next());
+      EXPECT_EQ(reply, toyMaskedReply(somePrompt(), open, temperature > 0 ? std::optional(3U) : std::nullopt));
+      ASSERT_TRUE((*session)->setMask(std::vector{1U}).ok());
+      EXPECT_EQ(generate(**session, somePrompt(), 6),
+                temperature > 0 ? toySampledReply(somePrompt(), 6, 3) : toyReply(somePrompt(), 6));
+      // The mask that was there last is there again.
+      ASSERT_TRUE((*session)->setMask(std::vector{1U}).ok());
+      EXPECT_EQ(*(*session)->next(), 0);
+    }
+  }
+}
+
+TEST_F(SessionTest, AMaskHoldsForTheChunksBehindIt) {
+  auto session = load();
+  ASSERT_TRUE(session.ok()) << session.status();
+  ASSERT_TRUE((*session)->setMask(std::vector{0xf0U}).ok());
+  ASSERT_TRUE((*session)->prefill(somePrompt()).ok());
+  std::vector<int32_t> reply;
+  for (int step = 0; step < 4; ++step)
+    reply.push_back(*(*session)->next());
+  EXPECT_EQ(reply, toyMaskedReply(somePrompt(), std::vector(4, 0xf0U)));
+}
+
+TEST_F(SessionTest, MasksThatAllowNothingAreRefused) {
+  auto session = load();
+  ASSERT_TRUE(session.ok()) << session.status();
+  ASSERT_TRUE((*session)->prefill(somePrompt()).ok());
+  absl::Status status = (*session)->setMask(std::vector{0U});
+  EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_THAT(std::string(status.message()), HasSubstr("at least one token of the vocabulary, got none"));
+  EXPECT_THAT(std::string((*session)->setMask(std::vector{1U, 1U}).message()),
+              HasSubstr("a mask of 1 words for a vocabulary of 32, got 2"));
+  EXPECT_EQ(*(*session)->next(), toyReply(somePrompt(), 1)[0]);
+  (*session)->setAhead(true);
+  ASSERT_TRUE((*session)->next().ok());
+  EXPECT_EQ((*session)->setMask(std::vector{1U}).code(), absl::StatusCode::kFailedPrecondition);
+  // Bits behind the vocabulary are no tokens.
+  EXPECT_FALSE(checkMask(std::vector{0U, 0xfffffff0U}, 36).ok());
+  EXPECT_TRUE(checkMask(std::vector{0U, 8U}, 36).ok());
+  EXPECT_TRUE(checkMask(std::vector{1U, 0U}, 64).ok());
 }
 
 TEST_F(SessionTest, CancelStops) {

@@ -230,7 +230,9 @@ absl::Status Engine::begin(const std::shared_ptr<Job> &job) {
   }
   // The last token that is chosen takes no position.
   job->slot->session().limitReply(std::min(job->request.maxTokens, context() - job->outcome.promptTokens + 1));
-  job->slot->session().setAhead(!job->usesLogits());
+  // What a filter allows depends on the token before.
+  job->slot->session().setAhead(!job->usesLogits() && !job->request.filter);
+  job->slot->session().setDrafting(job->request.filter ? Drafting::Never : Drafting::Auto);
   return job->slot->session().setSampling(job->request.sampling);
 }
 
@@ -257,14 +259,21 @@ absl::Status Engine::prefillOne() {
 
 absl::Status Engine::decodeAll() {
   std::vector<std::shared_ptr<Job>> alone, greedy, sampled;
-  for (const auto &job : running) {
+  for (auto place = running.begin(); place != running.end();) {
+    const std::shared_ptr<Job> job = *place++; // which may end here
     Session &session = job->slot->session();
     if (session.position() < job->request.prompt.size() || job->cancelled.load(std::memory_order_relaxed))
       continue; // what is cancelled ends at the beginning of the next round
+    if (absl::Status status = updateMask(*job); !status.ok()) {
+      if (!absl::IsInvalidArgument(status))
+        return status;
+      finish(job, Finish::kFailed, status);
+      continue;
+    }
     if (!batches || job->usesLogits() || !session.mayJoin())
       alone.push_back(job);
     else
-      (job->request.sampling.temperature > 0 ? sampled : greedy).push_back(job);
+      (session.samples() ? sampled : greedy).push_back(job);
   }
   for (const auto &job : alone)
     if (absl::Status status = decodeAlone(job); !status.ok())
@@ -279,14 +288,22 @@ absl::Status Engine::decodeAll() {
   return absl::OkStatus();
 }
 
+absl::Status Engine::updateMask(Job &job) {
+  if (!job.request.filter)
+    return absl::OkStatus();
+  const uint32_t vocabulary = model->manifest().facts().vocabulary();
+  job.mask = job.request.filter->mask(vocabulary);
+  if (absl::Status status = job.request.filter->status(); !status.ok())
+    return status;
+  if (!job.usesLogits())
+    return job.slot->session().setMask(job.mask);
+  return job.mask.empty() ? absl::OkStatus() : checkMask(job.mask, vocabulary);
+}
+
 absl::Status Engine::decodeAlone(const std::shared_ptr<Job> &job) {
   auto tokens = choose(*job);
   if (absl::IsOutOfRange(tokens.status())) {
     finish(job, Finish::kLength);
-    return absl::OkStatus();
-  }
-  if (job->request.filter && !job->request.filter->status().ok()) {
-    finish(job, Finish::kFailed, job->request.filter->status());
     return absl::OkStatus();
   }
   if (!tokens.ok())
@@ -350,11 +367,7 @@ absl::StatusOr<ChosenToken> Engine::chooseWithLogits(Job &job) {
   if (job.request.filter || !job.request.rules.none()) {
     std::vector<float> changed = *row;
     // First: min-p must see only what may come.
-    if (job.request.filter) {
-      job.request.filter->exclude(changed);
-      if (absl::Status status = job.request.filter->status(); !status.ok())
-        return status;
-    }
+    exclude(job.mask, changed);
     job.counts.apply(job.request.rules, job.request.sampling.temperature, changed);
     if (absl::Status status = session.setLogits(changed); !status.ok())
       return status;
@@ -362,11 +375,6 @@ absl::StatusOr<ChosenToken> Engine::chooseWithLogits(Job &job) {
   auto token = session.first();
   if (!token.ok())
     return token.status();
-  if (job.request.filter) {
-    job.request.filter->accept(*token);
-    if (absl::Status status = job.request.filter->status(); !status.ok())
-      return status;
-  }
   ChosenToken chosen{*token, 0, {}};
   if (job.request.logprobs) {
     chosen.logprob = logprobOf(*row, *token).logprob;
@@ -376,6 +384,13 @@ absl::StatusOr<ChosenToken> Engine::chooseWithLogits(Job &job) {
 }
 
 bool Engine::deliver(const std::shared_ptr<Job> &job, const ChosenToken &token) {
+  if (const auto &filter = job->request.filter) {
+    filter->accept(token.id);
+    if (!filter->status().ok()) {
+      finish(job, Finish::kFailed, filter->status());
+      return false;
+    }
+  }
   job->newest = token.id;
   job->counts.addReply(token.id);
   ++job->outcome.replyTokens;

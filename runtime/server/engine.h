@@ -106,7 +106,7 @@ public:
   private:
     friend class Engine;
     // Whether the host must see the logits of each step.
-    bool usesLogits() const { return request.logprobs || request.filter || !request.rules.none(); }
+    bool usesLogits() const { return request.logprobs || !request.rules.none(); }
     GenerationRequest request;
     std::shared_ptr<Listener> listener;
     std::atomic<bool> cancelled = false;
@@ -115,7 +115,8 @@ public:
     // While it runs:
     Slot *slot = nullptr;
     TokenCounts counts;
-    int32_t newest = -1; // the token chosen last; -1: none yet
+    int32_t newest = -1;            // the token chosen last; -1: none yet
+    std::span<const uint32_t> mask; // of its filter, of the next token
   };
 
   static absl::StatusOr<std::unique_ptr<Engine>> create(std::shared_ptr<Model> model, EngineOptions options);
@@ -155,7 +156,9 @@ private:
   // One token of every request whose prompt is done.
   absl::Status decodeAll();
   absl::Status decodeAlone(const std::shared_ptr<Job> &job);
-  // By one step; at least one and at most requestsPerStep(), all greedy or all sampled.
+  // Asks the filter, if there is one, what the next token may be. InvalidArgument: none, and so the request must end.
+  absl::Status updateMask(Job &job);
+  // By one step; at least one and at most requestsPerStep(), all of whose sessions sample or none.
   absl::Status decodeTogether(std::span<const std::shared_ptr<Job>> jobs);
   // What one step of a request chooses: one token, or several where drafts were right.
   absl::StatusOr<std::vector<ChosenToken>> choose(Job &job);

@@ -80,6 +80,21 @@ GenerationRequest requestOf(Tokens prompt, uint32_t count, float temperature = 0
   return request;
 }
 
+// Allows for each token what it is told: a mask, or any token where there is none.
+class Masks : public TokenFilter {
+public:
+  explicit Masks(std::vector<std::vector<uint32_t>> masks) : masks(std::move(masks)) {}
+  std::span<const uint32_t> mask(uint32_t) override { return masks[accepted.size()]; }
+  void accept(int32_t token) override { accepted.push_back(token); }
+  absl::Status status() const override {
+    return accepted.size() < failsAfter ? absl::OkStatus() : absl::InvalidArgumentError("it cannot go on");
+  }
+
+  std::vector<std::vector<uint32_t>> masks;
+  Tokens accepted;
+  size_t failsAfter = SIZE_MAX;
+};
+
 class EngineTest : public ::testing::Test {
 protected:
   void SetUp() override {
@@ -225,6 +240,88 @@ TEST_F(EngineTest, RandomArrivalsCancelsAndSharedPrefixes) {
   EXPECT_EQ(counters.finishedByLength + counters.stopped + counters.cancelled, 300u);
   EXPECT_GT(counters.hits, 20u);
   EXPECT_GT(counters.batches.steps, 20u);
+}
+
+// Filters beside each other and beside plain requests: by steps of several where the model has them. Every third looks
+// at its logits too, so that its mask is the host's work; those are greedy, since the toy's samples follow its own
+// mask.
+TEST_F(EngineTest, FilteredRequestsGiveWhatEachGivesAlone) {
+  for (uint32_t together : {0u, 2u, 8u}) {
+    write(together);
+    auto engine = engineOf(16);
+    struct Case {
+      Tokens prompt;
+      std::vector<uint32_t> masks;
+      std::optional<uint32_t> seed;
+      bool filtered;
+      std::shared_ptr<Masks> filter;
+      std::shared_ptr<Collector> listener = std::make_shared<Collector>();
+    };
+    std::vector<Case> cases;
+    for (uint32_t index = 0; index < 16; ++index) {
+      Case one{{static_cast<int32_t>(index), 2}, {}, {}, index % 5 != 4, nullptr};
+      for (uint32_t token = 0; token < 30; ++token) // after two tokens of any kind
+        one.masks.push_back(!one.filtered || token < 2 ? ~0U : 0x11111111U << (token + index) % 4 | 0x80U);
+      const bool logprobs = index % 3 == 2;
+      if (!logprobs && index % 2 == 0)
+        one.seed = index;
+      GenerationRequest request = requestOf(one.prompt, 30, one.seed ? 1 : 0, index);
+      if (one.filtered) {
+        std::vector<std::vector<uint32_t>> told(2);
+        for (size_t token = 2; token < one.masks.size(); ++token)
+          told.push_back({one.masks[token]});
+        request.filter = one.filter = std::make_shared<Masks>(told);
+      }
+      if (logprobs)
+        request.logprobs = 1;
+      if (index == 0)
+        one.listener->hold();
+      ASSERT_TRUE(submit(*engine, std::move(request), one.listener).ok());
+      cases.push_back(std::move(one));
+    }
+    cases.front().listener->release();
+    for (size_t index = 0; index < cases.size(); ++index) {
+      const Case &one = cases[index];
+      EXPECT_EQ(one.listener->wait().finish, Finish::kLength);
+      EXPECT_EQ(one.listener->tokens, toyMaskedReply(one.prompt, one.masks, one.seed)) << index << " of " << together;
+      if (one.filter)
+        EXPECT_EQ(one.filter->accepted, one.listener->tokens);
+    }
+    engine->drain(std::chrono::seconds(10));
+    // Of sixteen ten are filtered or sampled and let the device choose; now and then one of them is alone.
+    EngineCounters counters = engine->counters();
+    EXPECT_EQ(counters.batches.rows >= 9u * 27, together > 0) << counters.batches.rows;
+  }
+}
+
+TEST_F(EngineTest, AFilterThatCannotGoOnEndsItsRequestAlone) {
+  write(4);
+  auto engine = engineOf(4);
+  auto other = std::make_shared<Collector>();
+  other->hold();
+  ASSERT_TRUE(submit(*engine, requestOf({5}, 40, 1, 9), other).ok());
+  std::vector<std::shared_ptr<Collector>> listeners;
+  for (bool logprobs : {false, true})
+    for (size_t failsAfter : {size_t{4}, SIZE_MAX}) {
+      GenerationRequest request = requestOf({3}, 20);
+      // The fourth token fails it, or the mask of the fifth allows none.
+      auto filter = std::make_shared<Masks>(std::vector<std::vector<uint32_t>>{{}, {~0U}, {}, {~0U}, {0}});
+      filter->failsAfter = failsAfter;
+      request.filter = filter;
+      if (logprobs)
+        request.logprobs = 0;
+      listeners.push_back(std::make_shared<Collector>());
+      ASSERT_TRUE(submit(*engine, std::move(request), listeners.back()).ok());
+    }
+  other->release();
+  for (size_t index = 0; index < listeners.size(); ++index) {
+    Outcome outcome = listeners[index]->wait();
+    EXPECT_EQ(outcome.finish, Finish::kFailed);
+    EXPECT_THAT(std::string(outcome.status.message()), HasSubstr(index % 2 ? "at least one token" : "it cannot go on"));
+    EXPECT_EQ(listeners[index]->tokens, toyReply({3}, index % 2 ? 4 : 3));
+  }
+  EXPECT_EQ(other->wait().finish, Finish::kLength);
+  EXPECT_EQ(other->tokens, toySampledReply({5}, 40, 9));
 }
 
 TEST_F(EngineTest, ASharedPrefixIsNotComputedAgain) {

@@ -11,7 +11,8 @@
 #endif
 
 enum { kToyVocabulary = 32, kToyTokensPerWorkgroup = 2, kToyRows = 8, kToyPage = 4 };
-enum { kStepTokens = 0, kStepPosition = 1, kStepGenerated = 2, kStepCapacity = 3, kStepSeed = 4, kStepPages = 16 };
+enum { kStepTokens = 0, kStepPosition = 1, kStepGenerated = 2, kStepCapacity = 3, kStepSeed = 4 };
+enum { kStepTemperature = 6, kStepMasked = 9, kStepPages = 16 };
 
 // One workgroup for two tokens: looks each up in the weights.
 static inline void toyEmbed(TOY_GLOBAL const unsigned char *weights, TOY_GLOBAL const int *step,
@@ -46,16 +47,20 @@ static inline void toyLogits(TOY_GLOBAL const int *step, TOY_GLOBAL const unsign
   logits[lane] = (float)((value * (unsigned)(lane + 1) * 2654435761u >> 16) & 0xffffu);
 }
 
-// One lane: the greatest logit's index plus `shift`, and the step advanced.
+// One lane: the index of the greatest logit whose bit in `mask` is set, the next but `shift` of such indices after it,
+// and the step advanced.
 static inline void toyChoose(TOY_GLOBAL int *step, TOY_GLOBAL int *tokens, TOY_GLOBAL const float *logits,
-                             TOY_GLOBAL int *output, int shift, int lane) {
+                             TOY_GLOBAL int *output, unsigned mask, int shift, int lane) {
   if (lane != 0)
     return;
-  int best = 0;
-  for (int index = 1; index < kToyVocabulary; ++index)
-    if (logits[index] > logits[best])
+  int best = -1;
+  for (int index = 0; index < kToyVocabulary; ++index)
+    if ((mask >> index & 1u) && (best < 0 || logits[index] > logits[best]))
       best = index;
-  best = (best + shift) & (kToyVocabulary - 1);
+  for (; shift > 0; --shift)
+    do
+      best = (best + 1) & (kToyVocabulary - 1);
+    while (!(mask >> best & 1u));
   if (step[kStepGenerated] < step[kStepCapacity])
     output[step[kStepGenerated]] = best;
   tokens[0] = best;
@@ -64,8 +69,17 @@ static inline void toyChoose(TOY_GLOBAL int *step, TOY_GLOBAL int *tokens, TOY_G
   step[kStepGenerated] += 1;
 }
 
-// What the toy's `sample` adds to the greedy choice: a pure function of seed and position, as the real one's is.
-static inline int toyShift(TOY_GLOBAL const int *step) { return (step[kStepSeed] ^ step[kStepPosition]) & 7; }
+// The choice of `greedy`, which knows no mask, and that of `sample`: what the latter adds is a pure function of seed
+// and position, as the real one's is, and nothing at temperature 0.
+static inline void toyGreedy(TOY_GLOBAL int *step, TOY_GLOBAL int *tokens, TOY_GLOBAL const float *logits,
+                             TOY_GLOBAL int *output, int lane) {
+  toyChoose(step, tokens, logits, output, ~0u, 0, lane);
+}
+static inline void toySample(TOY_GLOBAL int *step, TOY_GLOBAL int *tokens, TOY_GLOBAL const float *logits,
+                             TOY_GLOBAL int *output, TOY_GLOBAL const unsigned *mask, int lane) {
+  int shift = step[kStepTemperature] != 0 ? (step[kStepSeed] ^ step[kStepPosition]) & 7 : 0;
+  toyChoose(step, tokens, logits, output, step[kStepMasked] ? *mask : ~0u, shift, lane);
+}
 
 // Steps of several sequences: `batch` is struct Batch of runtime/artifact/batch.h, a table has the addresses of the
 // sequences' copies of one buffer; states are pages of all of them. What is read is read for rows of padding too, as
@@ -95,13 +109,18 @@ static inline void toyLogitsRows(TOY_GLOBAL const void *batch, TOY_GLOBAL const 
   toyLogits(toyStepOf(batch, row), states, logits + row * kToyVocabulary, 0, lane);
 }
 
-static inline void toyChooseRows(TOY_GLOBAL const void *batch, TOY_GLOBAL const void *tokens,
-                                 TOY_GLOBAL const float *logits, TOY_GLOBAL const void *outputs, int samples, int row,
-                                 int lane) {
-  TOY_GLOBAL int *step = toyStepOf(batch, row);
+static inline void toyGreedyRows(TOY_GLOBAL const void *batch, TOY_GLOBAL const void *tokens,
+                                 TOY_GLOBAL const float *logits, TOY_GLOBAL const void *outputs, int row, int lane) {
   if (row < toyRows(batch))
-    toyChoose(step, toyIntsOf(tokens, row), logits + row * kToyVocabulary, toyIntsOf(outputs, row),
-              samples ? toyShift(step) : 0, lane);
+    toyGreedy(toyStepOf(batch, row), toyIntsOf(tokens, row), logits + row * kToyVocabulary, toyIntsOf(outputs, row),
+              lane);
+}
+static inline void toySampleRows(TOY_GLOBAL const void *batch, TOY_GLOBAL const void *tokens,
+                                 TOY_GLOBAL const float *logits, TOY_GLOBAL const void *outputs,
+                                 TOY_GLOBAL const void *masks, int row, int lane) {
+  if (row < toyRows(batch))
+    toySample(toyStepOf(batch, row), toyIntsOf(tokens, row), logits + row * kToyVocabulary, toyIntsOf(outputs, row),
+              (TOY_GLOBAL const unsigned *)toyIntsOf(masks, row), lane);
 }
 
 #endif

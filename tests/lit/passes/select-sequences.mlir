@@ -14,7 +14,8 @@ module attributes {llm.facts = {architecture = "test", context_length = 64 : i64
   // CHECK: exec.buffer @conv.cache state bytes 768 batch_table 256
   // CHECK: exec.buffer @s.cache state bytes 2048 batch_table 320
   // CHECK: exec.buffer @hidden.cache state bytes 256 batch_table 384
-  // CHECK: exec.buffer @batch batch bytes 448
+  // CHECK: exec.buffer @mask mask bytes 12 batch_table 448
+  // CHECK: exec.buffer @batch batch bytes 512
   llm.weight @embed from "embed" : tensor<96x64xf32> {scheme = #llm.scheme<bf16>}
   llm.weight @head from "head" : tensor<96x64xf32> {scheme = #llm.scheme<bf16>}
   llm.weight @norm from "norm" : tensor<64xf32> {scheme = #llm.scheme<f32>}
@@ -54,7 +55,7 @@ module attributes {llm.facts = {architecture = "test", context_length = 64 : i64
     // CHECK: @delay_64_sequences grid(1, 4, 1) {{.*}} args(@batch, {{.*}}, @batch + 384,
     %h = llm.delay %n, @hidden : tensor<4x64xbf16>
     %l = llm.linear %h, @head : (tensor<4x64xbf16>) -> tensor<4x96xf32>
-    // CHECK: @sample_96_sequences grid(1, 4, 1) {{.*}} args(@batch,
+    // CHECK: @sample_96_sequences grid(1, 4, 1) {{.*}} args(@batch, @batch + 448,
     %t = llm.sample %l : tensor<4x96xf32> -> tensor<4xi32>
     // CHECK: @advance_sequences grid(1, 4, 1) {{.*}} args(@batch, {{.*}}, @batch + 128, @batch + 192)
     llm.advance %t : tensor<4xi32>
