@@ -235,8 +235,9 @@ private:
 
   LogicalResult placeWeights() {
     int64_t offset = 0;
+    SymbolTableCollection tables;
+    SymbolUserMap users(tables, module);
     for (auto weight : module.getOps<llm::WeightOp>()) {
-      auto uses = SymbolTable::getSymbolUses(weight.getSymNameAttr(), module);
       WeightPlace place{.layout = exec::Layout::RowF32, .scheme = nullptr, .offset = offset};
       RankedTensorType type = weight.getTensorType();
       llm::SchemeAttr scheme = weight.getScheme().value_or(nullptr);
@@ -244,10 +245,10 @@ private:
         scheme = llm::SchemeAttr::get(module.getContext(), llm::Storage::F32);
       if (!scheme)
         return weight.emitOpError("has no scheme: run annotate first");
-      for (const SymbolTable::SymbolUse &use : *uses) {
-        if (isa<llm::EmbedOp>(use.getUser()))
+      for (Operation *user : users.getUsers(weight)) {
+        if (isa<llm::EmbedOp>(user))
           place.layout = exec::Layout::RowBF16;
-        auto linear = dyn_cast<llm::LinearOp>(use.getUser());
+        auto linear = dyn_cast<llm::LinearOp>(user);
         auto name = FlatSymbolRefAttr::get(weight.getSymNameAttr());
         if (linear && (llvm::is_contained(linear.getWeights(), name) ||
                        (linear.getShared() && llvm::is_contained(*linear.getShared(), name))))

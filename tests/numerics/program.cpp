@@ -4,6 +4,7 @@
 
 #include "compiler/artifact_content.h"
 #include "compiler/reference/interpreter.h"
+#include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "mlir/Parser/Parser.h"
 #include "mlir/Pass/PassManager.h"
 #include "mlir/Pass/PassRegistry.h"
@@ -53,6 +54,19 @@ void runPasses(mlir::ModuleOp module, const std::string &pipeline, bool select) 
     fail("the passes failed: " + pipeline);
 }
 
+// A module of this kernel and its blocks of LDS alone: programs of a test share many kernels.
+mlir::OwningOpRef<mlir::gpu::GPUModuleOp> alone(mlir::gpu::GPUFuncOp kernel) {
+  auto all = kernel->getParentOfType<mlir::gpu::GPUModuleOp>();
+  mlir::OpBuilder b(&context());
+  mlir::OwningOpRef<mlir::gpu::GPUModuleOp> module = mlir::gpu::GPUModuleOp::create(b, all.getLoc(), all.getName());
+  b.setInsertionPointToStart(module->getBody());
+  for (auto block : all.getOps<mlir::LLVM::GlobalOp>())
+    if (!mlir::SymbolTable::symbolKnownUseEmpty(block, kernel))
+      b.clone(*block);
+  b.clone(*kernel);
+  return module;
+}
+
 } // namespace
 
 Program::Program(const std::string &text, const std::string &passes)
@@ -76,12 +90,9 @@ Program::Program(const std::string &text, const std::string &passes)
     fail(std::string(packed.message()));
   buffers.at("weights")->write(weights.all.data(), weights.all.size());
   auto targetOp = *lowered->getOps<exec::TargetOp>().begin();
-  auto object = compileKernels(*targetOp.getBody().getOps<mlir::gpu::GPUModuleOp>().begin(), target());
-  if (!object.ok())
-    fail(std::string(object.status().message()));
-  for (const KernelFacts &facts : object->kernels)
-    EXPECT_EQ(facts.scratchBytes, 0U) << facts.name << " spills, with " << facts.vgprs << " VGPRs";
-  code = std::make_unique<Code>(*object);
+  auto kernels = *targetOp.getBody().getOps<mlir::gpu::GPUModuleOp>().begin();
+  for (auto kernel : kernels.getOps<mlir::gpu::GPUFuncOp>())
+    code[kernel.getName().str()] = &codeOf(*alone(kernel));
   for (int32_t lease = kLeases - 1; lease >= 0; --lease)
     idle.push_back(lease);
   own = lend();
@@ -153,8 +164,9 @@ void Program::launch(const std::string &program, int32_t tokens, const Sequence 
     auto perWorkgroup = launch.getTokensPerWorkgroup();
     int64_t y = perWorkgroup ? (tokens + static_cast<int64_t>(*perWorkgroup) - 1) / static_cast<int64_t>(*perWorkgroup)
                              : grid[1];
-    code->run(launch.getKernel().getLeafReference().str(), static_cast<unsigned>(grid[0]), static_cast<unsigned>(y),
-              static_cast<unsigned>(grid[2]), static_cast<unsigned>(launch.getBlock()), arguments);
+    const std::string kernel = launch.getKernel().getLeafReference().str();
+    code.at(kernel)->run(kernel, static_cast<unsigned>(grid[0]), static_cast<unsigned>(y),
+                         static_cast<unsigned>(grid[2]), static_cast<unsigned>(launch.getBlock()), arguments);
   }
 }
 

@@ -63,7 +63,7 @@ private:
 
   FakeCheckpoint checkpoint;
   mlir::OwningOpRef<mlir::ModuleOp> model, lowered; // before and after `select`
-  std::unique_ptr<Code> code;
+  std::map<std::string, const Code *> code;         // of each kernel
   std::map<std::string, std::unique_ptr<Buffer>> buffers;
   uint64_t vocabulary = 0;
   std::vector<int32_t> idle; // leases that nobody has
