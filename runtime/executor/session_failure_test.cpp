@@ -1,5 +1,6 @@
 // Every HIP call fails once: each failure must come back as a status that names it, leak nothing, and leave the session
 // able to begin again.
+#include <array>
 #include <atomic>
 #include <cstdlib>
 #include <dlfcn.h>
@@ -49,6 +50,9 @@ struct Switches {
 
 std::vector<int32_t> somePrompt() { return {3, 1, 4, 1, 5, 9}; }
 
+// Of the tokens of a reply.
+constexpr std::array<uint32_t, 3> kMasks = {0xff, 0xff00, 0x10};
+
 class SessionFailureTest : public ::testing::Test {
 protected:
   void SetUp() override {
@@ -64,7 +68,7 @@ protected:
     fake.setIntegrated(0);
     fake.setFreeBytes(uint64_t(1) << 30);
   }
-  // Opens the device, loads, generates and reads logits.
+  // Opens the device, loads, generates with masks and reads logits.
   absl::StatusOr<std::vector<int32_t>> everything() {
     auto toy = openToyDevice();
     if (!toy.ok())
@@ -78,7 +82,9 @@ protected:
     if (absl::Status status = (*session)->prefill(somePrompt()); !status.ok())
       return status;
     std::vector<int32_t> reply;
-    for (int count = 0; count < 3; ++count) {
+    for (uint32_t mask : kMasks) {
+      if (absl::Status status = (*session)->setMask(std::vector{mask}); !status.ok())
+        return status;
       auto token = (*session)->next();
       if (!token.ok())
         return token.status();
@@ -134,7 +140,7 @@ TEST_F(SessionFailureTest, EachCallFailsOnce) {
     fake.failAt(0);
     auto reply = everything();
     ASSERT_TRUE(reply.ok()) << reply.status();
-    EXPECT_EQ(*reply, toyReply(somePrompt(), 3));
+    EXPECT_EQ(*reply, toyMaskedReply(somePrompt(), kMasks));
     int calls = fake.calls();
     EXPECT_GT(calls, 40);
     EXPECT_EQ(fake.live(), 0);
@@ -216,14 +222,14 @@ TEST_F(SessionFailureTest, TooLittleMemoryIsRefusedWithTheNumbers) {
     return artifact.ok() ? Session::load(*std::move(artifact), toy->device, toy->target, {}).status()
                          : artifact.status();
   };
-  // 32 weights + 64 step + 16 tokens + 128 logits + 16 arena = 256, and 8 a position.
-  fake.setFreeBytes(256 + 8 * 64);
+  // 32 weights + 64 step + 16 tokens + 128 logits + 16 arena + 4 mask = 260, and 8 a position.
+  fake.setFreeBytes(260 + 8 * 64);
   EXPECT_TRUE(load().ok());
-  fake.setFreeBytes(256 + 8 * 64 - 1);
+  fake.setFreeBytes(260 + 8 * 64 - 1);
   absl::Status status = load();
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
   EXPECT_THAT(std::string(status.message()), HasSubstr("--context 60 would fit"));
-  fake.setFreeBytes(255);
+  fake.setFreeBytes(259);
   EXPECT_THAT(std::string(load().message()), HasSubstr("no context fits"));
 }
 
@@ -237,10 +243,10 @@ TEST_F(SessionFailureTest, SeveralSequencesAreCounted) {
     return artifact.ok() ? Model::load(*std::move(artifact), toy->device, toy->target, options).status()
                          : artifact.status();
   };
-  // 32 weights + 16 arena, and for each 64 step + 16 tokens + 128 logits + 8 a position.
-  fake.setFreeBytes(48 + 3 * (208 + 8 * 64));
+  // 32 weights + 16 arena, and for each 64 step + 16 tokens + 128 logits + 4 mask + 8 a position.
+  fake.setFreeBytes(48 + 3 * (212 + 8 * 64));
   EXPECT_TRUE(load().ok());
-  fake.setFreeBytes(48 + 3 * (208 + 8 * 64) - 1);
+  fake.setFreeBytes(48 + 3 * (212 + 8 * 64) - 1);
   absl::Status status = load();
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
   EXPECT_THAT(std::string(status.message()), HasSubstr("3 sequences of 64 positions"));
