@@ -227,7 +227,7 @@ TEST_F(ArtifactTest, ManifestIndicesMustPointSomewhere) {
   };
   const Case cases[] = {
       {[&](Manifest &m) { launch(m)->set_kernel(1); }, "expected a kernel index under 1, got 1"},
-      {[&](Manifest &m) { launch(m)->mutable_arguments(0)->set_buffer(5); }, "expected a buffer index under 5, got 5"},
+      {[&](Manifest &m) { launch(m)->mutable_arguments(0)->set_buffer(6); }, "expected a buffer index under 6, got 6"},
       {[&](Manifest &m) { launch(m)->mutable_arguments(0)->set_offset(kWeights); },
        "expected an offset under the 5000"},
       {[&](Manifest &m) { launch(m)->mutable_arguments(1)->set_offset(128); }, "expected an offset under the 128"},

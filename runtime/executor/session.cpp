@@ -163,15 +163,19 @@ absl::Status Session::setMask(std::span<const uint32_t> mask) {
   const std::span<std::byte> bits = maskStaging.bytes().first(mask.size_bytes()), flag = maskStaging.bytes().last(4);
   if (!std::ranges::equal(bits, std::as_bytes(mask))) {
     std::memcpy(bits.data(), mask.data(), bits.size());
-    if (absl::Status status = stream().upload(buffer(Buffer::MASK), 0, bits); !status.ok())
+    if (absl::Status status = stream().upload(buffer(Buffer::MASK), 0, bits); !status.ok()) {
+      std::ranges::fill(bits, std::byte{0}); // it is not there
       return status;
+    }
   }
   if (masked == !mask.empty())
     return absl::OkStatus();
-  masked = !mask.empty();
-  const auto now = static_cast<int32_t>(masked);
+  const auto now = static_cast<int32_t>(!mask.empty());
   std::memcpy(flag.data(), &now, sizeof now);
-  return stream().upload(buffer(Buffer::STEP), offsetof(Step, masked), flag);
+  absl::Status status = stream().upload(buffer(Buffer::STEP), offsetof(Step, masked), flag);
+  if (status.ok())
+    masked = !mask.empty();
+  return status;
 }
 
 absl::Status Session::checkNoneAhead() const {

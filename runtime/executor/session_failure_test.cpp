@@ -1,5 +1,6 @@
 // Every HIP call fails once: each failure must come back as a status that names it, leak nothing, and leave the session
 // able to begin again.
+#include <array>
 #include <atomic>
 #include <cstdlib>
 #include <dlfcn.h>
@@ -49,6 +50,9 @@ struct Switches {
 
 std::vector<int32_t> somePrompt() { return {3, 1, 4, 1, 5, 9}; }
 
+// Of the tokens of a reply.
+constexpr std::array<uint32_t, 3> kMasks = {0xff, 0xff00, 0x10};
+
 class SessionFailureTest : public ::testing::Test {
 protected:
   void SetUp() override {
@@ -64,7 +68,7 @@ protected:
     fake.setIntegrated(0);
     fake.setFreeBytes(uint64_t(1) << 30);
   }
-  // Opens the device, loads, generates and reads logits.
+  // Opens the device, loads, generates with masks and reads logits.
   absl::StatusOr<std::vector<int32_t>> everything() {
     auto toy = openToyDevice();
     if (!toy.ok())
@@ -78,7 +82,9 @@ protected:
     if (absl::Status status = (*session)->prefill(somePrompt()); !status.ok())
       return status;
     std::vector<int32_t> reply;
-    for (int count = 0; count < 3; ++count) {
+    for (uint32_t mask : kMasks) {
+      if (absl::Status status = (*session)->setMask(std::vector{mask}); !status.ok())
+        return status;
       auto token = (*session)->next();
       if (!token.ok())
         return token.status();
@@ -134,7 +140,7 @@ TEST_F(SessionFailureTest, EachCallFailsOnce) {
     fake.failAt(0);
     auto reply = everything();
     ASSERT_TRUE(reply.ok()) << reply.status();
-    EXPECT_EQ(*reply, toyReply(somePrompt(), 3));
+    EXPECT_EQ(*reply, toyMaskedReply(somePrompt(), kMasks));
     int calls = fake.calls();
     EXPECT_GT(calls, 40);
     EXPECT_EQ(fake.live(), 0);
