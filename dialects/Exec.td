@@ -37,7 +37,8 @@ def Exec_BufferOp : Op<ExecDialect, "buffer", [Symbol]> {
 
     ```mlir
     exec.buffer @scratch scratch bytes 65536
-    exec.buffer @layers.0.k state bytes 0 per_position 384 batch_table 128
+    exec.buffer @layers.0.k state bytes 0 per_position 384
+    exec.buffer @layers.1.conv state bytes 768 batch_table 256
     ```
 
     Rules: R1, the size is not negative and not 0; R2, each role but `state` and `scratch` occurs once in a module; R3, a

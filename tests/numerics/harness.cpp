@@ -105,8 +105,10 @@ Buffer::Buffer(size_t bytes) : size(bytes) {
 
 Buffer::~Buffer() { hip().hipFree(pointer); }
 
-void Buffer::write(const void *bytes, size_t count) {
-  hip().check(hip().hipMemcpy(pointer, bytes, count, kHostToDevice), "hipMemcpy to the device");
+void Buffer::write(const void *bytes, size_t count, size_t offset) {
+  if (count > 0)
+    hip().check(hip().hipMemcpy(static_cast<char *>(pointer) + offset, bytes, count, kHostToDevice),
+                "hipMemcpy to the device");
 }
 
 void Buffer::readBytes(void *to) const {

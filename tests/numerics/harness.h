@@ -53,7 +53,7 @@ public:
     readBytes(values.data());
     return values;
   }
-  void write(const void *bytes, size_t count);
+  void write(const void *bytes, size_t count, size_t offset = 0);
   void *device() const { return pointer; }
 
 private:
@@ -62,9 +62,13 @@ private:
   size_t size;
 };
 
-// A Step in device memory.
+// A Step in device memory, and a page table behind it.
 struct StepBuffer : Buffer {
-  explicit StepBuffer(const Step &step) : Buffer(sizeof(Step)) { write(&step, sizeof(Step)); }
+  explicit StepBuffer(const Step &step, const std::vector<int32_t> &pages = {})
+      : Buffer(sizeof(Step) + pages.size() * sizeof(int32_t)) {
+    write(&step, sizeof(Step));
+    write(pages.data(), pages.size() * sizeof(int32_t), sizeof(Step));
+  }
 };
 
 // The chip under test.
