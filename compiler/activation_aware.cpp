@@ -223,10 +223,10 @@ absl::StatusOr<double> error(const Matrix &matrix, const std::vector<float> &x, 
       for (uint64_t k = 0; k < columns; ++k)
         off[k] = off[k] / scales[k] - row[k];
     }
-    for (uint64_t t = 0; t < tokens; ++t) {
-      const double product = reference::dot(off.data(), x.data() + t * columns, static_cast<int64_t>(columns));
+    std::vector<float> products(tokens);
+    reference::dots(off.data(), x.data(), static_cast<int64_t>(tokens), static_cast<int64_t>(columns), products.data());
+    for (const double product : products)
       sums[r] += product * product;
-    }
   });
   if (failed)
     return absl::InvalidArgumentError("a weight cannot be stored as int4: it is infinite, not a number or too large");

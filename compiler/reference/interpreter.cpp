@@ -418,6 +418,11 @@ absl::StatusOr<HostTensor> Interpreter::Implementation::product(llm::LinearOp op
   HostTensor result = floats(rows, columns);
   // A row of weights stays in the cache while every token passes it.
   parallel(columns, [&](int64_t n) {
+    std::vector<float> products;
+    if (!experts && !int8) {
+      products.resize(static_cast<size_t>(rows));
+      dots(w.row(n), x.floats.data(), rows, w.columns, products.data());
+    }
     for (int64_t r = 0; r < rows; ++r) {
       const int64_t t = r / (rows / x.rows); // the operand's row, which all experts of a token may share
       const LoadedWeight *met = &w;
@@ -431,7 +436,7 @@ absl::StatusOr<HostTensor> Interpreter::Implementation::product(llm::LinearOp op
         y = static_cast<float>(dot(x.int8s.data() + t * x.columns, met->int8s.data() + at * w.columns, w.columns)) *
             met->scales[at] * scales->floats[t];
       else
-        y = dot(x.row(t).data(), met->row(at), w.columns);
+        y = experts ? dot(x.row(t).data(), met->row(at), w.columns) : products[static_cast<size_t>(r)];
       if (bias)
         y += bias[n];
       result.floats[r * columns + n] = stored(y, type);

@@ -115,6 +115,22 @@ TEST(Numerics, AgreesWithThePacker) {
 
 // The first word of the published known answers for Philox4x32-10: all zeros. The counter's other words are always 0
 // here.
+// Around a register of lanes, and rows that are no multiple of those taken together.
+TEST(Numerics, DotsHaveTheBitsOfEachDot) {
+  for (int64_t count : {1, 15, 16, 17, 67})
+    for (int64_t rows = 1; rows <= 9; ++rows) {
+      std::vector<float> a, b, got(static_cast<size_t>(rows));
+      for (int64_t k = 0; k < count; ++k)
+        a.push_back(1.0F / static_cast<float>(3 + k));
+      for (int64_t i = 0; i < rows * count; ++i)
+        b.push_back(1.0F / static_cast<float>(7 - 2 * i));
+      reference::dots(a.data(), b.data(), rows, count, got.data());
+      for (int64_t r = 0; r < rows; ++r)
+        EXPECT_EQ(got[static_cast<size_t>(r)], reference::dot(a.data(), b.data() + r * count, count))
+            << count << ", row " << r;
+    }
+}
+
 TEST(Numerics, PhiloxGivesItsKnownAnswer) { EXPECT_EQ(philox(0, 0, 0), 0x6627E8D5U); }
 
 //===--------------------------------------------------------------------------------------------------------------===//

@@ -95,19 +95,40 @@ void quantizeDequantizeFp8(std::span<float> row, int64_t group) {
   });
 }
 
-__attribute__((target_clones("avx512f", "avx2", "default"))) float dot(const float *a, const float *b, int64_t count) {
+// Of `rows` rows of b side by side, each by itself in the order that `dot` has.
+template <int64_t rows>
+[[gnu::always_inline]] static void dotRows(const float *a, const float *b, int64_t count, float *out) {
   constexpr int64_t lanes = 16;
-  float sums[lanes] = {};
+  float sums[rows][lanes] = {};
   int64_t k = 0;
   for (; k + lanes <= count; k += lanes)
-    for (int64_t l = 0; l < lanes; ++l)
-      sums[l] += a[k + l] * b[k + l];
-  float total = 0;
+    for (int64_t r = 0; r < rows; ++r)
+      for (int64_t l = 0; l < lanes; ++l)
+        sums[r][l] += a[k + l] * b[r * count + k + l];
+  float totals[rows] = {};
   for (; k < count; ++k)
-    total += a[k] * b[k];
-  for (float sum : sums)
-    total += sum;
+    for (int64_t r = 0; r < rows; ++r)
+      totals[r] += a[k] * b[r * count + k];
+  for (int64_t l = 0; l < lanes; ++l)
+    for (int64_t r = 0; r < rows; ++r)
+      totals[r] += sums[r][l];
+  std::copy_n(totals, rows, out);
+}
+
+__attribute__((target_clones("avx512f", "avx2", "default"))) float dot(const float *a, const float *b, int64_t count) {
+  float total = 0;
+  dotRows<1>(a, b, count, &total);
   return total;
+}
+
+__attribute__((target_clones("avx512f", "avx2", "default"))) void dots(const float *a, const float *b, int64_t rows,
+                                                                       int64_t count, float *out) {
+  constexpr int64_t together = 4;
+  int64_t r = 0;
+  for (; r + together <= rows; r += together)
+    dotRows<together>(a, b + r * count, count, out + r);
+  for (; r < rows; ++r)
+    dotRows<1>(a, b + r * count, count, out + r);
 }
 
 __attribute__((target_clones("avx512bw", "avx2", "default"))) int32_t dot(const int8_t *a, const int8_t *b,

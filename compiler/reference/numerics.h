@@ -34,6 +34,10 @@ void quantizeDequantizeFp8(std::span<float> row, int64_t group);
 /// Sum of a[k] * b[k] in fp32; the order of the sum is 16 interleaved partial sums.
 float dot(const float *a, const float *b, int64_t count);
 
+/// out[r] = dot(a, b + r * count, count) of each of `rows` rows, the same bits: several at a time, as each waits for
+/// its own sums.
+void dots(const float *a, const float *b, int64_t rows, int64_t count, float *out);
+
 /// Sum of a[k] * b[k], exact while count * 127 * 127 fits int32.
 int32_t dot(const int8_t *a, const int8_t *b, int64_t count);
 
