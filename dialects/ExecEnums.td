@@ -13,7 +13,8 @@ def Exec_Role : I32EnumAttr<"Role", "what a buffer is for, as the manifest's Buf
     I32EnumAttrCase<"Logits", 6, "logits">,
     I32EnumAttrCase<"AllLogits", 7, "all_logits">,
     I32EnumAttrCase<"Output", 8, "output">,
-    I32EnumAttrCase<"Batch", 9, "batch">]> {
+    I32EnumAttrCase<"Batch", 9, "batch">,
+    I32EnumAttrCase<"Mask", 10, "mask">]> {
   let cppNamespace = "::ingot::exec";
 }
 

@@ -628,6 +628,8 @@ def Llm_SampleOp : Op<LlmDialect, "sample",
   let description = [{
     Takes its settings from `Step`. In fp32, on each row by itself:
 
+    0. Where `Step.masked` is not 0, the logit of a token whose bit in the sequence's mask is 0 counts as -1e30; the kernel
+       writes that over it. Where the temperature is 0, the token is that of `llm.argmax`, and nothing else is done.
     1. `z = logits / temperature`.
     2. top-k: keep the `top_k` largest `z`; of equal ones the lower index is kept first. 0, or at least V, keeps all.
     3. `p = softmax(z)` over what is kept.

@@ -295,8 +295,9 @@ LaunchShape emitArgmaxFinal(mlir::gpu::GPUModuleOp module, const TargetInfo &tar
 // What stands for the index where there is none: no candidate beats it, not even at the same value.
 inline constexpr int64_t kNoIndex = INT32_MAX;
 
-// (step, logits f32, token i32): temperature, top-k, top-p from the Step, for each row; the algorithm is
-// `llm.sample`'s. Several rows are padded; one row alone need not be.
+// (step, mask u32, logits f32, token i32): mask, temperature, top-k, top-p from the Step, for each row; the algorithm
+// is `llm.sample`'s. Logits that the mask leaves out are overwritten. Several rows are padded; one row alone need not
+// be.
 LaunchShape emitSample(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
                        uint64_t vocabulary, bool sequences = false);
 

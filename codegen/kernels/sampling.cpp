@@ -85,21 +85,35 @@ public:
   Sampler(KernelBuilder &builder, uint64_t vocabulary, bool areSeveral)
       : kb(builder), several(areSeveral), size(static_cast<int64_t>(vocabulary)),
         waves(kLanes / builder.target().waveSize), row(builder.workgroupY()),
-        logits(builder.advance(builder.argument(1),
+        logits(builder.advance(builder.argument(2),
                                builder.zext(row, builder.i64()) * static_cast<int64_t>(paddedRow(vocabulary) * 4))),
         scratch(builder.lds(3 * 4 * waves, "sums")), scanned(builder.lds(2 * 4 * kLanes, "scan")) {}
 
   void emit() {
-    Val step = Sequences(kb, several).step(row);
+    const Sequences sequences(kb, several);
+    Val step = sequences.step(row);
+    kb.ifThen(kb.load(kb.i32(), step, kb.constant(offsetof(Step, masked))) != 0,
+              [&] { exclude(sequences.own(kb.argument(1), row)); });
     Val temperature = kb.load(kb.f32(), step, kb.constant(offsetof(Step, temperature)));
     // A temperature near 0 must not make 0 * infinity of the largest logit.
-    slope = kb.minF(kb.constantF(std::numbers::log2e) / temperature, kb.constantF(std::numeric_limits<float>::max()));
+    const Val samples = temperature > kb.constantF(0);
+    slope = kb.select(
+        samples,
+        kb.minF(kb.constantF(std::numbers::log2e) / temperature, kb.constantF(std::numeric_limits<float>::max())),
+        kb.constantF(0));
 
     largest = sweep({kb.constantF(-std::numeric_limits<float>::max())}, {Combine::MaxF},
                     [&](Val x, const std::vector<Val> &s) { return std::vector<Val>{kb.maxF(s[0], x)}; })[0];
 
-    Cut cut = topK(kb.load(kb.i32(), step, kb.constant(offsetof(Step, top_k))));
-    cut = topP(cut, kb.load(kb.f32(), step, kb.constant(offsetof(Step, top_p))));
+    // Greedily: the first of the largest.
+    auto likeliest = [&] { return std::vector<Val>{key(largest), kb.constant(1)}; };
+    auto sampled = [&] {
+      Cut cut = topK(kb.load(kb.i32(), step, kb.constant(offsetof(Step, top_k))));
+      cut = topP(cut, kb.load(kb.f32(), step, kb.constant(offsetof(Step, top_p))));
+      return std::vector<Val>{cut.key, cut.ties};
+    };
+    auto kept = kb.ifElse(samples, sampled, likeliest);
+    const Cut cut{kept[0], kept[1]};
 
     Val counter = kb.stepPosition(step) + kb.stepTokens(step);
     if (!several)
@@ -110,6 +124,16 @@ public:
   }
 
 private:
+  // Writes over the logits that the mask leaves out, once instead of in every sweep. A wave's lanes share a word of it.
+  void exclude(Val mask) {
+    kb.forLoop(kb.thread(), kb.constant(size), kb.constant(kLanes), {}, [&](Val i, const std::vector<Val> &) {
+      Val allowed = (kb.load(kb.i32(), mask, (i >> 5) * 4) >> (i & 31)) & 1;
+      kb.ifThen(allowed == 0, [&] { kb.store(kb.constantF(kExcludedLogit), logits, i * 4); });
+      return std::vector<Val>{};
+    });
+    kb.barrier();
+  }
+
   // What is kept: every key above `key`, and the first `ties` indices of those equal to it.
   struct Cut {
     Val key, ties;
@@ -330,7 +354,7 @@ private:
         Val sum = s[0] + w;
         return {sum, kb.select((s[1] < 0) & (w > kb.constantF(0)) & (sum > goal), index, s[1])};
       });
-      kb.store(kb.select(found[1] < 0, last, found[1]), kb.argument(2), row * 4);
+      kb.store(kb.select(found[1] < 0, last, found[1]), kb.argument(3), row * 4);
     });
   }
 
@@ -394,7 +418,8 @@ LaunchShape emitArgmaxFinal(mlir::gpu::GPUModuleOp module, const TargetInfo &tar
 
 LaunchShape emitSample(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
                        uint64_t vocabulary, bool sequences) {
-  KernelBuilder kb(module, target, name, {Access::Read, Access::Read, Access::Write}, Sampler::kLanes);
+  KernelBuilder kb(module, target, name, {Access::Read, Access::Read, Access::ReadWrite, Access::Write},
+                   Sampler::kLanes);
   Sampler sampler(kb, vocabulary, sequences);
   Sequences(kb, sequences).unlessPadding(kb.workgroupY(), [&] { sampler.emit(); });
   kb.finish();

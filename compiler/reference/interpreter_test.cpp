@@ -174,6 +174,8 @@ TEST_F(SamplerTest, TopPKeepsTheShortestPrefix) {
 TEST_F(SamplerTest, LowTemperatureIsGreedy) {
   step.temperature = 1e-3F;
   EXPECT_THAT(histogram({0, 1, 0.5F}, 100), ElementsAre(0, 100, 0));
+  step.temperature = 0;
+  EXPECT_THAT(histogram({0, 1, 1}, 100), ElementsAre(0, 100, 0));
 }
 
 TEST_F(SamplerTest, SeedAndPositionDecide) {

@@ -15,6 +15,8 @@ int32_t argmax(std::span<const float> logits) {
 }
 
 int32_t sample(std::span<const float> logits, const Step &step) {
+  if (step.temperature == 0)
+    return argmax(logits);
   std::vector<float> scaled(logits.begin(), logits.end());
   for (float &z : scaled)
     z /= step.temperature;

@@ -38,8 +38,8 @@ public:
   uint32_t most() const { return model->manifest().facts().streams(); }
 
   // The tokens that Session::next() gives for each of `sequences`, by one step of all of them. They are different ones
-  // of this model, at most most(), each of which mayJoin(), and all greedy or all sampled. Where all of them may go
-  // ahead (Session::setAhead), the step after it is launched before its tokens are waited for.
+  // of this model, at most most(), each of which mayJoin(), and all of which Session::samples() or none. Where all of
+  // them may go ahead (Session::setAhead), the step after it is launched before its tokens are waited for.
   //
   // An entry without a token belongs to a sequence that came to others whose step was under way: its token comes by the
   // next call. A sequence with a step under way may also leave: its next() gives that step's token, and reset() drops

@@ -44,6 +44,7 @@ protected:
     auto artifact = Artifact::open(path);
     ASSERT_TRUE(artifact.ok()) << artifact.status();
     SessionOptions options;
+    options.sequences = 8;
     options.graph = graph;
     auto loaded = Model::load(*std::move(artifact), toy.device, toy.target, options);
     ASSERT_TRUE(loaded.ok()) << loaded.status();
@@ -169,6 +170,44 @@ TEST_F(BatchRunnerTest, LimitsAndTheContextEndOneAndNotTheOthers) {
   EXPECT_EQ(full.reply, toyReply(full.prompt, kToyContext - 50 + 1));
   EXPECT_GE(free.reply.size(), 29u);
   EXPECT_EQ(free.reply, toyReply(free.prompt, free.reply.size()));
+}
+
+// Greedy and sampled ones with masks that change with each token, and a sampled one that knows none and went ahead.
+TEST_F(BatchRunnerTest, MaskedOnesGiveWhatTheyGiveAlone) {
+  for (bool graph : {true, false}) {
+    load(8, graph);
+    auto maskOf = [](size_t stream, size_t token) { return 0x01010101U << (stream + token) % 8 | 0x10U; };
+    std::vector<Stream> streams;
+    streams.reserve(5);
+    for (size_t index = 0; index < 5; ++index)
+      streams.push_back(begin({static_cast<int32_t>(index), 3}, {.temperature = index < 3 ? 1.0F : 0.0F, .seed = index},
+                              0, index == 0));
+    step({&streams[0]});
+    std::vector<Stream *> all;
+    all.reserve(5);
+    for (Stream &stream : streams)
+      all.push_back(&stream);
+    for (int round = 0; round < 12; ++round) {
+      for (size_t index = 1; index < 5; ++index) {
+        absl::Status status = streams[index].session->setMask(std::vector{maskOf(index, streams[index].reply.size())});
+        ASSERT_TRUE(status.ok()) << status;
+      }
+      step(all);
+    }
+    EXPECT_EQ(streams[0].reply, toySampledReply(streams[0].prompt, streams[0].reply.size(), 0));
+    EXPECT_GE(streams[0].reply.size(), 13u);
+    for (size_t index = 1; index < 5; ++index) {
+      std::vector<uint32_t> masks = {~0U}; // of its first token
+      while (masks.size() < streams[index].reply.size())
+        masks.push_back(maskOf(index, masks.size()));
+      EXPECT_GE(masks.size(), 12u);
+      EXPECT_EQ(streams[index].reply,
+                toyMaskedReply(streams[index].prompt, masks,
+                               index < 3 ? std::optional(static_cast<uint32_t>(index)) : std::nullopt))
+          << index;
+    }
+    EXPECT_FALSE(runner->next(std::vector<Session *>{begin({1}).session.get(), streams[4].session.get()}).ok());
+  }
 }
 
 TEST_F(BatchRunnerTest, LogitsAreNotThoseOfAnEarlierStep) {

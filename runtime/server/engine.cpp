@@ -40,9 +40,10 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::create(std::shared_ptr<Model> mo
     engine->restored = engine->slots->restore(folder);
     if (absl::IsNotFound(engine->restored))
       engine->restored = absl::OkStatus();
-    engine->countCache();
   }
   engine->totals.slots = engine->slots->size();
+  engine->totals.pages = engine->model->pages().size();
+  engine->countCache();
   engine->thread = std::thread([raw = engine.get()] { raw->loop(); });
   return engine;
 }
@@ -128,6 +129,8 @@ void Engine::countCache() {
   totals.cacheBytes = tree.bytes();
   totals.cacheForgotten = tree.forgotten();
   totals.restoredBytes = slots->restoredBytes();
+  totals.freePages = slots->freePages();
+  totals.promisedPages = slots->promisedPages();
 }
 
 absl::Status Engine::saveCache() const {
@@ -181,11 +184,12 @@ void Engine::round() {
   for (const auto &job : gone)
     finish(job, Finish::kCancelled);
   absl::Status status = absl::OkStatus();
-  while (status.ok() && slots->anyIdle()) {
+  while (status.ok()) {
     std::shared_ptr<Job> job;
     {
       std::lock_guard lock(mutex);
-      if (waiting.empty())
+      // In order of arrival: none that needs few pages overtakes one that needs many.
+      if (waiting.empty() || !slots->mayBegin(positionsOf(waiting.front()->request)))
         break;
       job = waiting.front();
       waiting.pop_front();
@@ -203,9 +207,13 @@ void Engine::round() {
     fail(status);
 }
 
+uint32_t Engine::positionsOf(const GenerationRequest &request) const {
+  return static_cast<uint32_t>(std::min<uint64_t>(request.prompt.size() + request.maxTokens, context()));
+}
+
 absl::Status Engine::begin(const std::shared_ptr<Job> &job) {
   job->outcome.queueSeconds = secondsSince(job->submitted);
-  auto slot = slots->begin(job->request.prompt);
+  auto slot = slots->begin(job->request.prompt, positionsOf(job->request));
   if (!slot.ok())
     return slot.status();
   job->slot = *slot;
@@ -220,8 +228,11 @@ absl::Status Engine::begin(const std::shared_ptr<Job> &job) {
     totals.queueSeconds += job->outcome.queueSeconds;
     countCache();
   }
-  job->slot->session().limitReply(job->request.maxTokens);
-  job->slot->session().setAhead(!job->usesLogits());
+  // The last token that is chosen takes no position.
+  job->slot->session().limitReply(std::min(job->request.maxTokens, context() - job->outcome.promptTokens + 1));
+  // What a filter allows depends on the token before.
+  job->slot->session().setAhead(!job->usesLogits() && !job->request.filter);
+  job->slot->session().setDrafting(job->request.filter ? Drafting::Never : Drafting::Auto);
   return job->slot->session().setSampling(job->request.sampling);
 }
 
@@ -248,14 +259,21 @@ absl::Status Engine::prefillOne() {
 
 absl::Status Engine::decodeAll() {
   std::vector<std::shared_ptr<Job>> alone, greedy, sampled;
-  for (const auto &job : running) {
+  for (auto place = running.begin(); place != running.end();) {
+    const std::shared_ptr<Job> job = *place++; // which may end here
     Session &session = job->slot->session();
     if (session.position() < job->request.prompt.size() || job->cancelled.load(std::memory_order_relaxed))
       continue; // what is cancelled ends at the beginning of the next round
+    if (absl::Status status = updateMask(*job); !status.ok()) {
+      if (!absl::IsInvalidArgument(status))
+        return status;
+      finish(job, Finish::kFailed, status);
+      continue;
+    }
     if (!batches || job->usesLogits() || !session.mayJoin())
       alone.push_back(job);
     else
-      (job->request.sampling.temperature > 0 ? sampled : greedy).push_back(job);
+      (session.samples() ? sampled : greedy).push_back(job);
   }
   for (const auto &job : alone)
     if (absl::Status status = decodeAlone(job); !status.ok())
@@ -270,14 +288,22 @@ absl::Status Engine::decodeAll() {
   return absl::OkStatus();
 }
 
+absl::Status Engine::updateMask(Job &job) {
+  if (!job.request.filter)
+    return absl::OkStatus();
+  const uint32_t vocabulary = model->manifest().facts().vocabulary();
+  job.mask = job.request.filter->mask(vocabulary);
+  if (absl::Status status = job.request.filter->status(); !status.ok())
+    return status;
+  if (!job.usesLogits())
+    return job.slot->session().setMask(job.mask);
+  return job.mask.empty() ? absl::OkStatus() : checkMask(job.mask, vocabulary);
+}
+
 absl::Status Engine::decodeAlone(const std::shared_ptr<Job> &job) {
   auto tokens = choose(*job);
   if (absl::IsOutOfRange(tokens.status())) {
     finish(job, Finish::kLength);
-    return absl::OkStatus();
-  }
-  if (job->request.filter && !job->request.filter->status().ok()) {
-    finish(job, Finish::kFailed, job->request.filter->status());
     return absl::OkStatus();
   }
   if (!tokens.ok())
@@ -330,7 +356,7 @@ absl::StatusOr<std::vector<ChosenToken>> Engine::choose(Job &job) {
 absl::StatusOr<ChosenToken> Engine::chooseWithLogits(Job &job) {
   Session &session = job.slot->session();
   if (job.newest >= 0) {
-    if (session.position() >= session.context())
+    if (session.position() >= context())
       return absl::OutOfRangeError("the context is full");
     if (absl::Status status = session.decode(job.newest); !status.ok())
       return status;
@@ -341,11 +367,7 @@ absl::StatusOr<ChosenToken> Engine::chooseWithLogits(Job &job) {
   if (job.request.filter || !job.request.rules.none()) {
     std::vector<float> changed = *row;
     // First: min-p must see only what may come.
-    if (job.request.filter) {
-      job.request.filter->exclude(changed);
-      if (absl::Status status = job.request.filter->status(); !status.ok())
-        return status;
-    }
+    exclude(job.mask, changed);
     job.counts.apply(job.request.rules, job.request.sampling.temperature, changed);
     if (absl::Status status = session.setLogits(changed); !status.ok())
       return status;
@@ -353,11 +375,6 @@ absl::StatusOr<ChosenToken> Engine::chooseWithLogits(Job &job) {
   auto token = session.first();
   if (!token.ok())
     return token.status();
-  if (job.request.filter) {
-    job.request.filter->accept(*token);
-    if (absl::Status status = job.request.filter->status(); !status.ok())
-      return status;
-  }
   ChosenToken chosen{*token, 0, {}};
   if (job.request.logprobs) {
     chosen.logprob = logprobOf(*row, *token).logprob;
@@ -367,6 +384,13 @@ absl::StatusOr<ChosenToken> Engine::chooseWithLogits(Job &job) {
 }
 
 bool Engine::deliver(const std::shared_ptr<Job> &job, const ChosenToken &token) {
+  if (const auto &filter = job->request.filter) {
+    filter->accept(token.id);
+    if (!filter->status().ok()) {
+      finish(job, Finish::kFailed, filter->status());
+      return false;
+    }
+  }
   job->newest = token.id;
   job->counts.addReply(token.id);
   ++job->outcome.replyTokens;

@@ -76,7 +76,7 @@ public:
 
 struct EngineOptions {
   size_t maxQueue = 64;                    // requests that may wait; more are refused
-  uint64_t cacheBytes = uint64_t{1} << 30; // host memory to remember prompts with; 0: none
+  uint64_t cacheBytes = uint64_t{1} << 30; // the most that is kept of what prompts leave behind; 0: nothing
   std::string cacheFolder;                 // where what they left behind is kept from run to run; empty: nowhere
   std::set<int32_t> endOfSequence;         // beside those of the manifest
 };
@@ -89,8 +89,9 @@ struct EngineCounters {
   uint64_t prefillChunks = 0, prefillLaunches = 0, decodeSteps = 0;
   BatchCounts batches;                // steps of several requests
   uint64_t drafted = 0, accepted = 0; // tokens that the model's head guessed, and those of them that were right
-  uint64_t cacheBlocks = 0, cacheBytes = 0, cacheForgotten = 0;    // remembered now; blocks forgotten so far
-  uint64_t restoredBytes = 0;                                      // copied to the device for prompts that were found
+  uint64_t cacheBlocks = 0, cacheBytes = 0, cacheForgotten = 0; // remembered now; blocks forgotten so far
+  uint64_t restoredBytes = 0;                                   // copied to the device for prompts that were found
+  uint64_t pages = 0, freePages = 0, promisedPages = 0; // of KV cache: in all; that nobody has; to running requests
   double firstTokenSeconds = 0, queueSeconds = 0, busySeconds = 0; // sums
   uint64_t firstTokens = 0;                                        // requests that gave a first token
 };
@@ -105,7 +106,7 @@ public:
   private:
     friend class Engine;
     // Whether the host must see the logits of each step.
-    bool usesLogits() const { return request.logprobs || request.filter || !request.rules.none(); }
+    bool usesLogits() const { return request.logprobs || !request.rules.none(); }
     GenerationRequest request;
     std::shared_ptr<Listener> listener;
     std::atomic<bool> cancelled = false;
@@ -114,7 +115,8 @@ public:
     // While it runs:
     Slot *slot = nullptr;
     TokenCounts counts;
-    int32_t newest = -1; // the token chosen last; -1: none yet
+    int32_t newest = -1;            // the token chosen last; -1: none yet
+    std::span<const uint32_t> mask; // of its filter, of the next token
   };
 
   static absl::StatusOr<std::unique_ptr<Engine>> create(std::shared_ptr<Model> model, EngineOptions options);
@@ -136,7 +138,8 @@ public:
   EngineCounters counters() const;
   // OK, or the device's error after which nothing runs any more.
   absl::Status status() const;
-  uint32_t context() const { return model->fit().context; }
+  // Positions that a request may come to have.
+  uint32_t context() const { return slots->context(); }
   // Requests that one step takes; 1: the model was not compiled for several.
   uint32_t requestsPerStep() const { return batches ? batches->most() : 1; }
   const Device &device() const { return model->device(); }
@@ -146,12 +149,16 @@ private:
   absl::Status check(const GenerationRequest &request) const;
   void loop();
   void round();
+  // Positions that it may come to have.
+  uint32_t positionsOf(const GenerationRequest &request) const;
   absl::Status begin(const std::shared_ptr<Job> &job);
   absl::Status prefillOne();
   // One token of every request whose prompt is done.
   absl::Status decodeAll();
   absl::Status decodeAlone(const std::shared_ptr<Job> &job);
-  // By one step; at least one and at most requestsPerStep(), all greedy or all sampled.
+  // Asks the filter, if there is one, what the next token may be. InvalidArgument: none, and so the request must end.
+  absl::Status updateMask(Job &job);
+  // By one step; at least one and at most requestsPerStep(), all of whose sessions sample or none.
   absl::Status decodeTogether(std::span<const std::shared_ptr<Job>> jobs);
   // What one step of a request chooses: one token, or several where drafts were right.
   absl::StatusOr<std::vector<ChosenToken>> choose(Job &job);

@@ -80,6 +80,21 @@ GenerationRequest requestOf(Tokens prompt, uint32_t count, float temperature = 0
   return request;
 }
 
+// Allows for each token what it is told: a mask, or any token where there is none.
+class Masks : public TokenFilter {
+public:
+  explicit Masks(std::vector<std::vector<uint32_t>> masks) : masks(std::move(masks)) {}
+  std::span<const uint32_t> mask(uint32_t) override { return masks[accepted.size()]; }
+  void accept(int32_t token) override { accepted.push_back(token); }
+  absl::Status status() const override {
+    return accepted.size() < failsAfter ? absl::OkStatus() : absl::InvalidArgumentError("it cannot go on");
+  }
+
+  std::vector<std::vector<uint32_t>> masks;
+  Tokens accepted;
+  size_t failsAfter = SIZE_MAX;
+};
+
 class EngineTest : public ::testing::Test {
 protected:
   void SetUp() override {
@@ -92,11 +107,13 @@ protected:
   // `streams`: requests that one step of the model takes.
   void write(uint32_t streams) { ASSERT_TRUE(writeToyModel(path, toy.code, {}, 0, streams).ok()); }
   void TearDown() override { std::filesystem::remove(path); }
-  std::unique_ptr<Engine> engineOf(uint32_t sequences, EngineOptions options = {}) {
+  // `positions`: of all sequences together; 0: each may fill its context.
+  std::unique_ptr<Engine> engineOf(uint32_t sequences, EngineOptions options = {}, uint64_t positions = 0) {
     auto artifact = Artifact::open(path);
     EXPECT_TRUE(artifact.ok());
     SessionOptions settings;
     settings.sequences = sequences;
+    settings.positions = positions;
     auto model = Model::load(*std::move(artifact), toy.device, toy.target, settings);
     EXPECT_TRUE(model.ok()) << model.status();
     auto engine = Engine::create(*std::move(model), std::move(options));
@@ -225,6 +242,88 @@ TEST_F(EngineTest, RandomArrivalsCancelsAndSharedPrefixes) {
   EXPECT_GT(counters.batches.steps, 20u);
 }
 
+// Filters beside each other and beside plain requests: by steps of several where the model has them. Every third looks
+// at its logits too, so that its mask is the host's work; those are greedy, since the toy's samples follow its own
+// mask.
+TEST_F(EngineTest, FilteredRequestsGiveWhatEachGivesAlone) {
+  for (uint32_t together : {0u, 2u, 8u}) {
+    write(together);
+    auto engine = engineOf(16);
+    struct Case {
+      Tokens prompt;
+      std::vector<uint32_t> masks;
+      std::optional<uint32_t> seed;
+      bool filtered;
+      std::shared_ptr<Masks> filter;
+      std::shared_ptr<Collector> listener = std::make_shared<Collector>();
+    };
+    std::vector<Case> cases;
+    for (uint32_t index = 0; index < 16; ++index) {
+      Case one{{static_cast<int32_t>(index), 2}, {}, {}, index % 5 != 4, nullptr};
+      for (uint32_t token = 0; token < 30; ++token) // after two tokens of any kind
+        one.masks.push_back(!one.filtered || token < 2 ? ~0U : 0x11111111U << (token + index) % 4 | 0x80U);
+      const bool logprobs = index % 3 == 2;
+      if (!logprobs && index % 2 == 0)
+        one.seed = index;
+      GenerationRequest request = requestOf(one.prompt, 30, one.seed ? 1 : 0, index);
+      if (one.filtered) {
+        std::vector<std::vector<uint32_t>> told(2);
+        for (size_t token = 2; token < one.masks.size(); ++token)
+          told.push_back({one.masks[token]});
+        request.filter = one.filter = std::make_shared<Masks>(told);
+      }
+      if (logprobs)
+        request.logprobs = 1;
+      if (index == 0)
+        one.listener->hold();
+      ASSERT_TRUE(submit(*engine, std::move(request), one.listener).ok());
+      cases.push_back(std::move(one));
+    }
+    cases.front().listener->release();
+    for (size_t index = 0; index < cases.size(); ++index) {
+      const Case &one = cases[index];
+      EXPECT_EQ(one.listener->wait().finish, Finish::kLength);
+      EXPECT_EQ(one.listener->tokens, toyMaskedReply(one.prompt, one.masks, one.seed)) << index << " of " << together;
+      if (one.filter)
+        EXPECT_EQ(one.filter->accepted, one.listener->tokens);
+    }
+    engine->drain(std::chrono::seconds(10));
+    // Of sixteen ten are filtered or sampled and let the device choose; now and then one of them is alone.
+    EngineCounters counters = engine->counters();
+    EXPECT_EQ(counters.batches.rows >= 9u * 27, together > 0) << counters.batches.rows;
+  }
+}
+
+TEST_F(EngineTest, AFilterThatCannotGoOnEndsItsRequestAlone) {
+  write(4);
+  auto engine = engineOf(4);
+  auto other = std::make_shared<Collector>();
+  other->hold();
+  ASSERT_TRUE(submit(*engine, requestOf({5}, 40, 1, 9), other).ok());
+  std::vector<std::shared_ptr<Collector>> listeners;
+  for (bool logprobs : {false, true})
+    for (size_t failsAfter : {size_t{4}, SIZE_MAX}) {
+      GenerationRequest request = requestOf({3}, 20);
+      // The fourth token fails it, or the mask of the fifth allows none.
+      auto filter = std::make_shared<Masks>(std::vector<std::vector<uint32_t>>{{}, {~0U}, {}, {~0U}, {0}});
+      filter->failsAfter = failsAfter;
+      request.filter = filter;
+      if (logprobs)
+        request.logprobs = 0;
+      listeners.push_back(std::make_shared<Collector>());
+      ASSERT_TRUE(submit(*engine, std::move(request), listeners.back()).ok());
+    }
+  other->release();
+  for (size_t index = 0; index < listeners.size(); ++index) {
+    Outcome outcome = listeners[index]->wait();
+    EXPECT_EQ(outcome.finish, Finish::kFailed);
+    EXPECT_THAT(std::string(outcome.status.message()), HasSubstr(index % 2 ? "at least one token" : "it cannot go on"));
+    EXPECT_EQ(listeners[index]->tokens, toyReply({3}, index % 2 ? 4 : 3));
+  }
+  EXPECT_EQ(other->wait().finish, Finish::kLength);
+  EXPECT_EQ(other->tokens, toySampledReply({5}, 40, 9));
+}
+
 TEST_F(EngineTest, ASharedPrefixIsNotComputedAgain) {
   auto engine = engineOf(2);
   Tokens prefix(40, 5), first = prefix, second = prefix;
@@ -307,6 +406,58 @@ TEST_F(EngineTest, SnapshotsStayWithinTheirMemory) {
   engine = engineOf(1, {.maxQueue = 9, .cacheBytes = 0, .cacheFolder = {}, .endOfSequence = {}});
   EXPECT_EQ(run(prompt), 0u);
   EXPECT_EQ(run(prompt), 0u);
+}
+
+TEST_F(EngineTest, RequestsWaitForPages) {
+  for (uint32_t together : {0U, 4U}) {
+    write(together);
+    auto engine = engineOf(6, {}, 20 * kToyPage);
+    auto slow = std::make_shared<Collector>();
+    slow->hold();
+    const Tokens prompt(20, 2);
+    ASSERT_TRUE(submit(*engine, requestOf(prompt, 20), slow).ok());
+    slow->waitForTokens(1);
+    // Slots are idle, but the second needs more pages than nobody was promised; the small third does not overtake it.
+    auto large = std::make_shared<Collector>(), small = std::make_shared<Collector>();
+    const Tokens other(24, 3);
+    ASSERT_TRUE(submit(*engine, requestOf(other, 19), large).ok());
+    ASSERT_TRUE(submit(*engine, requestOf({7}, 2), small).ok());
+    EngineCounters now = engine->counters();
+    EXPECT_EQ(now.running, 1u);
+    EXPECT_EQ(now.waiting, 2u);
+    EXPECT_EQ(now.pages, 20u);
+    EXPECT_EQ(now.promisedPages, 11u);
+    slow->release();
+    for (auto [listener, reply] :
+         {std::pair{slow, toyReply(prompt, 20)}, {large, toyReply(other, 19)}, {small, toyReply({7}, 2)}}) {
+      listener->wait();
+      EXPECT_EQ(listener->tokens, reply);
+    }
+    // Each has a beginning of its own, so that what is remembered must give way too.
+    std::vector<std::pair<Tokens, std::shared_ptr<Collector>>> many;
+    for (int32_t index = 0; index < 30; ++index) {
+      many.emplace_back(Tokens(static_cast<size_t>(8 + index), index), std::make_shared<Collector>());
+      ASSERT_TRUE(submit(*engine, requestOf(many.back().first, 9), many.back().second).ok());
+    }
+    for (auto &[tokens, listener] : many) {
+      listener->wait();
+      EXPECT_EQ(listener->tokens, toyReply(tokens, 9));
+    }
+    engine->drain(std::chrono::seconds(1));
+    now = engine->counters();
+    EXPECT_EQ(now.promisedPages, 0u);
+    EXPECT_EQ(now.freePages + now.cacheBlocks, now.pages);
+    EXPECT_GT(now.cacheForgotten, 0u);
+  }
+  // No request can have more positions than there are, whatever its context.
+  auto engine = engineOf(2, {}, 30);
+  EXPECT_EQ(engine->context(), 32u);
+  EXPECT_EQ(submit(*engine, requestOf(Tokens(32, 1), 1), std::make_shared<Collector>()).status().code(),
+            absl::StatusCode::kInvalidArgument);
+  auto listener = std::make_shared<Collector>();
+  ASSERT_TRUE(submit(*engine, requestOf(Tokens(30, 1), 100), listener).ok());
+  EXPECT_EQ(listener->wait().finish, Finish::kLength);
+  EXPECT_EQ(listener->tokens, toyReply(Tokens(30, 1), 3));
 }
 
 TEST_F(EngineTest, ALongPromptLetsOthersGoOn) {

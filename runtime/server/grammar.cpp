@@ -503,23 +503,23 @@ GrammarFilter::GrammarFilter(std::shared_ptr<const Grammar> grammar, std::shared
     : matcher(std::move(grammar)), table(std::move(tokens)), tokenizer(tokenizer), ends(std::move(ends)),
       after(std::move(marker)), state(matcher.start()) {}
 
-void GrammarFilter::exclude(std::span<float> row) {
+std::span<const uint32_t> GrammarFilter::mask(uint32_t vocabulary) {
   if (!after.empty())
-    return;
-  auto found = masks.find(state);
-  if (found == masks.end()) {
-    if (masks.size() >= kMostMasks)
-      masks.clear();
-    std::vector<bool> allowed(std::max(row.size(), table->vocabulary()));
-    matcher.allowWork(Matcher::kWork);
-    table->allow(matcher, state, allowed);
-    found = masks.emplace(state, std::move(allowed)).first;
-  }
+    return {};
+  if (auto found = masks.find(state); found != masks.end())
+    return found->second;
+  if (masks.size() >= kMostMasks)
+    masks.clear();
+  std::vector<bool> allowed(std::max<size_t>(vocabulary, table->vocabulary()));
+  matcher.allowWork(Matcher::kWork);
+  table->allow(matcher, state, allowed);
   // Where this vocabulary has no token that goes on, the text can only end.
-  bool mayEnd = Matcher::mayEnd(state) || std::ranges::find(found->second, true) == found->second.end();
-  for (size_t id = 0; id < row.size(); ++id)
-    if (!(ends.contains(static_cast<int32_t>(id)) ? mayEnd : found->second[id]))
-      row[id] = kExcludedLogit;
+  const bool mayEnd = Matcher::mayEnd(state) || std::ranges::find(allowed, true) == allowed.end();
+  std::vector<uint32_t> bits(maskWords(vocabulary));
+  for (uint32_t id = 0; id < vocabulary; ++id)
+    if (ends.contains(static_cast<int32_t>(id)) ? mayEnd : allowed[id])
+      bits[id / 32] |= 1U << id % 32;
+  return masks.emplace(state, std::move(bits)).first->second;
 }
 
 absl::Status GrammarFilter::status() const {

@@ -112,7 +112,7 @@ public:
   // `after`: the grammar holds once this text was written (the end of reasoning); empty: from the beginning.
   GrammarFilter(std::shared_ptr<const Grammar> grammar, std::shared_ptr<const TokenTable> table,
                 const Tokenizer &tokenizer, std::set<int32_t> ends, std::string after);
-  void exclude(std::span<float> row) override;
+  std::span<const uint32_t> mask(uint32_t vocabulary) override;
   void accept(int32_t token) override;
   absl::Status status() const override;
 
@@ -125,7 +125,7 @@ private:
   std::set<int32_t> ends;
   std::string after, before; // the text up to `after`
   Matcher::State state;
-  std::map<Matcher::State, std::vector<bool>> masks; // a string's inside is one state: most steps find theirs here
+  std::map<Matcher::State, std::vector<uint32_t>> masks; // a string's inside is one state: most steps find theirs here
 };
 
 } // namespace ingot

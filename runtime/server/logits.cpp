@@ -18,6 +18,12 @@ double logSum(std::span<const float> row) {
 
 } // namespace
 
+void exclude(std::span<const uint32_t> mask, std::span<float> row) {
+  for (size_t id = 0; id < row.size() && !mask.empty(); ++id)
+    if ((mask[id / 32] >> id % 32 & 1) == 0)
+      row[id] = kExcludedLogit;
+}
+
 bool LogitRules::none() const {
   return presence == 0 && frequency == 0 && repetition == 1 && minP == 0 && bias.empty();
 }

@@ -1,6 +1,6 @@
-// What a request may want of the logits beyond temperature, top-k and top-p, which the device does by itself. It is
-// worked out on the host between a decode and the choice of its token: one row goes down and up again, and the step is
-// not replayed but launched. The choice itself stays the device's, so there is one sampler.
+// What a request may want of the logits beyond temperature, top-k, top-p and a mask, which the device does by itself.
+// It is worked out on the host between a decode and the choice of its token: one row goes down and up again, and the
+// step is not replayed but launched. The choice itself stays the device's, so there is one sampler.
 #pragma once
 
 #include <cstdint>
@@ -11,22 +11,23 @@
 #include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 
-namespace ingot {
+#include "runtime/artifact/step.h"
 
-// Low enough that no sampler chooses it beside any real logit, and far enough from the end of the range that dividing
-// by a temperature cannot make it infinite.
-inline constexpr float kExcludedLogit = -1e30F;
+namespace ingot {
 
 // Says token by token what a reply may hold. One reply has one filter.
 class TokenFilter {
 public:
   virtual ~TokenFilter() = default;
-  // Sets to kExcludedLogit what must not come next; `row` is f32 [vocabulary].
-  virtual void exclude(std::span<float> row) = 0;
+  // What may come next, as Session::setMask() takes it; none: any token. Valid until the next call of any function.
+  virtual std::span<const uint32_t> mask(uint32_t vocabulary) = 0;
   virtual void accept(int32_t token) = 0;
   // Not OK: the reply cannot be held to it any longer, and must end.
   virtual absl::Status status() const { return absl::OkStatus(); }
 };
+
+// Sets to kExcludedLogit what `mask` leaves out; none: nothing. `row` is f32 [vocabulary].
+void exclude(std::span<const uint32_t> mask, std::span<float> row);
 
 struct LogitRules {
   float presence = 0;            // subtracted once from each token of the reply so far

@@ -17,6 +17,7 @@
 #include "compiler/pack/pack.h"
 #include "runtime/artifact/artifact.h"
 #include "runtime/artifact/bundle.h"
+#include "runtime/artifact/step.h"
 
 namespace ingot {
 namespace {
@@ -139,10 +140,11 @@ absl::Status pack(const std::string &folder, const std::string &recipe, const st
     buffer.set_bytes_per_position(perPosition);
   };
   add("weights", Buffer::WEIGHTS, bytes, 0);
-  add("step", Buffer::STEP, 64, 0);
+  add("step", Buffer::STEP, 80, 0);
   add("tokens", Buffer::TOKENS, 256, 0);
   add("logits", Buffer::LOGITS, 4 * kVocabulary, 0);
   add("output", Buffer::OUTPUT, 0, 4);
+  add("mask", Buffer::MASK, maskWords(kVocabulary) * 4, 0);
   // The least that an artifact has: one chip, one kernel, one launch.
   TargetCode &target = *manifest.add_targets();
   target.set_target("gfx1151");

@@ -145,6 +145,48 @@ def streams(session, artifact, target):
     session.check(server.stop() == 0, f"{target}: SIGTERM ends the server with exit code 0")
 
 
+SCHEMA = {"type": "object", "required": ["kind", "sizes", "name"], "properties": {
+    "kind": {"enum": ["lamb", "bread"]}, "sizes": {"type": "array", "items": {"type": "integer"}, "minItems": 2, "maxItems": 3},
+    "name": {"type": "string"}}}
+GRAMMAR = r'root ::= ("ram" | "ewe") (", " [a-z]+ (" and " | " of ") [a-z ]{2,30})*'
+
+
+def constrained(session, artifact, target):
+    """Replies held to a schema or a grammar, whose tokens the device leaves out, beside each other and a plain one."""
+    server = Server(session, artifact, "--streams", "16", "--context", "512", target=target)
+    if not session.check(server.ready, f"{target}: the server starts once more", server.said):
+        return
+    choices = [{"temperature": 0}, {"temperature": 1, "seed": 3}, {"temperature": 0.8, "seed": 4, "top_k": 40},
+               {"temperature": 1.2, "seed": 5, "top_p": 0.9}, {"temperature": 1, "seed": 6, "top_k": 20, "top_p": 0.7}]
+
+    def ask(index, **more):
+        fields = {"max_tokens": 40, **choices[index % len(choices)], **more}
+        if index % 3 == 0:
+            return server.chat(response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA}},
+                               **fields)[2]["choices"][0]["message"]["content"]
+        if index == 14:
+            return server.complete(PROMPTS[0], **{**fields, "temperature": 1})
+        return server.complete(PROMPTS[index % len(PROMPTS)], grammar=GRAMMAR, **fields)
+
+    alone = [ask(index) for index in range(16)]
+    session.check(all(text[:3] in ("ram", "ewe") for index, text in enumerate(alone) if index % 3 and index != 14) and
+                  all(text.lstrip()[0] == "{" for text in alone[::3]), f"{target}: replies begin as they must", alone)
+    # Log-probabilities bring the logits to the host, which then leaves tokens out itself.
+    hosted = [ask(index, **({"logprobs": True} if index % 3 == 0 else {"logprobs": 1})) for index in range(16)]
+    session.check(hosted == alone, f"{target}: what the device leaves out is what the host leaves out", (hosted, alone))
+    before = server.metrics()
+    session.check(before["ingot_batch_steps_total"] == 0, f"{target}: one alone by steps of its own", before)
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        beside = list(pool.map(ask, range(16)))
+    session.check(beside == alone, f"{target}: beside each other they write what each writes alone", (beside, alone))
+    after = server.metrics()
+    tokens, steps, rows = (after[f"ingot_{name}_total"] - before[f"ingot_{name}_total"]
+                           for name in ("reply_tokens", "batch_steps", "batch_rows"))
+    session.check(rows >= tokens / 2 and rows >= 2 * steps > 0,
+                  f"{target}: by steps of several: {rows:.0f} of {tokens:.0f} tokens by {steps:.0f} steps")
+    session.check(server.quiet() and server.stop() == 0, f"{target}: no slot is left taken by them")
+
+
 def interface(session, artifact, call):
     server = Server(session, artifact, "--streams", "2", "--max-queue", "3", "--context", "512", "--name", "small")
     if not session.check(server.ready, "the server with a short queue starts", server.said):
@@ -345,6 +387,7 @@ def body(session, model):
         return
     for target in support.TARGETS:
         streams(session, artifact, target)
+        constrained(session, artifact, target)
     interface(session, artifact, call)
     keys(session, artifact)
     terminal(session, artifact)

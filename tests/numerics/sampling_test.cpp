@@ -66,15 +66,52 @@ Distribution distribution(const std::vector<float> &logits, const Step &step) {
   return d;
 }
 
+bool allows(const std::vector<uint32_t> &mask, size_t token) { return (mask[token / 32] >> token % 32 & 1) != 0; }
+
+// A mask of the tokens for which `allowed` holds; the bits behind the vocabulary are set, and mean nothing.
+std::vector<uint32_t> maskOf(size_t vocabulary, const std::function<bool(size_t token)> &allowed) {
+  std::vector<uint32_t> mask(maskWords(vocabulary));
+  for (size_t token = 0; token < 32 * mask.size(); ++token)
+    if (token >= vocabulary || allowed(token))
+      mask[token / 32] |= 1U << token % 32;
+  return mask;
+}
+
+// What the host makes of logits where a mask leaves tokens out.
+std::vector<float> excluding(std::vector<float> logits, const std::vector<uint32_t> &mask) {
+  for (size_t token = 0; token < logits.size(); ++token)
+    if (!allows(mask, token))
+      logits[token] = kExcludedLogit;
+  return logits;
+}
+
 class SampleKernel {
 public:
   explicit SampleKernel(std::vector<float> values)
-      : logits(std::move(values)), row(logits), token(4),
+      : logits(std::move(values)), row(logits), mask(std::vector<uint32_t>(maskWords(logits.size()))), token(4),
         kernel([&](auto module, auto &target, auto name) { return emitSample(module, target, name, logits.size()); }) {}
 
+  // Others, as many.
+  void setLogits(const std::vector<float> &values) {
+    logits = values;
+    row.write(logits.data(), 4 * logits.size());
+  }
+
+  // Without a mask all bits are 0, which must not matter.
   int32_t draw(const Step &step) {
     StepBuffer device(step);
-    kernel.run(1, {&device, &row, &token});
+    kernel.run(1, {&device, &mask, &row, &token});
+    return token.read<int32_t>()[0];
+  }
+
+  // The same where only what `bits` allow may be chosen.
+  int32_t draw(Step step, const std::vector<uint32_t> &bits) {
+    step.masked = 1;
+    const StepBuffer device(step);
+    const Buffer allowed(bits);
+    kernel.run(1, {&device, &allowed, &row, &token});
+    EXPECT_EQ(row.read<int32_t>(), Buffer(excluding(logits, bits)).read<int32_t>()) << "left behind";
+    setLogits(logits);
     return token.read<int32_t>()[0];
   }
 
@@ -103,7 +140,7 @@ public:
 
 private:
   std::vector<float> logits;
-  Buffer row, token;
+  Buffer row, mask, token;
   Kernel kernel;
 };
 
@@ -189,6 +226,92 @@ TEST(Sample, ATinyTemperatureTakesTheLargest) {
   EXPECT_EQ(kernel.draw(step), 2);
 }
 
+// Steps of every kind of choice.
+std::vector<Step> allKinds() {
+  const Step plain{.tokens = 1, .position = 40, .seed = {1, 2}, .temperature = 1, .top_p = 1};
+  std::vector<Step> kinds(6, plain);
+  kinds[1].temperature = 0;
+  kinds[2].temperature = 2.5F;
+  kinds[3].top_k = 5;
+  kinds[4].top_p = 0.8F;
+  kinds[5].top_k = 40;
+  kinds[5].top_p = 0.71F;
+  return kinds;
+}
+
+// The token is the one that the same kernel, which the cases above hold to the text, chooses where the host has written
+// over the logits; and one that may be chosen.
+TEST(Sample, AMaskChoosesAsIfTheLogitsWereWrittenOver) {
+  for (size_t vocabulary : {7U, 33U, 4099U, 49152U}) {
+    const std::vector<float> logits = normalFloat(vocabulary, 21, 3);
+    SampleKernel kernel(logits);
+    const auto largest = static_cast<size_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+    const std::vector<uint32_t> masks[] = {maskOf(vocabulary, [&](size_t token) { return token != largest; }),
+                                           maskOf(vocabulary, [](size_t token) { return token % 3 == 1; }),
+                                           maskOf(vocabulary, [&](size_t token) { return token * 2 > vocabulary; })};
+    for (const Step &step : allKinds()) {
+      const int32_t free = kernel.draw(step);
+      for (const std::vector<uint32_t> &mask : masks) {
+        const int32_t token = kernel.draw(step, mask);
+        EXPECT_TRUE(allows(mask, static_cast<size_t>(token))) << token << " of " << vocabulary;
+        kernel.setLogits(excluding(logits, mask));
+        EXPECT_EQ(token, kernel.draw(step)) << "of " << vocabulary << ", temperature " << step.temperature;
+        kernel.setLogits(logits);
+      }
+      EXPECT_EQ(kernel.draw(step), free) << "after masks";
+    }
+  }
+}
+
+TEST(Sample, AMaskOfOneTokenLeavesNoChoice) {
+  for (size_t vocabulary : {1U, 31U, 32U, 33U, 4099U}) {
+    SampleKernel kernel(normalFloat(vocabulary, 22, 3));
+    for (size_t only : {size_t{0}, vocabulary / 2, vocabulary - 1})
+      for (const Step &step : allKinds())
+        EXPECT_EQ(kernel.draw(step, maskOf(vocabulary, [&](size_t token) { return token == only; })),
+                  static_cast<int32_t>(only))
+            << "of " << vocabulary << ", temperature " << step.temperature;
+  }
+}
+
+// Greedily it is argmax: the first of the largest.
+TEST(Sample, AtTemperatureZeroTheFirstOfTheLargest) {
+  for (size_t vocabulary : {1U, 7U, 4099U, 49152U}) {
+    std::vector<float> logits = normalFloat(vocabulary, 23, 3);
+    SampleKernel kernel(logits);
+    auto check = [&] {
+      kernel.setLogits(logits);
+      auto best = [&](const std::vector<uint32_t> &mask) {
+        int32_t found = -1;
+        for (size_t token = 0; token < vocabulary; ++token)
+          if (allows(mask, token) && !std::isnan(logits[token]) &&
+              (found < 0 || logits[token] > logits[static_cast<size_t>(found)]))
+            found = static_cast<int32_t>(token);
+        return found;
+      };
+      for (float zero : {0.0F, -0.0F})
+        for (int32_t k : {0, 3}) {
+          const Step step{.tokens = 1, .position = 3, .seed = {7, 7}, .temperature = zero, .top_k = k, .top_p = 0.4F};
+          const auto all = maskOf(vocabulary, [](size_t) { return true; });
+          EXPECT_EQ(kernel.draw(step), best(all)) << vocabulary;
+          const auto odd = maskOf(vocabulary, [](size_t token) { return token % 2 == 1 || token == 0; });
+          EXPECT_EQ(kernel.draw(step, odd), best(odd)) << vocabulary;
+        }
+    };
+    check();
+    if (vocabulary > 40) {
+      logits[vocabulary - 2] = logits[37] = logits[vocabulary / 2 + 8] = 100;
+      logits[20] = kNaN;
+      check();
+      logits[37] = 0;
+      check();
+    }
+    std::fill(logits.begin(), logits.end(), -0.0F);
+    logits.back() = 0; // equal to the others
+    check();
+  }
+}
+
 // Rows of a step that drafts: each takes the token that it would take alone, at its own position.
 TEST(Sample, EachRowChoosesAsIfAlone) {
   for (size_t vocabulary : {7U, 4099U}) {
@@ -196,27 +319,29 @@ TEST(Sample, EachRowChoosesAsIfAlone) {
     Kernel kernel([&](auto module, auto &target, auto name) { return emitSample(module, target, name, vocabulary); });
     const std::vector<float> values = normalFloat(kRows * vocabulary, 12, 3);
     Buffer rows(padRows(values, vocabulary, 1)), tokens(4 * kRows), token(4);
+    const Buffer mask(maskOf(vocabulary, [](size_t id) { return id % 3 == 1; }));
     auto row = [&](unsigned r) {
       auto first = values.begin() + static_cast<ptrdiff_t>(r * vocabulary);
       return std::vector<float>(first, first + static_cast<ptrdiff_t>(vocabulary));
     };
     const Step plain{.tokens = 1, .position = 40, .seed = {5, 6}, .temperature = 1, .top_p = 1};
-    Step warm = plain, few = plain, likely = plain;
+    Step warm = plain, few = plain, likely = plain, masked = plain;
     warm.temperature = 2.5F;
     few.top_k = 5;
     likely.top_p = 0.8F;
-    for (const Step &settings : {plain, warm, few, likely}) {
+    masked.masked = 1;
+    for (const Step &settings : {plain, warm, few, likely, masked}) {
       StepBuffer together(settings);
-      kernel.run(kRows, {&together, &rows, &tokens});
+      kernel.run(kRows, {&together, &mask, &rows, &tokens});
       for (unsigned r = 0; r < kRows; ++r) {
         Step step = settings;
         step.position += static_cast<int32_t>(r);
         StepBuffer alone(step);
         Buffer logits(row(r));
-        kernel.run(1, {&alone, &logits, &token});
+        kernel.run(1, {&alone, &mask, &logits, &token});
         EXPECT_EQ(tokens.read<int32_t>()[r], token.read<int32_t>()[0])
             << "row " << r << " of " << vocabulary << " logits, temperature " << step.temperature << ", top_k "
-            << step.top_k << ", top_p " << step.top_p;
+            << step.top_k << ", top_p " << step.top_p << ", masked " << step.masked;
       }
     }
   }
@@ -255,12 +380,13 @@ TEST(Sample, DraftsThatAreCheckedKeepTheDistribution) {
   Kernel accept([](auto module, auto &target, auto name) {
     return emitAccept(module, target, name, {.tokens = kRows, .ends = {}});
   });
+  const Buffer mask(std::vector<uint32_t>{0});
   Buffer logits(padRows(rows, kVocabulary)), best(4 * kRows), tokens(drafted), output(4 * 100), next(4);
   StepBuffer device(step);
   for (int draw = 0; draw < kDraws; ++draw) {
     step.seed[0] = static_cast<uint32_t>(draw);
     device.write(&step, sizeof step);
-    sample.run(kRows, {&device, &logits, &best});
+    sample.run(kRows, {&device, &mask, &logits, &best});
     accept.run(1, {&device, &best, &tokens, &output, &next});
     const auto stay = static_cast<size_t>(device.read<Step>()[0].generated);
     const auto token = static_cast<size_t>(next.read<int32_t>()[0]);

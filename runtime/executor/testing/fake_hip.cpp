@@ -88,24 +88,22 @@ const std::map<std::string_view, KernelBody> &kernels() {
        [](const Pointers &p, int workgroup, int lane) {
          toyLogits(as<int>(p[0]), as<unsigned>(p[1]), as<float>(p[2]) + workgroup * kToyVocabulary, workgroup, lane);
        }},
-      {"toy_greedy",
-       [](const Pointers &p, int, int lane) {
-         toyChoose(as<int>(p[0]), as<int>(p[1]), as<float>(p[2]), as<int>(p[3]), 0, lane);
-       }},
+      {"toy_greedy", [](const Pointers &p, int,
+                        int lane) { toyGreedy(as<int>(p[0]), as<int>(p[1]), as<float>(p[2]), as<int>(p[3]), lane); }},
       {"toy_sample",
        [](const Pointers &p, int, int lane) {
-         toyChoose(as<int>(p[0]), as<int>(p[1]), as<float>(p[2]), as<int>(p[3]), toyShift(as<int>(p[0])), lane);
+         toySample(as<int>(p[0]), as<int>(p[1]), as<float>(p[2]), as<int>(p[3]), as<unsigned>(p[4]), lane);
        }},
       {"toy_embed_rows",
        [](const Pointers &p, int, int lane) { toyEmbedRows(as<unsigned char>(p[0]), p[1], as<unsigned>(p[2]), lane); }},
-      {"toy_scan_rows",
-       [](const Pointers &p, int row, int lane) { toyScanRows(p[0], as<unsigned>(p[1]), p[2], row, lane); }},
-      {"toy_logits_rows",
-       [](const Pointers &p, int row, int lane) { toyLogitsRows(p[0], p[1], as<float>(p[2]), row, lane); }},
+      {"toy_scan_rows", [](const Pointers &p, int row,
+                           int lane) { toyScanRows(p[0], as<unsigned>(p[1]), as<unsigned>(p[2]), row, lane); }},
+      {"toy_logits_rows", [](const Pointers &p, int row,
+                             int lane) { toyLogitsRows(p[0], as<unsigned>(p[1]), as<float>(p[2]), row, lane); }},
       {"toy_greedy_rows",
-       [](const Pointers &p, int row, int lane) { toyChooseRows(p[0], p[1], as<float>(p[2]), p[3], 0, row, lane); }},
+       [](const Pointers &p, int row, int lane) { toyGreedyRows(p[0], p[1], as<float>(p[2]), p[3], row, lane); }},
       {"toy_sample_rows",
-       [](const Pointers &p, int row, int lane) { toyChooseRows(p[0], p[1], as<float>(p[2]), p[3], 1, row, lane); }},
+       [](const Pointers &p, int row, int lane) { toySampleRows(p[0], p[1], as<float>(p[2]), p[3], p[4], row, lane); }},
   };
   return table;
 }

@@ -20,25 +20,26 @@ TOY_KERNEL toy_all_logits(__global const int *step, __global const uint *state, 
   toyLogits(step, state, logits + WORKGROUP_Y * kToyVocabulary, WORKGROUP_Y, LANE);
 }
 TOY_KERNEL toy_greedy(__global int *step, __global int *tokens, __global const float *logits, __global int *output) {
-  toyChoose(step, tokens, logits, output, 0, LANE);
+  toyGreedy(step, tokens, logits, output, LANE);
 }
-TOY_KERNEL toy_sample(__global int *step, __global int *tokens, __global const float *logits, __global int *output) {
-  toyChoose(step, tokens, logits, output, toyShift(step), LANE);
+TOY_KERNEL toy_sample(__global int *step, __global int *tokens, __global const float *logits, __global int *output,
+                      __global const uint *mask) {
+  toySample(step, tokens, logits, output, mask, LANE);
 }
 TOY_KERNEL toy_embed_rows(__global const uchar *weights, __global const void *tokens, __global uint *arena) {
   toyEmbedRows(weights, tokens, arena, LANE);
 }
-TOY_KERNEL toy_scan_rows(__global const void *batch, __global const uint *arena, __global const void *states) {
+TOY_KERNEL toy_scan_rows(__global const void *batch, __global const uint *arena, __global uint *states) {
   toyScanRows(batch, arena, states, WORKGROUP_Y, LANE);
 }
-TOY_KERNEL toy_logits_rows(__global const void *batch, __global const void *states, __global float *logits) {
+TOY_KERNEL toy_logits_rows(__global const void *batch, __global const uint *states, __global float *logits) {
   toyLogitsRows(batch, states, logits, WORKGROUP_Y, LANE);
 }
 TOY_KERNEL toy_greedy_rows(__global const void *batch, __global const void *tokens, __global const float *logits,
                            __global const void *outputs) {
-  toyChooseRows(batch, tokens, logits, outputs, 0, WORKGROUP_Y, LANE);
+  toyGreedyRows(batch, tokens, logits, outputs, WORKGROUP_Y, LANE);
 }
 TOY_KERNEL toy_sample_rows(__global const void *batch, __global const void *tokens, __global const float *logits,
-                           __global const void *outputs) {
-  toyChooseRows(batch, tokens, logits, outputs, 1, WORKGROUP_Y, LANE);
+                           __global const void *outputs, __global const void *masks) {
+  toySampleRows(batch, tokens, logits, outputs, masks, WORKGROUP_Y, LANE);
 }

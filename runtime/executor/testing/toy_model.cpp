@@ -15,10 +15,10 @@
 namespace ingot::testing {
 namespace {
 
-enum BufferIndex { kWeights, kStep, kTokens, kLogits, kAllLogits, kOutput, kArena, kState, kBatch, kRows };
+enum BufferIndex { kWeights, kStep, kTokens, kLogits, kAllLogits, kOutput, kArena, kState, kMask, kBatch, kRows };
 
-// Where the tables of the tokens, states and outputs are in the buffer of role BATCH.
-constexpr uint64_t kTokensTable = 128, kStateTable = 192, kOutputTable = 256;
+// Where the tables of the tokens, outputs and masks are in the buffer of role BATCH.
+constexpr uint64_t kTokensTable = 128, kOutputTable = 192, kMaskTable = 256;
 
 uint8_t weightOf(int32_t token) { return static_cast<uint8_t>((7 * token + 3) % 29); }
 
@@ -39,7 +39,8 @@ constexpr std::array kAllBuffers = {uint32_t(kStep), uint32_t(kState), uint32_t(
 constexpr LaunchPlan kAll = {"toy_all_logits", 1, kAllBuffers};
 constexpr std::array kGreedyBuffers = {uint32_t(kStep), uint32_t(kTokens), uint32_t(kLogits), uint32_t(kOutput)};
 constexpr LaunchPlan kGreedy = {"toy_greedy", 0, kGreedyBuffers};
-constexpr std::array kSampleBuffers = {uint32_t(kStep), uint32_t(kTokens), uint32_t(kLogits), uint32_t(kOutput)};
+constexpr std::array kSampleBuffers = {uint32_t(kStep), uint32_t(kTokens), uint32_t(kLogits), uint32_t(kOutput),
+                                       uint32_t(kMask)};
 constexpr LaunchPlan kSample = {"toy_sample", 0, kSampleBuffers};
 // Of steps of several: a buffer that each sequence has for itself stands for its table.
 constexpr std::array kEmbedRowsBuffers = {uint32_t(kWeights), uint32_t(kTokens), uint32_t(kArena)};
@@ -47,13 +48,18 @@ constexpr LaunchPlan kEmbedRows = {"toy_embed_rows", 0, kEmbedRowsBuffers};
 constexpr LaunchPlan kScanRows = {"toy_scan_rows", 0, kScanBuffers, true};
 constexpr std::array kLogitsRowsBuffers = {uint32_t(kStep), uint32_t(kState), uint32_t(kRows)};
 constexpr LaunchPlan kLogitsRows = {"toy_logits_rows", 0, kLogitsRowsBuffers, true};
-constexpr std::array kChooseRowsBuffers = {uint32_t(kStep), uint32_t(kTokens), uint32_t(kRows), uint32_t(kOutput)};
-constexpr LaunchPlan kGreedyRows = {"toy_greedy_rows", 0, kChooseRowsBuffers, true};
-constexpr LaunchPlan kSampleRows = {"toy_sample_rows", 0, kChooseRowsBuffers, true};
+constexpr std::array kGreedyRowsBuffers = {uint32_t(kStep), uint32_t(kTokens), uint32_t(kRows), uint32_t(kOutput)};
+constexpr LaunchPlan kGreedyRows = {"toy_greedy_rows", 0, kGreedyRowsBuffers, true};
+constexpr std::array kSampleRowsBuffers = {uint32_t(kStep), uint32_t(kTokens), uint32_t(kRows), uint32_t(kOutput),
+                                           uint32_t(kMask)};
+constexpr LaunchPlan kSampleRows = {"toy_sample_rows", 0, kSampleRowsBuffers, true};
 
 // The table of a sequence's buffer, as an offset in that of role BATCH; struct Batch itself for the steps.
 uint64_t tableOf(uint32_t buffer) {
-  return buffer == kTokens ? kTokensTable : buffer == kState ? kStateTable : buffer == kOutput ? kOutputTable : 0;
+  return buffer == kTokens   ? kTokensTable
+         : buffer == kOutput ? kOutputTable
+         : buffer == kMask   ? kMaskTable
+                             : 0;
 }
 
 // `rows` of 0: of one sequence.
@@ -81,18 +87,25 @@ void addProgram(TargetCode &code, const std::string &name, const std::vector<Lau
   }
 }
 
-std::vector<int32_t> reply(std::vector<int32_t> tokens, size_t count, const uint32_t *seed) {
+std::vector<int32_t> reply(std::vector<int32_t> tokens, size_t count, const uint32_t *seed,
+                           std::span<const uint32_t> masks = {}) {
   std::vector<int32_t> chosen;
   // The sampler sees the position of the first token of the chunk it follows: the prompt's last chunk, then each token.
   size_t position = (tokens.size() - 1) / kToyChunk * kToyChunk;
   while (chosen.size() < count) {
+    const uint32_t mask = masks.empty() ? ~0U : masks[chosen.size()];
     std::vector<float> row = toyLogitsOf(tokens).back();
-    auto best = static_cast<uint32_t>(std::ranges::max_element(row) - row.begin());
+    std::vector<uint32_t> allowed;
+    for (uint32_t token = 0; token < kToyVocabulary; ++token)
+      if (mask >> token & 1)
+        allowed.push_back(token);
+    auto best = static_cast<size_t>(std::ranges::max_element(allowed, {}, [&](uint32_t token) { return row[token]; }) -
+                                    allowed.begin());
     if (seed)
-      best = (best + ((*seed ^ static_cast<uint32_t>(position)) & 7)) % kToyVocabulary;
+      best = (best + ((*seed ^ static_cast<uint32_t>(position)) & 7)) % allowed.size();
     position = tokens.size();
-    tokens.push_back(static_cast<int32_t>(best));
-    chosen.push_back(static_cast<int32_t>(best));
+    tokens.push_back(static_cast<int32_t>(allowed[best]));
+    chosen.push_back(tokens.back());
   }
   return chosen;
 }
@@ -120,7 +133,7 @@ Manifest toyManifest(std::span<const ToyCode> code, uint32_t streams) {
   facts.set_prefill_chunk(kToyChunk);
   facts.set_hidden_size(1);
   facts.set_layers(1);
-  facts.set_state_block(4);
+  facts.set_state_block(kToyPage);
   auto add = [&](const char *name, Buffer::Role role, uint64_t bytes, uint64_t perPosition) {
     Buffer &buffer = *manifest.add_buffers();
     buffer.set_name(name);
@@ -129,18 +142,19 @@ Manifest toyManifest(std::span<const ToyCode> code, uint32_t streams) {
     buffer.set_bytes_per_position(perPosition);
   };
   add("weights", Buffer::WEIGHTS, kToyVocabulary, 0);
-  add("step", Buffer::STEP, sizeof(Step), 0);
+  add("step", Buffer::STEP, sizeof(Step) + kToyContext / kToyPage * sizeof(int32_t), 0);
   add("tokens", Buffer::TOKENS, 4 * kToyChunk, 0);
   add("logits", Buffer::LOGITS, 4 * kToyVocabulary, 0);
   add("all_logits", Buffer::ALL_LOGITS, 4 * kToyVocabulary * kToyChunk, 0);
   add("output", Buffer::OUTPUT, 0, 4);
   add("arena", Buffer::SCRATCH, 4 * (streams > 0 ? uint64_t(kToyRows) : kToyChunk), 0);
   add("state", Buffer::STATE, 0, 4);
+  add("mask", Buffer::MASK, 4, 0);
   if (streams > 0) {
     facts.set_streams(streams);
-    add("batch", Buffer::BATCH, kOutputTable + sizeof(Batch::steps), 0);
+    add("batch", Buffer::BATCH, kMaskTable + sizeof(Batch::steps), 0);
     add("rows", Buffer::SCRATCH, 4 * kToyVocabulary * kToyRows, 0);
-    for (uint32_t buffer : {kTokens, kState, kOutput})
+    for (uint32_t buffer : {kTokens, kOutput, kMask})
       manifest.mutable_buffers(static_cast<int>(buffer))->set_batch_table(tableOf(buffer));
     manifest.mutable_buffers(kStep)->set_batch_table(offsetof(Batch, steps));
   }
@@ -209,6 +223,11 @@ std::vector<int32_t> toyReply(std::vector<int32_t> prompt, size_t count) {
 
 std::vector<int32_t> toySampledReply(std::vector<int32_t> prompt, size_t count, uint32_t seed) {
   return reply(std::move(prompt), count, &seed);
+}
+
+std::vector<int32_t> toyMaskedReply(std::vector<int32_t> prompt, std::span<const uint32_t> masks,
+                                    std::optional<uint32_t> seed) {
+  return reply(std::move(prompt), masks.size(), seed ? &*seed : nullptr, masks);
 }
 
 } // namespace ingot::testing

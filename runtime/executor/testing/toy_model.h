@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -36,5 +37,9 @@ std::vector<std::vector<float>> toyLogitsOf(std::span<const int32_t> tokens);
 // The `count` tokens that follow `prompt`: greedy, or by the toy's sampling with `seed`.
 std::vector<int32_t> toyReply(std::vector<int32_t> prompt, size_t count);
 std::vector<int32_t> toySampledReply(std::vector<int32_t> prompt, size_t count, uint32_t seed);
+// The same where only tokens whose bits are set in its mask may be chosen, of a mask for each; sampled where there is a
+// `seed`.
+std::vector<int32_t> toyMaskedReply(std::vector<int32_t> prompt, std::span<const uint32_t> masks,
+                                    std::optional<uint32_t> seed = {});
 
 } // namespace ingot::testing

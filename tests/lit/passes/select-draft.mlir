@@ -22,11 +22,12 @@ module attributes {llm.facts = {architecture = "test", context_length = 64 : i64
     %n = llm.rms_norm %y, @norm eps 1.0e-5 : tensor<4x64xf32> -> tensor<4x64xbf16>
     // CHECK: exec.launch @kernels::@linear_bf16_96x64_tokens4_f32
     %l = llm.linear %n, @head : (tensor<4x64xbf16>) -> tensor<4x96xf32>
+    %m = llm.linear %n, @head : (tensor<4x64xbf16>) -> tensor<4x96xf32>
     // CHECK: exec.launch @kernels::@argmax_96 grid(64, 4, 1)
     // CHECK: exec.launch @kernels::@argmax_final grid(1, 4, 1)
     %b = llm.argmax %l : tensor<4x96xf32> -> tensor<4xi32>
     // CHECK: exec.launch @kernels::@sample_96 grid(1, 4, 1)
-    %s = llm.sample %l : tensor<4x96xf32> -> tensor<4xi32>
+    %s = llm.sample %m : tensor<4x96xf32> -> tensor<4xi32>
     // CHECK: exec.launch @kernels::@accept_4_7
     %t = llm.accept %b of %tokens ends [7] : tensor<4xi32>
     // CHECK: exec.launch @kernels::@short_conv_64x4 grid(

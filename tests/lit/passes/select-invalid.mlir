@@ -49,3 +49,12 @@ func.func @decode(%x: tensor<1x48xf32>) {
   %y = llm.rms_norm %x, @n eps 1.0e-6 heads 2 : tensor<1x48xf32> -> tensor<1x48xf32>
   return
 }
+
+// -----
+
+func.func @sample(%logits: tensor<1x96xf32>) {
+  // expected-error @+1 {{chooses from logits that something else reads, and its kernel writes over what a mask leaves out}}
+  %s = llm.sample %logits : tensor<1x96xf32> -> tensor<1xi32>
+  %g = llm.argmax %logits : tensor<1x96xf32> -> tensor<1xi32>
+  return
+}
