@@ -17,7 +17,7 @@ CONFIG = {"model_type": "llama", "num_hidden_layers": 2, "num_attention_heads": 
           "rope_theta": 1e6, "tie_word_embeddings": True, "hidden_act": "silu", "eos_token_id": 1}
 # Of one head's keys or values at one position: bf16, or codes and their scale.
 HEAD_BYTES = {"bf16": 2 * CONFIG["head_dim"], "int8": CONFIG["head_dim"] + 4}
-# Reads come in blocks of 16 positions, and there may be a few bytes a block to find it by.
+# Reads come in blocks of 16 positions.
 NEAR = 1.01
 SPLITS = 64  # waves that a step has for the positions of a KV head
 

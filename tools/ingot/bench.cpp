@@ -97,29 +97,40 @@ absl::Status stepAll(const std::vector<std::unique_ptr<Session>> &sessions, Batc
   return absl::OkStatus();
 }
 
-// A new sequence with `tokens` before it, of which whole blocks are not computed: their keys and values are zeros,
-// which cost what any others do to read.
-absl::Status goTo(Session &session, std::span<const int32_t> tokens) {
-  constexpr uint32_t most = 4096; // positions of one upload, a multiple of a block
+// A new sequence with `tokens` before it, of which whole pages are not computed: their keys and values are zeros, which
+// cost what any others do to read.
+absl::Status goTo(Session &session, Model &model, std::span<const int32_t> tokens) {
+  constexpr size_t most = 256; // pages of one write
   if (absl::Status status = session.reset(); !status.ok())
     return status;
-  const uint32_t placed = static_cast<uint32_t>(tokens.size()) / session.manifest().facts().state_block() *
-                          session.manifest().facts().state_block();
-  for (uint32_t first = 0; first < placed; first += most) {
-    const std::vector<std::byte> rows(rowBytes(session.manifest()) * std::min(most, placed - first));
-    if (absl::Status status = session.setRows(first, rows); !status.ok())
+  const uint32_t block = model.manifest().facts().state_block();
+  std::vector<Page> pages;
+  while ((pages.size() + 1) * block <= tokens.size()) {
+    auto page = model.pages().take();
+    if (!page)
+      return absl::ResourceExhaustedError("no page is free; give a smaller --depth or fewer --streams");
+    pages.push_back(*std::move(page));
+  }
+  for (size_t first = 0; first < pages.size(); first += most) {
+    const std::span<const Page> part = std::span(pages).subspan(first, std::min(most, pages.size() - first));
+    const std::vector<std::byte> zeros(part.size() * pageBytes(model.manifest()));
+    if (absl::Status status = model.write(part, zeros); !status.ok())
       return status;
   }
-  auto fixed = session.snapshot();
-  if (!fixed.ok())
-    return fixed.status();
-  if (absl::Status status = session.resume(placed, *fixed); !status.ok())
-    return status;
-  return placed < tokens.size() ? session.prefill(tokens.subspan(placed)) : absl::OkStatus();
+  if (!pages.empty()) {
+    auto fixed = session.snapshot();
+    if (!fixed.ok())
+      return fixed.status();
+    if (absl::Status status = session.resume(pages, *fixed); !status.ok())
+      return status;
+  }
+  tokens = tokens.subspan(pages.size() * block);
+  return tokens.empty() ? absl::OkStatus() : session.prefill(tokens);
 }
 
-absl::Status measure(const std::vector<std::unique_ptr<Session>> &sessions, BatchRunner *batches, const Case &what,
-                     const std::vector<int32_t> &prompt, const BenchOptions &options, Samples &samples) {
+absl::Status measure(const std::vector<std::unique_ptr<Session>> &sessions, Model &model, BatchRunner *batches,
+                     const Case &what, const std::vector<int32_t> &prompt, const BenchOptions &options,
+                     Samples &samples) {
   const Hip &hip = sessions.front()->device().hip();
   const std::span<const int32_t> before = std::span(prompt).first(what.depth),
                                  timed = std::span(prompt).subspan(what.depth);
@@ -127,7 +138,7 @@ absl::Status measure(const std::vector<std::unique_ptr<Session>> &sessions, Batc
     session->setDrafting(Drafting::Never);
     // Its work is done when it is submitted, and its counters are read between steps.
     session->setAhead(!session->device().emulated());
-    if (absl::Status status = goTo(*session, before); !status.ok())
+    if (absl::Status status = goTo(*session, model, before); !status.ok())
       return status;
   }
   hip.resetCounters();
@@ -306,7 +317,7 @@ absl::StatusOr<Json> benchCase(const std::shared_ptr<const Artifact> &artifact, 
   std::vector<int32_t> prompt = makePrompt(what.depth + what.promptTokens, facts.vocabulary());
   Samples samples;
   for (uint32_t round = 0; round < options.repeat; ++round) {
-    if (absl::Status status = measure(sessions, batches.get(), what, prompt, options, samples); !status.ok())
+    if (absl::Status status = measure(sessions, **model, batches.get(), what, prompt, options, samples); !status.ok())
       return status;
     absl::FPrintF(stderr, "prompt %d, depth %d, streams %d, run %d of %d: prefill %.2f, decode %.2f tokens/s\n",
                   what.promptTokens, what.depth, what.streams, round + 1, options.repeat, samples.prefill.back(),
