@@ -1,5 +1,5 @@
-// A chat template from a file takes the place of the tokenizer's, and the control tokens that end turns end replies. What
-// is refused: tests/e2e/errors.py.
+// A chat template from a file takes the place of the tokenizer's, and the control tokens that end turns end replies.
+// What is refused: tests/e2e/errors.py.
 #include <fstream>
 
 #include <gmock/gmock.h>

@@ -97,8 +97,40 @@ absl::Status stepAll(const std::vector<std::unique_ptr<Session>> &sessions, Batc
   return absl::OkStatus();
 }
 
-absl::Status measure(const std::vector<std::unique_ptr<Session>> &sessions, BatchRunner *batches, const Case &what,
-                     const std::vector<int32_t> &prompt, const BenchOptions &options, Samples &samples) {
+// A new sequence with `tokens` before it, of which whole pages are not computed: their keys and values are zeros, which
+// cost what any others do to read.
+absl::Status goTo(Session &session, Model &model, std::span<const int32_t> tokens) {
+  constexpr size_t most = 256; // pages of one write
+  if (absl::Status status = session.reset(); !status.ok())
+    return status;
+  const uint32_t block = model.manifest().facts().state_block();
+  std::vector<Page> pages;
+  while ((pages.size() + 1) * block <= tokens.size()) {
+    auto page = model.pages().take();
+    if (!page)
+      return absl::ResourceExhaustedError("no page is free; give a smaller --depth or fewer --streams");
+    pages.push_back(*std::move(page));
+  }
+  for (size_t first = 0; first < pages.size(); first += most) {
+    const std::span<const Page> part = std::span(pages).subspan(first, std::min(most, pages.size() - first));
+    const std::vector<std::byte> zeros(part.size() * pageBytes(model.manifest()));
+    if (absl::Status status = model.write(part, zeros); !status.ok())
+      return status;
+  }
+  if (!pages.empty()) {
+    auto fixed = session.snapshot();
+    if (!fixed.ok())
+      return fixed.status();
+    if (absl::Status status = session.resume(pages, *fixed); !status.ok())
+      return status;
+  }
+  tokens = tokens.subspan(pages.size() * block);
+  return tokens.empty() ? absl::OkStatus() : session.prefill(tokens);
+}
+
+absl::Status measure(const std::vector<std::unique_ptr<Session>> &sessions, Model &model, BatchRunner *batches,
+                     const Case &what, const std::vector<int32_t> &prompt, const BenchOptions &options,
+                     Samples &samples) {
   const Hip &hip = sessions.front()->device().hip();
   const std::span<const int32_t> before = std::span(prompt).first(what.depth),
                                  timed = std::span(prompt).subspan(what.depth);
@@ -106,11 +138,8 @@ absl::Status measure(const std::vector<std::unique_ptr<Session>> &sessions, Batc
     session->setDrafting(Drafting::Never);
     // Its work is done when it is submitted, and its counters are read between steps.
     session->setAhead(!session->device().emulated());
-    if (absl::Status status = session->reset(); !status.ok())
+    if (absl::Status status = goTo(*session, model, before); !status.ok())
       return status;
-    if (!before.empty())
-      if (absl::Status status = session->prefill(before); !status.ok())
-        return status;
   }
   hip.resetCounters();
   auto start = Clock::now();
@@ -288,7 +317,7 @@ absl::StatusOr<Json> benchCase(const std::shared_ptr<const Artifact> &artifact, 
   std::vector<int32_t> prompt = makePrompt(what.depth + what.promptTokens, facts.vocabulary());
   Samples samples;
   for (uint32_t round = 0; round < options.repeat; ++round) {
-    if (absl::Status status = measure(sessions, batches.get(), what, prompt, options, samples); !status.ok())
+    if (absl::Status status = measure(sessions, **model, batches.get(), what, prompt, options, samples); !status.ok())
       return status;
     absl::FPrintF(stderr, "prompt %d, depth %d, streams %d, run %d of %d: prefill %.2f, decode %.2f tokens/s\n",
                   what.promptTokens, what.depth, what.streams, round + 1, options.repeat, samples.prefill.back(),
@@ -336,7 +365,7 @@ void addBench(CLI::App &app, Command &command) {
       ->delimiter(',')
       ->check(CLI::Range(1u, 1u << 28))
       ->capture_default_str();
-  sub->add_option("--depth", options->depths, "tokens in the context before the prompt; several with commas")
+  sub->add_option("--depth", options->depths, "tokens in the context before the prompt, as zeros; several with commas")
       ->delimiter(',')
       ->check(CLI::Range(0u, 1u << 28))
       ->capture_default_str();
