@@ -63,7 +63,7 @@ std::vector<Program::Sequence> begin(Program &program, size_t count) {
                     .top_p = i == 2 ? 0.9F : 1,
                     .masked = isMasked(i)};
     sequences.push_back(program.begin(step, static_cast<int32_t>(11 + 17 * i)));
-    sequences.back().at("mask")->write(maskOf(i).data(), 4 * maskWords(kVocabulary));
+    sequences.back().buffers.at("mask")->write(maskOf(i).data(), 4 * maskWords(kVocabulary));
     for (int32_t position = 0; position < kPositions[i]; ++position)
       program.run("argmax_1", sequences.back());
   }
