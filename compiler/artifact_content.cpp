@@ -7,13 +7,11 @@
 #include "codegen/target.h"
 #include "compiler/pack/pack.h"
 #include "compiler/stored_schemes.h"
+#include "runtime/artifact/step.h"
 
 using namespace mlir;
 
 namespace ingot {
-
-// Positions of one block of the KV cache (docs/design/layouts.md).
-static constexpr uint32_t kStateBlock = 16;
 
 static Buffer::Role roleOf(exec::Role role) {
   switch (role) {
@@ -71,7 +69,7 @@ absl::StatusOr<Manifest> makeManifest(ModuleOp module, const std::map<std::strin
   out.set_prefill_chunk(facts.prefillChunk);
   out.set_hidden_size(facts.hiddenSize);
   out.set_layers(facts.layers);
-  out.set_state_block(kStateBlock);
+  out.set_state_block(kPagePositions);
   out.set_draft_length(facts.draftLength);
   std::set<uint32_t> ends(facts.endOfSequence.begin(), facts.endOfSequence.end());
   ends.insert(tokenizer.end_of_sequence().begin(), tokenizer.end_of_sequence().end());

@@ -12,6 +12,7 @@
 #include "codegen/compile.h"
 #include "codegen/target.h"
 #include "compiler/artifact_content.h"
+#include "compiler/chat_template_file.h"
 #include "compiler/checkpoint/checkpoint.h"
 #include "compiler/layer_report.h"
 #include "compiler/stored_schemes.h"
@@ -291,6 +292,13 @@ absl::Status compileModel(const CompileRequest &request, CompileReport &report) 
   auto recipe = loadRecipe(request.recipe);
   if (!recipe.ok())
     return recipe.status();
+  std::optional<ChatTemplateFile> chatTemplate;
+  if (!request.chatTemplate.empty()) {
+    auto file = readChatTemplate(request.chatTemplate);
+    if (!file.ok())
+      return file.status();
+    chatTemplate = *std::move(file);
+  }
   if (!request.dumpDirectory.empty())
     if (std::error_code error = llvm::sys::fs::create_directories(request.dumpDirectory))
       return absl::InvalidArgumentError(absl::StrCat("cannot make ", request.dumpDirectory, ": ", error.message()));
@@ -299,6 +307,10 @@ absl::Status compileModel(const CompileRequest &request, CompileReport &report) 
   auto checkpoint = openCheckpoint(request, report);
   if (!checkpoint.ok())
     return checkpoint.status();
+  TokenizerData tokenizer = (*checkpoint)->tokenizer();
+  if (chatTemplate)
+    if (absl::Status s = setChatTemplate(tokenizer, *chatTemplate); !s.ok())
+      return s;
 
   DialectRegistry registry;
   registerCodegenDialects(registry);
@@ -354,7 +366,7 @@ absl::Status compileModel(const CompileRequest &request, CompileReport &report) 
   std::string bundle = bundleCodeObjects(objects);
   report.kernelShapes = explainKernels(*module, *code);
 
-  auto manifest = makeManifest(*module, *code, (*checkpoint)->tokenizer());
+  auto manifest = makeManifest(*module, *code, tokenizer);
   if (!manifest.ok())
     return manifest.status();
   Provenance &provenance = *manifest->mutable_provenance();
@@ -364,14 +376,16 @@ absl::Status compileModel(const CompileRequest &request, CompileReport &report) 
   provenance.set_kv_cache(request.kvCache.empty() ? recipe->kvCache : request.kvCache);
   provenance.mutable_disabled_passes()->Add(request.disabledPasses.begin(), request.disabledPasses.end());
   provenance.set_calibration(report.calibration);
+  if (chatTemplate)
+    provenance.set_chat_template(chatTemplate->origin);
   provenance.set_source((*checkpoint)->sourceName());
   provenance.set_source_digest((*checkpoint)->digest());
   provenance.mutable_skipped_tensors()->Add(report.skippedTensors.begin(), report.skippedTensors.end());
 
   start = std::chrono::steady_clock::now();
   report.weightBytes = weightSectionBytes(*module);
-  absl::Status written = writeArtifact(
-      request.output, *manifest, (*checkpoint)->tokenizer(), std::as_bytes(std::span(bundle)), [&](WeightSink &sink) {
+  absl::Status written =
+      writeArtifact(request.output, *manifest, tokenizer, std::as_bytes(std::span(bundle)), [&](WeightSink &sink) {
         return packWeights(*module, **checkpoint, sink,
                            [&](uint64_t done) { tell("packing", done, report.weightBytes); });
       });

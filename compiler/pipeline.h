@@ -34,9 +34,10 @@ struct CompileRequest {
   std::string output;   // the artifact; with stopAfter the IR ("-": standard output)
   std::vector<std::string> targets;
   std::string recipe = "bf16";
-  std::string kvCache;                     // of kvCacheNames(); empty: what the recipe says
-  std::string calibration;                 // a text file to choose scales of int4 by; empty: none
-  uint64_t calibrationTokens = 512;        // of it
+  std::string kvCache;              // of kvCacheNames(); empty: what the recipe says
+  std::string calibration;          // a text file to choose scales of int4 by; empty: none
+  uint64_t calibrationTokens = 512; // of it
+  std::string chatTemplate;         // a Jinja file in the place of the checkpoint's template; empty: the checkpoint's
   std::vector<std::string> disabledPasses; // of `fusionNames`
   bool explainQuantization = false;        // fill CompileReport::weights, which reads the checkpoint once more
   int64_t contextLength = 0;               // 0: the model's own

@@ -166,11 +166,6 @@ LogicalResult ProgramOp::verifyRegions() {
   return success();
 }
 
-BufferOp LaunchOp::getBuffer(unsigned index) {
-  auto module = (*this)->getParentOfType<ModuleOp>();
-  return module ? module.lookupSymbol<BufferOp>(cast<FlatSymbolRefAttr>(getBuffers()[index])) : BufferOp();
-}
-
 LogicalResult LaunchOp::verify() {
   constexpr int64_t largest = std::numeric_limits<uint32_t>::max();
   auto isCount = [&](int64_t value) { return value > 0 && value <= largest; };
@@ -188,10 +183,16 @@ LogicalResult LaunchOp::verify() {
   if (getBuffers().size() != getOffsets().size())
     return emitOpError() << "expected an offset an argument, got " << getOffsets().size() << " for "
                          << getBuffers().size();
+  return success();
+}
+
+LogicalResult LaunchOp::verifySymbolUses(SymbolTableCollection &tables) {
+  auto module = (*this)->getParentOfType<ModuleOp>();
   for (auto [index, offset] : llvm::enumerate(getOffsets())) {
-    auto buffer = getBuffer(index);
+    auto name = cast<FlatSymbolRefAttr>(getBuffers()[index]);
+    auto buffer = module ? tables.lookupSymbolIn<BufferOp>(module, name) : BufferOp();
     if (!buffer)
-      return emitOpError() << "expected argument " << index << " to name an exec.buffer, got " << getBuffers()[index];
+      return emitOpError() << "expected argument " << index << " to name an exec.buffer, got " << name;
     auto size = static_cast<uint64_t>(buffer.getBytes()) + static_cast<uint64_t>(buffer.getPerPosition());
     if (offset < 0 || static_cast<uint64_t>(offset) >= size)
       return emitOpError() << "expected the offset of argument " << index << " to lie inside @" << buffer.getSymName()
@@ -199,10 +200,10 @@ LogicalResult LaunchOp::verify() {
   }
   // A gpu.binary holds compiled code: its functions are no longer symbols that could be looked up.
   auto *target = (*this)->getParentOfType<TargetOp>().getOperation();
-  auto *home = SymbolTable::lookupSymbolIn(target, getKernel().getRootReference());
+  auto *home = tables.lookupSymbolIn(target, getKernel().getRootReference());
   if (isa_and_nonnull<gpu::BinaryOp>(home))
     return success();
-  auto kernel = dyn_cast_or_null<FunctionOpInterface>(SymbolTable::lookupSymbolIn(target, getKernel()));
+  auto kernel = dyn_cast_or_null<FunctionOpInterface>(tables.lookupSymbolIn(target, getKernel()));
   if (!kernel || !isa_and_nonnull<gpu::GPUModuleOp>(home))
     return emitOpError() << "expected " << getKernel() << " to be a function of a gpu.module of this target";
   if (kernel.getNumArguments() != getBuffers().size()) {

@@ -37,7 +37,8 @@ def Exec_BufferOp : Op<ExecDialect, "buffer", [Symbol]> {
 
     ```mlir
     exec.buffer @scratch scratch bytes 65536
-    exec.buffer @layers.0.k state bytes 0 per_position 384 batch_table 128
+    exec.buffer @layers.0.k state bytes 0 per_position 384
+    exec.buffer @layers.1.conv state bytes 768 batch_table 256
     ```
 
     Rules: R1, the size is not negative and not 0; R2, each role but `state` and `scratch` occurs once in a module; R3, a
@@ -131,7 +132,8 @@ def Exec_ProgramOp : Op<ExecDialect, "program", [Symbol, NoTerminator, SingleBlo
   let builders = [OpBuilder<(ins "::llvm::StringRef":$name, "int64_t":$weightBytes)>];
 }
 
-def Exec_LaunchOp : Op<ExecDialect, "launch", [HasParent<"ProgramOp">]> {
+def Exec_LaunchOp : Op<ExecDialect, "launch", [HasParent<"ProgramOp">,
+                                               DeclareOpInterfaceMethods<SymbolUserOpInterface>]> {
   let summary = "one kernel launch";
   let description = [{
     Launches `grid` workgroups of `block` lanes. With `tokens_per_workgroup N` the number along y is
@@ -156,10 +158,6 @@ def Exec_LaunchOp : Op<ExecDialect, "launch", [HasParent<"ProgramOp">]> {
     `args` `` custom<Arguments>($buffers, $offsets) (`label` $label^)? attr-dict
   }];
   let hasVerifier = 1;
-  let extraClassDeclaration = [{
-    /// The `exec.buffer` of argument `index`; null if the module has none of that name.
-    ::ingot::exec::BufferOp getBuffer(unsigned index);
-  }];
 }
 
 #endif // INGOT_DIALECTS_EXEC_TD

@@ -235,8 +235,9 @@ private:
 
   LogicalResult placeWeights() {
     int64_t offset = 0;
+    SymbolTableCollection tables;
+    SymbolUserMap users(tables, module);
     for (auto weight : module.getOps<llm::WeightOp>()) {
-      auto uses = SymbolTable::getSymbolUses(weight.getSymNameAttr(), module);
       WeightPlace place{.layout = exec::Layout::RowF32, .scheme = nullptr, .offset = offset};
       RankedTensorType type = weight.getTensorType();
       llm::SchemeAttr scheme = weight.getScheme().value_or(nullptr);
@@ -244,10 +245,10 @@ private:
         scheme = llm::SchemeAttr::get(module.getContext(), llm::Storage::F32);
       if (!scheme)
         return weight.emitOpError("has no scheme: run annotate first");
-      for (const SymbolTable::SymbolUse &use : *uses) {
-        if (isa<llm::EmbedOp>(use.getUser()))
+      for (Operation *user : users.getUsers(weight)) {
+        if (isa<llm::EmbedOp>(user))
           place.layout = exec::Layout::RowBF16;
-        auto linear = dyn_cast<llm::LinearOp>(use.getUser());
+        auto linear = dyn_cast<llm::LinearOp>(user);
         auto name = FlatSymbolRefAttr::get(weight.getSymNameAttr());
         if (linear && (llvm::is_contained(linear.getWeights(), name) ||
                        (linear.getShared() && llvm::is_contained(*linear.getShared(), name))))
@@ -329,7 +330,8 @@ private:
     hasSequences = llvm::any_of(module.getOps<func::FuncOp>(),
                                 [](func::FuncOp function) { return llm::sequencesOf(function) > 0; });
     addBuffer(b, "weights", exec::Role::Weights, std::max<int64_t>(weightBytes, kWeightAlignment));
-    addOwned(b, "step", exec::Role::Step, 64);
+    addOwned(b, "step", exec::Role::Step,
+             sizeof(Step) + alignTo(facts.contextLength, kPagePositions) / kPagePositions * sizeof(int32_t));
     // A step that drafts has one token that was chosen, and the drafts.
     addOwned(b, "tokens", exec::Role::Tokens, std::max(facts.prefillChunk, facts.draftLength + 1) * 4);
     addBuffer(b, "logits", exec::Role::Logits, facts.vocabulary * 4);
@@ -346,7 +348,11 @@ private:
       } else {
         bytes = type.getNumElements() * type.getElementTypeBitWidth() / 8;
       }
-      addOwned(b, (state.getSymName() + ".cache").str(), exec::Role::State, grows ? 0 : bytes, grows ? bytes : 0);
+      const std::string name = (state.getSymName() + ".cache").str();
+      if (grows) // pages of any sequence, which its step names
+        addBuffer(b, name, exec::Role::State, 0, bytes);
+      else
+        addOwned(b, name, exec::Role::State, bytes);
     }
     addOwned(b, "mask", exec::Role::Mask, static_cast<int64_t>(maskWords(facts.vocabulary)) * 4);
     if (hasSequences)
@@ -399,7 +405,10 @@ private:
       return {buffer, 0};
     return {"batch", buffer == "step" ? 0 : tables.at(buffer)};
   }
-  Place state(FlatSymbolRefAttr name) { return own((name.getValue() + ".cache").str()); }
+  Place state(FlatSymbolRefAttr name) {
+    const std::string buffer = (name.getValue() + ".cache").str();
+    return hasSequences && !tables.contains(buffer) ? Place{buffer, 0} : own(buffer);
+  }
 
   // Kernels and launches.
 

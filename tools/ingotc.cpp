@@ -50,6 +50,8 @@ int main(int argc, char **argv) {
          "Make up the weights from this seed: MODEL is a config.json, and the artifact has the real one's bytes "
          "and launches")
       ->excludes(calibration);
+  app.add_option("--chat-template", request.chatTemplate,
+                 "A Jinja file with the chat template, where the checkpoint has none or a broken one");
   app.add_option("--context", request.contextLength, "The longest context, in tokens (default: the model's own)")
       ->check(CLI::PositiveNumber);
   app.add_option("--prefill-chunk", request.prefillChunk, "The most prompt tokens of one pass")

@@ -76,8 +76,9 @@ LaunchShape emitAttentionDecode(mlir::gpu::GPUModuleOp module, const TargetInfo 
     partials =
         kb.advance(partials, kb.zext(token, kb.i64()) * (static_cast<int64_t>(c.heads * units) * (headDim + 2) * 4));
   }
-  Val position = sequences.position(token), kCache = sequences.own(kb.argument(2), token),
-      vCache = sequences.own(kb.argument(3), token);
+  Val step = sequences.step(token), position = sequences.position(token),
+      kCache = cacheOf(sequences, kb.argument(2), token, c.ring),
+      vCache = cacheOf(sequences, kb.argument(3), token, c.ring);
   auto [first, end] = visibleBlocks(kb, position, c.window);
   const CacheLayout layout{.kvHeads = c.kvHeads, .headDim = c.headDim, .ring = c.ring, .element = c.element};
   Val lane = kb.lane(), kvHead = kb.workgroupX();
@@ -98,7 +99,8 @@ LaunchShape emitAttentionDecode(mlir::gpu::GPUModuleOp module, const TargetInfo 
       for (unsigned t = 0; t < tiles; ++t)
         q[g].push_back(kb.load(piece, q0, head[g] * (headDim * 2) + kb.laneHalf() * 16 + t * 32));
 
-    // Carried: for each head the maximum, this lane's share of the sum of p, and its rows of the sum of p * v.
+    // Carried: for each head the maximum, this lane's share of the sum of p, and its rows of the sum of p * v; and
+    // where the block lies, which is looked up a round ahead.
     std::vector<Val> state;
     for (unsigned g = 0; g < heads; ++g) {
       state.push_back(kb.constantF(-std::numeric_limits<double>::infinity()));
@@ -106,8 +108,11 @@ LaunchShape emitAttentionDecode(mlir::gpu::GPUModuleOp module, const TargetInfo 
         state.push_back(kb.constantF(0));
     }
 
+    auto placeOf = [&](Val block) { return kb.uniform(cacheBlock(kb, step, block, c.ring)); };
+    state.push_back(placeOf(begin));
+
     state = kb.forLoop(begin, end, kb.constant(units), state, [&](Val block, std::vector<Val> s) {
-      Val bytes = layout.block(kb, block);
+      Val bytes = layout.block(kb, s.back()), ahead = placeOf(kb.minI(block + units, end - 1));
       Val k = kb.advance(kCache, bytes), v = kb.advance(vCache, bytes);
       Val headStart = kvHead * layout.headBytes();
       std::vector<Val> keys(tiles), values(2 * rows); // of codes, a row's 16 values in the first of its two
@@ -207,6 +212,7 @@ LaunchShape emitAttentionDecode(mlir::gpu::GPUModuleOp module, const TargetInfo 
           }
         }
       }
+      next.push_back(ahead);
       return next;
     });
 

@@ -82,14 +82,18 @@ LaunchShape emitAttentionPrefill(mlir::gpu::GPUModuleOp module, const TargetInfo
       begin = kb.maxI(position + firstQuery - static_cast<int64_t>(c.window - 1), begin) / 16;
     Val matrixRow = kb.matrixRow();
 
-    // Carried: the maximum, this lane's share of the sum of p, the sums of p * v. The first maximum is finite, so that
-    // a block in which a query sees nothing (it lies before the query's window) leaves everything as it was.
+    // Carried: the maximum, this lane's share of the sum of p, the sums of p * v; and where the block lies, which is
+    // looked up a round ahead. The first maximum is finite, so that a block in which a query sees nothing (it lies
+    // before the query's window) leaves everything as it was.
     std::vector<Val> state = {kb.constantF(-1e30), kb.constantF(0)};
     for (unsigned t = 0; t < tilesOfPart; ++t)
       state.push_back(kb.zero(kb.vec(8, kb.f32())));
 
+    auto placeOf = [&](Val block) { return kb.uniform(cacheBlock(kb, kb.argument(0), block, c.ring)); };
+    state.push_back(placeOf(begin));
+
     state = kb.forLoop(begin, end, kb.constant(1), state, [&](Val block, std::vector<Val> s) {
-      Val bytes = layout.block(kb, block);
+      Val bytes = layout.block(kb, s.back()), ahead = placeOf(kb.minI(block + 1, end - 1));
       Val k = kb.advance(kb.argument(2), bytes), v = kb.advance(kb.argument(3), bytes);
       Val headStart = kvHead * layout.headBytes();
       auto widened = [&](Val fragment) { return layout.codes() ? codesAsBf16(kb, c.element, fragment) : fragment; };
@@ -138,6 +142,7 @@ LaunchShape emitAttentionPrefill(mlir::gpu::GPUModuleOp module, const TargetInfo
             kb.loadFragment(v, headStart + (firstTile + t) * layout.tileBytes() + matrixRow * bytesOfK, bytesOfK));
         next.push_back(kb.matrixBf16(values, low, kb.matrixBf16(values, high, s[2 + t] * rescale)));
       }
+      next.push_back(ahead);
       return next;
     });
 

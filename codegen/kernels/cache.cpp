@@ -1,6 +1,7 @@
 #include "codegen/kernels/cache.h"
 
 #include "codegen/kernels/pieces.h"
+#include "runtime/artifact/step.h"
 
 namespace ingot {
 
@@ -19,6 +20,13 @@ uint64_t cacheBytes(llm::StateOp state) {
   return static_cast<uint64_t>(layout.blockBytes()) / 16;
 }
 
+Val cacheBlock(KernelBuilder &k, Val step, Val block, uint64_t ring) {
+  static_assert(kPagePositions == 16);
+  if (ring != 0)
+    return block % static_cast<int64_t>(ring / 16);
+  return k.load(k.i32(), step, block * 4 + static_cast<int64_t>(sizeof(Step)));
+}
+
 Val codesAsFloat(KernelBuilder &k, CacheElement element, Val word) {
   return element == CacheElement::Fp8 ? k.fp8(word) : k.toFloat(k.bitcast(word, k.vec(4, k.i8())));
 }
@@ -33,7 +41,7 @@ Val codesAsBf16(KernelBuilder &k, CacheElement element, Val words) {
   return k.build(pairs);
 }
 
-void storeCodes(KernelBuilder &k, const CacheLayout &layout, bool keys, Val cache, Val position, Val head,
+void storeCodes(KernelBuilder &k, const CacheLayout &layout, bool keys, Val cache, Val block, Val position, Val head,
                 const std::vector<Val> &x) {
   Val most = k.constantF(0);
   for (Val v : x)
@@ -44,7 +52,7 @@ void storeCodes(KernelBuilder &k, const CacheLayout &layout, bool keys, Val cach
   Val factor = quantizingFactor(k, most, top);
 
   Val inBlock = position % 16, lane = k.lane() % 16;
-  Val start = layout.block(k, position / 16) + k.zext(head * layout.headBytes(), k.i64());
+  Val start = layout.block(k, block) + k.zext(head * layout.headBytes(), k.i64());
   // Of keys a tile has 16 dims in two pieces, each for 16 positions; of values 16 positions of each dim.
   Val mine = keys ? lane / 8 * 128 + inBlock * 8 + lane % 8 : lane * 16 + inBlock;
   for (auto [i, v] : llvm::enumerate(x)) {

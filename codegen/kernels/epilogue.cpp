@@ -23,6 +23,7 @@ uint64_t bytesOf(LinearOutput output) { return output == LinearOutput::Bf16 ? 2 
 uint64_t strideOf(const LinearResult &result) {
   return (result.output == LinearOutput::Logits ? result.columns : paddedRow(result.columns)) * bytesOf(result.output);
 }
+uint64_t ringOf(llm::AppendOp op) { return static_cast<uint64_t>(llm::lookupState(op, op.getKStateAttr()).getRing()); }
 uint64_t widthOf(Type type) { return static_cast<uint64_t>(cast<RankedTensorType>(type).getShape().back()); }
 
 // The parts that `value` of the epilogue is made of, as bits. An append keeps keys and values apart.
@@ -43,9 +44,9 @@ uint64_t partsOf(const LinearConfig &c, Value value) {
 std::vector<LinearArgument> regionArguments(Region &region) {
   std::vector<LinearArgument> list;
   auto seen = [&](auto matches) { return llvm::any_of(list, matches); };
-  auto addSymbol = [&](Kind kind, FlatSymbolRefAttr symbol) {
+  auto addSymbol = [&](Kind kind, FlatSymbolRefAttr symbol, uint64_t ring = 0) {
     if (!seen([&](const LinearArgument &a) { return a.symbol == symbol; }))
-      list.push_back({.kind = kind, .symbol = symbol});
+      list.push_back({.kind = kind, .symbol = symbol, .ring = ring});
   };
   for (Operation &op : region.front()) {
     for (Value operand : op.getOperands())
@@ -60,8 +61,9 @@ std::vector<LinearArgument> regionArguments(Region &region) {
       addSymbol(Kind::State, conv.getStateAttr());
     }
     if (auto append = dyn_cast<llm::AppendOp>(op)) {
-      addSymbol(Kind::Cache, append.getKStateAttr());
-      addSymbol(Kind::Cache, append.getVStateAttr());
+      const uint64_t ring = ringOf(append);
+      addSymbol(Kind::Cache, append.getKStateAttr(), ring);
+      addSymbol(Kind::Cache, append.getVStateAttr(), ring);
     }
   }
   return list;
@@ -184,11 +186,20 @@ Epilogue::Epilogue(KernelBuilder &k, Region *region, std::vector<LinearResult> o
                    std::vector<LinearArgument> ofKernel, unsigned width, Val firstToken, unsigned rowsOfSequences)
     : k(k), region(region), results(std::move(ofResults)), arguments(std::move(ofKernel)), width(width),
       firstToken(firstToken), sequences(k, rowsOfSequences > 0) {
+  const bool pages = llvm::any_of(
+      arguments, [](const LinearArgument &argument) { return argument.kind == Kind::Cache && argument.ring == 0; });
   // Before anything is stored, so that loads need not be repeated.
-  for (unsigned row = 0; row < rowsOfSequences; ++row)
-    positions.push_back(sequences.position(rowOf({.token = {}, .n = {}, .row = row})));
-  if (region && arguments.front().kind == Kind::Step && rowsOfSequences == 0)
+  for (unsigned row = 0; row < rowsOfSequences; ++row) {
+    Val of = rowOf({.token = {}, .n = {}, .row = row});
+    positions.push_back(sequences.position(of));
+    if (pages)
+      blocks.push_back(cacheBlock(k, sequences.step(of), positions.back() / 16, /*ring=*/0));
+  }
+  if (region && arguments.front().kind == Kind::Step && rowsOfSequences == 0) {
     start = k.stepPosition(k.argument(0));
+    if (pages && !firstToken)
+      blocks.push_back(cacheBlock(k, k.argument(0), start / 16, /*ring=*/0));
+  }
   for (auto [i, argument] : llvm::enumerate(arguments)) {
     if (argument.kind == Kind::Capture)
       rows[i] = rowsOf(k.argument(i),
@@ -202,6 +213,16 @@ Val Epilogue::position(const Site &site) {
   if (!positions.empty())
     return positions[site.row];
   return firstToken ? start + firstToken + site.token : start;
+}
+
+Val Epilogue::blockOf(const Site &site, uint64_t ring) {
+  if (ring == 0 && !blocks.empty())
+    return blocks[positions.empty() ? 0 : site.row];
+  return cacheBlock(k, k.argument(0), position(site) / 16, ring);
+}
+
+Val Epilogue::cacheOf(FlatSymbolRefAttr symbol, const Site &site, uint64_t ring) {
+  return ring == 0 ? argument(symbol) : stateOf(symbol, site);
 }
 
 Val Epilogue::stateOf(FlatSymbolRefAttr symbol, const Site &site) {
@@ -390,7 +411,7 @@ void Epilogue::finishOp(Operation *op, llvm::ArrayRef<Site> sites, Values &value
       .Case([&](llm::AppendOp write) {
         uint64_t columns = widthOf(write.getK().getType());
         llm::StateOp cache = llm::lookupState(write, write.getKStateAttr());
-        auto ring = static_cast<uint64_t>(cache.getRing());
+        const uint64_t ring = ringOf(write);
         for (auto [value, state, key] :
              {std::tuple{write.getK(), write.getKStateAttr(), true}, {write.getV(), write.getVStateAttr(), false}}) {
           const std::vector<Val> *y = operand(value, sites, values);
@@ -402,8 +423,8 @@ void Epilogue::finishOp(Operation *op, llvm::ArrayRef<Site> sites, Values &value
                                      .ring = ring,
                                      .element = cacheElementOf(cache)};
             unlessPadding(sites.front(), [&] {
-              storeCodes(k, layout, key, stateOf(state, sites.front()), position(sites.front()),
-                         sites.front().n / static_cast<int64_t>(write.getHeadDim()), *y);
+              storeCodes(k, layout, key, cacheOf(state, sites.front(), ring), blockOf(sites.front(), ring),
+                         position(sites.front()), sites.front().n / static_cast<int64_t>(write.getHeadDim()), *y);
             });
             continue;
           }
@@ -478,9 +499,9 @@ void Epilogue::storeResult(unsigned result, const Site &site, Val y) {
 // element side by side.
 void Epilogue::append(FlatSymbolRefAttr state, uint64_t ring, bool key, uint64_t columns, const Site &site, Val y) {
   Val at = position(site), inBlock = at % 16;
-  Val cache = stateOf(state, site);
+  Val cache = cacheOf(state, site, ring);
   // Lanes may be at different blocks, so the block is part of the lane's own offset, in 64 bits.
-  Val block = k.zext(cacheBlock(at / 16, ring), k.i64()) * static_cast<int64_t>(columns * 32);
+  Val block = k.zext(blockOf(site, ring), k.i64()) * static_cast<int64_t>(columns * 32);
   Val bits = k.round(y, k.bf16());
   auto write = [&] {
     if (key)

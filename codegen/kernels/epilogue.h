@@ -56,6 +56,9 @@ private:
   // Of the step, the row of a site that is of several sequences.
   Val rowOf(const Site &site) { return firstToken + static_cast<int64_t>(site.row); }
   void unlessPadding(const Site &site, const std::function<void()> &body);
+  // Where the site's position lies in a cache, and that cache.
+  Val blockOf(const Site &site, uint64_t ring);
+  Val cacheOf(mlir::FlatSymbolRefAttr symbol, const Site &site, uint64_t ring);
   // The state of this name that a site reads and writes.
   Val stateOf(mlir::FlatSymbolRefAttr symbol, const Site &site);
   Val rowsOf(Val pointer, uint64_t stride);
@@ -68,6 +71,7 @@ private:
   Val firstToken, start;
   Sequences sequences;
   std::vector<Val> positions;   // of the rows, where they are of several sequences
+  std::vector<Val> blocks;      // that hold them in caches with pages; of one sequence's one token its own
   std::map<unsigned, Val> rows; // by argument: its rows from the workgroup's first token on
 };
 

@@ -94,7 +94,7 @@ LaunchShape emitHeadNorm(mlir::gpu::GPUModuleOp module, const TargetInfo &target
 // First the heads of the keys, then those of the values.
 LaunchShape emitAppendCodes(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
                             const AppendConfig &c) {
-  const Access cache = Sequences::access(c.sequences, Access::Write);
+  const Access cache = cacheAccess(c.sequences, Access::Write, c.ring);
   KernelBuilder k(module, target, name, {Access::Read, Access::Read, Access::Read, cache, cache},
                   kWaves * target.waveSize);
   const Sequences sequences(k, c.sequences);
@@ -102,6 +102,7 @@ LaunchShape emitAppendCodes(mlir::gpu::GPUModuleOp module, const TargetInfo &tar
   const auto heads = static_cast<int64_t>(c.kvHeads);
   Val token = k.workgroupY(), head = headOfHalf(k), position = sequences.position(token);
   Val row = k.zext(token, k.i64()) * static_cast<int64_t>(paddedRow(c.kvHeads * c.headDim) * 2);
+  Val block = cacheBlock(k, sequences.step(token), position / 16, c.ring);
   sequences.unlessPadding(token, [&] {
     for (bool keys : {true, false}) {
       Val mine = keys ? head : head - heads;
@@ -110,7 +111,8 @@ LaunchShape emitAppendCodes(mlir::gpu::GPUModuleOp module, const TargetInfo &tar
         std::vector<Val> x;
         for (const Site &site : sitesOf(k, mine, c.headDim))
           x.push_back(k.extend(k.load(k.bf16(), in, site.n * 2)));
-        storeCodes(k, layout, keys, sequences.own(k.argument(keys ? 3 : 4), token), position, mine, x);
+        storeCodes(k, layout, keys, cacheOf(sequences, k.argument(keys ? 3 : 4), token, c.ring), block, position, mine,
+                   x);
       });
     }
   });

@@ -2,8 +2,8 @@
 // epilogue are laid over workgroups.
 #pragma once
 
+#include "codegen/kernels/cache.h"
 #include "codegen/kernels/kernels.h"
-#include "codegen/kernels/sequences.h"
 #include "dialects/Llm.h"
 
 namespace ingot {
@@ -66,7 +66,7 @@ struct LinearArgument {
     Bias,    // of part `index`
     Capture, // `value`, which the region reads from outside: rows of the same tokens
     Vector,  // `symbol`, f32: the frequencies of a rope, the weight of a norm of heads
-    Cache,   // of an append: `symbol`
+    Cache,   // of an append: `symbol`, of which `ring` says where its positions lie
     State,   // of a short convolution: `symbol`
     Result,  // `index`
   };
@@ -74,13 +74,14 @@ struct LinearArgument {
   unsigned index = 0;
   mlir::Value value = {};
   mlir::FlatSymbolRefAttr symbol = {};
+  uint64_t ring = 0;
 
   // `sequences`: of a step of several.
   Access access(bool sequences = false) const {
     if (kind == Kind::State)
       return Sequences::access(sequences, Access::ReadWrite);
     if (kind == Kind::Cache)
-      return Sequences::access(sequences, Access::Write);
+      return cacheAccess(sequences, Access::Write, ring);
     return kind == Kind::Result ? Access::Write : Access::Read;
   }
 };

@@ -91,16 +91,17 @@ LaunchShape emitAppend(mlir::gpu::GPUModuleOp module, const TargetInfo &target, 
   const uint64_t width = c.kvHeads * c.headDim, padded = paddedRow(width);
   const unsigned lanes = lanesFor(target, width);
 
-  const Access cache = Sequences::access(c.sequences, Access::Write);
+  const Access cache = cacheAccess(c.sequences, Access::Write, c.ring);
   KernelBuilder kb(module, target, name, {Access::Read, Access::Read, Access::Read, cache, cache}, lanes);
   const Sequences sequences(kb, c.sequences);
   Val token = kb.workgroupY(), position = sequences.position(token);
   Val row = kb.zext(token, kb.i64()) * static_cast<int64_t>(padded * 2);
-  Val block = kb.zext(cacheBlock(position / 16, c.ring), kb.i64()) * static_cast<int64_t>(width * 32);
+  Val block = kb.zext(cacheBlock(kb, sequences.step(token), position / 16, c.ring), kb.i64()) *
+              static_cast<int64_t>(width * 32);
   Val inBlock = position % 16;
   Val k = kb.advance(kb.argument(1), row), v = kb.advance(kb.argument(2), row);
-  Val kCache = kb.advance(sequences.own(kb.argument(3), token), block),
-      vCache = kb.advance(sequences.own(kb.argument(4), token), block);
+  Val kCache = kb.advance(cacheOf(sequences, kb.argument(3), token, c.ring), block),
+      vCache = kb.advance(cacheOf(sequences, kb.argument(4), token, c.ring), block);
 
   // Heads and dims count on through both layouts, so eight dims of K are one half-row of tile (row element / 16), and
   // element e of V is row e.

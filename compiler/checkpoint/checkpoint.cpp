@@ -2,6 +2,7 @@
 #include "compiler/checkpoint/checkpoint.h"
 
 #include <algorithm>
+#include <array>
 #include <filesystem>
 #include <system_error>
 
@@ -11,6 +12,9 @@
 namespace ingot {
 
 namespace {
+
+constexpr std::array<std::string_view, 8> kEndNames = {"<|im_end|>",    "<|eot_id|>",    "<|eom_id|>",      "<|end|>",
+                                                       "<end_of_turn>", "<|endoftext|>", "<|end_of_text|>", "<EOT>"};
 
 // How deep valid JSON is nested. The parser can watch its depth too, but then it looks through all of an array after
 // each of its elements, and tokenizers have hundreds of thousands.
@@ -89,6 +93,13 @@ void addEndOfSequence(TokenizerData &tokenizer, int64_t id) {
   const auto &ids = tokenizer.end_of_sequence();
   if (std::find(ids.begin(), ids.end(), static_cast<uint32_t>(id)) == ids.end())
     tokenizer.add_end_of_sequence(static_cast<uint32_t>(id));
+}
+
+void addNamedEnds(TokenizerData &tokenizer) {
+  for (int i = 0; i < tokenizer.pieces_size(); ++i)
+    for (std::string_view name : kEndNames)
+      if (tokenizer.pieces(i).type() == Piece::CONTROL && tokenizer.pieces(i).text() == name)
+        addEndOfSequence(tokenizer, i);
 }
 
 absl::Status checkTokenizer(const std::string &where, const TokenizerData &tokenizer) {

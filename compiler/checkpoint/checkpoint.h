@@ -126,4 +126,8 @@ public:
   virtual std::string sourceName() const = 0;
 };
 
+// Adds to end_of_sequence the control tokens that have a name of those by which models end a turn or a text
+// ("<end_of_turn>", "<|im_end|>", ...).
+void addNamedEnds(TokenizerData &tokenizer);
+
 } // namespace ingot

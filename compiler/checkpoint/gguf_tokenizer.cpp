@@ -9,11 +9,6 @@
 namespace ingot {
 namespace {
 
-// Names under which models keep further tokens that end a reply. GGUF has fields for two of them only, and many files
-// leave those unset.
-constexpr std::array<std::string_view, 8> kEndNames = {"<|im_end|>",    "<|eot_id|>",    "<|eom_id|>",      "<|end|>",
-                                                       "<end_of_turn>", "<|endoftext|>", "<|end_of_text|>", "<EOT>"};
-
 absl::Status readPieces(const GgufFile &file, const std::string &where, TokenizerData &tokenizer) {
   const auto texts = file.strings("tokenizer.ggml.tokens");
   const auto types = file.integers("tokenizer.ggml.token_type");
@@ -132,10 +127,8 @@ absl::StatusOr<TokenizerData> readGgufTokenizer(const GgufFile &file) {
     if (id.ends)
       addEndOfSequence(tokenizer, **value);
   }
-  for (int i = 0; i < tokenizer.pieces_size(); ++i)
-    for (std::string_view name : kEndNames)
-      if (tokenizer.pieces(i).type() == Piece::CONTROL && tokenizer.pieces(i).text() == name)
-        addEndOfSequence(tokenizer, i);
+  // GGUF has fields for two further tokens that end a reply, and many files leave those unset.
+  addNamedEnds(tokenizer);
 
   absl::StatusOr<std::optional<std::string>> chat = file.text("tokenizer.chat_template");
   if (!chat.ok())

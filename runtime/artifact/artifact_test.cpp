@@ -44,7 +44,7 @@ Manifest smallManifest() {
     buffer.set_bytes_per_position(perPosition);
   };
   add("weights", Buffer::WEIGHTS, kWeights, 0);
-  add("step", Buffer::STEP, 64, 0);
+  add("step", Buffer::STEP, 72, 0);
   add("tokens", Buffer::TOKENS, 16, 0);
   add("logits", Buffer::LOGITS, 32, 0);
   add("output", Buffer::OUTPUT, 0, 4);
@@ -237,7 +237,7 @@ TEST_F(ArtifactTest, ManifestIndicesMustPointSomewhere) {
       {[&](Manifest &m) { launch(m)->set_grid_z(70000); }, "expected grid_z from 1"},
       {[](Manifest &m) { m.mutable_facts()->set_prefill_chunk(0); }, "expected facts.prefill_chunk from 1"},
       {[](Manifest &m) { m.mutable_facts()->set_state_block(0); }, "expected facts.state_block from 1"},
-      {[](Manifest &m) { m.mutable_buffers(1)->set_bytes(63); }, "expected at least 64 bytes for role STEP"},
+      {[](Manifest &m) { m.mutable_buffers(1)->set_bytes(71); }, "expected at least 72 bytes for role STEP"},
       {[](Manifest &m) { m.mutable_buffers(5)->set_bytes(3); }, "expected at least 4 bytes for role MASK"},
       {[](Manifest &m) { m.mutable_buffers()->RemoveLast(); }, "expected a buffer of role MASK, got none"},
       {[](Manifest &m) { m.mutable_buffers(4)->set_bytes_per_position(UINT64_MAX); }, "expected a size under 2^48"},
@@ -257,6 +257,13 @@ TEST_F(ArtifactTest, ManifestIndicesMustPointSomewhere) {
       {[](Manifest &m) { m.mutable_buffers(1)->set_batch_table(128); },
        "expected batch_table of 64 for role STEP alone"},
       {[](Manifest &m) { m.mutable_buffers(1)->set_batch_table(64); }, "in the BATCH buffer of 0 bytes"},
+      {[](Manifest &m) {
+         Buffer &pages = *m.add_buffers();
+         pages.set_role(Buffer::STATE);
+         pages.set_bytes_per_position(2);
+         pages.set_batch_table(128);
+       },
+       "and STATE of a fixed size, and none for others, got 128 for STATE"},
       {[](Manifest &m) { m.mutable_targets(0)->set_target("gfx942"); }, "bundle has no code object for it"},
   };
   for (const Case &test : cases) {

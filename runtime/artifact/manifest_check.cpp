@@ -67,7 +67,7 @@ absl::Status checkBuffers(const Manifest &manifest, uint64_t weightsBytes) {
     case Buffer::SCRATCH:
       break;
     case Buffer::STEP:
-      least = sizeof(Step);
+      least = sizeof(Step) + positions / facts.state_block() * sizeof(int32_t);
       break;
     case Buffer::TOKENS:
       least = 4 * std::max<uint64_t>(chunk, facts.draft_length() + 1);
@@ -120,12 +120,13 @@ absl::Status checkTables(const Manifest &manifest) {
     const uint64_t table = buffer.batch_table(), bytes = sizeof(Batch::steps);
     if (table == 0)
       continue;
-    const bool owned = buffer.role() == Buffer::STATE || buffer.role() == Buffer::STEP ||
-                       buffer.role() == Buffer::TOKENS || buffer.role() == Buffer::OUTPUT ||
-                       buffer.role() == Buffer::MASK;
+    const bool owned = (buffer.role() == Buffer::STATE && !growsWithPosition(buffer)) ||
+                       buffer.role() == Buffer::STEP || buffer.role() == Buffer::TOKENS ||
+                       buffer.role() == Buffer::OUTPUT || buffer.role() == Buffer::MASK;
     if (!owned || (buffer.role() == Buffer::STEP) != (table == offsetof(Batch, steps)))
       return refuse(nameOf(buffer, index), ": expected batch_table of ", offsetof(Batch, steps),
-                    " for role STEP alone, another for STATE, TOKENS, OUTPUT and MASK, and none for other roles, got ",
+                    " for role STEP alone, another for TOKENS, OUTPUT, MASK and STATE of a fixed size, and none for "
+                    "others, got ",
                     table, " for ", Buffer::Role_Name(buffer.role()));
     if (table % bytes != 0 || end < bytes || table > end - bytes || !tables.insert(table).second)
       return refuse(nameOf(buffer, index), ": expected a batch_table of its own at a multiple of ", bytes,
@@ -194,7 +195,8 @@ absl::Status checkTarget(const Manifest &manifest, const TargetCode &code) {
       for (const Launch &launch : program.launches())
         for (const Argument &argument : launch.arguments()) {
           const Buffer &buffer = manifest.buffers(static_cast<int>(argument.buffer()));
-          if (buffer.role() != Buffer::WEIGHTS && buffer.role() != Buffer::SCRATCH && buffer.role() != Buffer::BATCH)
+          if (buffer.role() != Buffer::WEIGHTS && buffer.role() != Buffer::SCRATCH && buffer.role() != Buffer::BATCH &&
+              !growsWithPosition(buffer))
             return refuse(
                 "target ", code.target(), ", program ", program.name(), ": expected buffers that sequences share, got ",
                 nameOf(buffer, static_cast<int>(argument.buffer())), " of role ", Buffer::Role_Name(buffer.role()));
@@ -221,6 +223,10 @@ absl::Status checkTarget(const Manifest &manifest, const TargetCode &code) {
 }
 
 } // namespace
+
+bool growsWithPosition(const Buffer &buffer) {
+  return buffer.role() == Buffer::STATE && buffer.bytes_per_position() > 0 && buffer.bytes() == 0;
+}
 
 uint64_t bufferBytes(const Buffer &buffer, uint64_t positions) {
   return buffer.bytes() + buffer.bytes_per_position() * positions;

@@ -1,11 +1,17 @@
 // The part of a step that changes from token to token. It lives in device memory, kernels read and advance it, and so a
 // captured step can be replayed without the host touching an argument. Compiler and runtime share this layout.
+//
+// Behind the Step lies the sequence's page table: i32 [context / kPagePositions], the pages that hold its positions
+// [kPagePositions i, kPagePositions (i + 1)). A page is a place in every state that grows with the position, the same
+// in each; it lies kPagePositions * page positions behind the state's beginning.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 
 namespace ingot {
+
+inline constexpr uint32_t kPagePositions = 16;
 
 // A sampler (programs `greedy` and `sample`) chooses `next` from LOGITS, and `decode_greedy` from logits of its own
 // that it need not store. Then they do, in this order of meaning:

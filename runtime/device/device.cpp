@@ -323,11 +323,11 @@ absl::Status Stream::copy(const DeviceBuffer &to, const DeviceBuffer &from) {
                    "copying ", from.bytes(), " bytes from ", from.label(), " to ", to.label());
 }
 
-absl::Status Stream::zero(const DeviceBuffer &buffer) {
-  if (buffer.bytes() == 0)
-    return absl::OkStatus();
+absl::Status Stream::zero(const DeviceBuffer &buffer, uint64_t offset, uint64_t bytes) {
+  if (absl::Status status = checkRange(buffer, offset, bytes); !status.ok() || bytes == 0)
+    return status;
   const Hip &hip = device->hip();
-  return hip.check(hip.table().hipMemsetAsync(buffer.at(0), 0, buffer.bytes(), static_cast<hipStream_t>(handle)),
+  return hip.check(hip.table().hipMemsetAsync(buffer.at(offset), 0, bytes, static_cast<hipStream_t>(handle)),
                    "zeroing ", buffer.label());
 }
 

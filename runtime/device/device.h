@@ -175,7 +175,8 @@ public:
   absl::Status download(const DeviceBuffer &from, uint64_t offset, std::span<std::byte> bytes);
   // All of `from` to the beginning of `to`, on the device. OutOfRange if it does not fit.
   absl::Status copy(const DeviceBuffer &to, const DeviceBuffer &from);
-  absl::Status zero(const DeviceBuffer &buffer);
+  absl::Status zero(const DeviceBuffer &buffer, uint64_t offset, uint64_t bytes);
+  absl::Status zero(const DeviceBuffer &buffer) { return zero(buffer, 0, buffer.bytes()); }
   absl::Status synchronize();
   absl::Status record(const Event &event);
 

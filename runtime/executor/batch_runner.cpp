@@ -111,6 +111,9 @@ absl::Status BatchRunner::collect(std::span<Session *const> sequences) {
 }
 
 absl::Status BatchRunner::launch(std::span<Session *const> sequences) {
+  for (Session *sequence : sequences)
+    if (absl::Status status = sequence->makeRoom(sequence->length + 1); !status.ok())
+      return status;
   if (absl::Status status = writeTables(sequences); !status.ok())
     return status;
   std::vector<Width> &kind = widths[sequences.front()->samples()];

@@ -44,6 +44,7 @@ protected:
     auto artifact = Artifact::open(path);
     ASSERT_TRUE(artifact.ok()) << artifact.status();
     SessionOptions options;
+    options.sequences = 8;
     options.graph = graph;
     auto loaded = Model::load(*std::move(artifact), toy.device, toy.target, options);
     ASSERT_TRUE(loaded.ok()) << loaded.status();

@@ -28,7 +28,7 @@ absl::StatusOr<std::shared_ptr<Model>> Model::load(std::shared_ptr<const Artifac
   auto code = artifact->code(target);
   if (!code.ok())
     return code.status();
-  auto fit = computeFit(artifact->manifest(), *device, options.context, options.allLogits, options.sequences);
+  auto fit = computeFit(artifact->manifest(), *device, options, options.allLogits);
   if (!fit.ok())
     return annotate(fit.status(), artifact->path());
   if (absl::Status status = checkFit(*fit); !status.ok())
@@ -43,6 +43,7 @@ absl::StatusOr<std::shared_ptr<Model>> Model::load(std::shared_ptr<const Artifac
   model->target = *code;
   model->options = options;
   model->needs = *fit;
+  model->pool.emplace(fit->pages + fit->cachePages);
   model->stream = *std::move(stream);
   for (auto step : {&Model::loadModule, &Model::allocate})
     if (absl::Status status = (model.get()->*step)(); !status.ok())
@@ -71,7 +72,7 @@ absl::Status Model::allocate() {
   buffers.resize(static_cast<size_t>(manifest().buffers_size()));
   for (size_t index = 0; index < buffers.size(); ++index) {
     const Buffer &plan = manifest().buffers(static_cast<int>(index));
-    if (ownedBySequence(plan.role()))
+    if (ownedBySequence(plan))
       continue;
     if (plan.role() == Buffer::WEIGHTS) {
       if (absl::Status status = loadWeights(index); !status.ok())
@@ -80,7 +81,9 @@ absl::Status Model::allocate() {
     }
     // Large, and of no use to generation.
     bool skipped = plan.role() == Buffer::ALL_LOGITS && !options.allLogits;
-    auto memory = DeviceBuffer::allocate(gpu, skipped ? 0 : bufferBytes(plan, needs.context), plan.name());
+    uint64_t positions =
+        growsWithPosition(plan) ? uint64_t{pool->size()} * manifest().facts().state_block() : needs.context;
+    auto memory = DeviceBuffer::allocate(gpu, skipped ? 0 : bufferBytes(plan, positions), plan.name());
     if (!memory.ok())
       return memory.status();
     buffers[index] = *std::move(memory);
@@ -167,6 +170,50 @@ absl::Status Model::observe(const Launch &launch, const MemoryOf &memory) {
     absl::Status status = stream.download(memory(argument.buffer()), argument.offset(), out);
     return status.ok() ? stream.synchronize() : status;
   });
+}
+
+absl::Status Model::forPages(
+    std::span<const Page> pages,
+    const std::function<absl::Status(const DeviceBuffer &state, uint64_t offset, uint64_t bytes)> &visit) const {
+  for (size_t index = 0; index < buffers.size(); ++index) {
+    const Buffer &plan = manifest().buffers(static_cast<int>(index));
+    if (!growsWithPosition(plan))
+      continue;
+    const uint64_t bytes = plan.bytes_per_position() * manifest().facts().state_block();
+    for (size_t first = 0, last = 0; first < pages.size(); first = last) {
+      for (last = first + 1; last < pages.size() && pages[last].index() == pages[last - 1].index() + 1;)
+        ++last;
+      if (absl::Status status = visit(buffers[index], pages[first].index() * bytes, (last - first) * bytes);
+          !status.ok())
+        return status;
+    }
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<std::byte>> Model::read(std::span<const Page> pages) {
+  std::vector<std::byte> taken(pages.size() * pageBytes(manifest()));
+  std::span<std::byte> rest = taken;
+  absl::Status status = forPages(pages, [&](const DeviceBuffer &state, uint64_t offset, uint64_t bytes) {
+    std::span<std::byte> part = rest.first(bytes);
+    rest = rest.subspan(bytes);
+    return stream.download(state, offset, part);
+  });
+  if (status.ok())
+    status = stream.synchronize();
+  return status.ok() ? absl::StatusOr<std::vector<std::byte>>(std::move(taken)) : status;
+}
+
+absl::Status Model::write(std::span<const Page> pages, std::span<const std::byte> bytes) {
+  if (bytes.size() != pages.size() * pageBytes(manifest()))
+    return absl::InvalidArgumentError(absl::StrCat("expected ", pages.size() * pageBytes(manifest()), " bytes for ",
+                                                   pages.size(), " pages, got ", bytes.size()));
+  absl::Status status = forPages(pages, [&](const DeviceBuffer &state, uint64_t offset, uint64_t size) {
+    std::span<const std::byte> part = bytes.first(size);
+    bytes = bytes.subspan(size);
+    return stream.upload(state, offset, part);
+  });
+  return status.ok() ? stream.synchronize() : status;
 }
 
 absl::StatusOr<Graph> Model::capture(const std::function<absl::Status()> &issue) {

@@ -7,6 +7,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -17,6 +18,7 @@
 #include "runtime/artifact/artifact.h"
 #include "runtime/device/device.h"
 #include "runtime/executor/fit.h"
+#include "runtime/executor/pages.h"
 
 namespace ingot {
 
@@ -25,9 +27,7 @@ using ReadArgument = std::function<absl::Status(unsigned index, std::span<std::b
 // Called when a launch has finished, before the next one starts.
 using LaunchObserver = std::function<absl::Status(const Launch &launch, const ReadArgument &read)>;
 
-struct SessionOptions {
-  uint32_t context = 0;   // positions to make room for, rounded up to the model's state block; 0: all it was made for
-  uint32_t sequences = 1; // that live at the same time, each with so much context
+struct SessionOptions : Room {
   bool graph = true;      // replay captured steps; off: the same launches one by one, with the same bits as result
   bool verify = true;     // check the weights' checksum while loading them
   bool mapWeights = true; // on a device that shares the host's memory, read the weights from the file's pages in place
@@ -41,7 +41,7 @@ struct SessionOptions {
 class Model {
 public:
   // Errors before anything is allocated: no code for `target`, a context longer than the model's, too little memory for
-  // `options.sequences`.
+  // what `options` asks for.
   static absl::StatusOr<std::shared_ptr<Model>> load(std::shared_ptr<const Artifact> artifact,
                                                      std::shared_ptr<const Device> device, const std::string &target,
                                                      const SessionOptions &options);
@@ -53,6 +53,10 @@ public:
   const Device &device() const { return *gpu; }
   const Fit &fit() const { return needs; }
   bool weightsMapped() const { return mapped; }
+  PagePool &pages() { return *pool; }
+  // What lies in `pages`, pageBytes() of each: of one state after another. Waits.
+  absl::StatusOr<std::vector<std::byte>> read(std::span<const Page> pages);
+  absl::Status write(std::span<const Page> pages, std::span<const std::byte> bytes);
 
 private:
   friend class Session;
@@ -72,6 +76,11 @@ private:
   absl::Status observe(const Launch &launch, const MemoryOf &memory);
   // What `issue` issues, to be replayed.
   absl::StatusOr<Graph> capture(const std::function<absl::Status()> &issue);
+  // Calls `visit` with the places of `pages` in each state that grows, in the order of read(): those that follow one
+  // another are one place.
+  absl::Status
+  forPages(std::span<const Page> pages,
+           const std::function<absl::Status(const DeviceBuffer &state, uint64_t offset, uint64_t bytes)> &visit) const;
   absl::Status loadModule();
   absl::Status allocate();
   absl::Status loadWeights(size_t index);
@@ -85,6 +94,7 @@ private:
   SessionOptions options;
   Fit needs = {};
   bool mapped = false;
+  std::optional<PagePool> pool;
   std::vector<DeviceBuffer> buffers; // by index in the manifest; empty where each sequence has its own
   Module module;
   std::vector<KernelFunction> kernels; // by index in the code

@@ -72,6 +72,12 @@ absl::Status Session::allocate() {
   if (!host.ok())
     return host.status();
   staging = *std::move(host);
+  const size_t most = context() / manifest().facts().state_block();
+  auto entries = HostBuffer::allocate(model->gpu, most * sizeof(int32_t));
+  if (!entries.ok())
+    return entries.status();
+  table = *std::move(entries);
+  held.reserve(most);
   auto hostMask = HostBuffer::allocate(model->gpu, 4 * (maskWords(manifest().facts().vocabulary()) + 1));
   if (!hostMask.ok())
     return hostMask.status();
@@ -87,7 +93,7 @@ absl::Status Session::allocate() {
   for (size_t index = 0; index < own.size(); ++index) {
     const Buffer &plan = manifest().buffers(static_cast<int>(index));
     roles[plan.role()] = index;
-    if (!ownedBySequence(plan.role()))
+    if (!ownedBySequence(plan))
       continue;
     auto memory = DeviceBuffer::allocate(model->gpu, bufferBytes(plan, context()), plan.name());
     if (!memory.ok())
@@ -129,9 +135,10 @@ absl::StatusOr<const Model::Prepared *> Session::program(const std::string &name
 
 absl::Status Session::reset() {
   for (int index = 0; index < manifest().buffers_size(); ++index)
-    if (manifest().buffers(index).role() == Buffer::STATE)
+    if (isFixedState(manifest().buffers(index)))
       if (absl::Status status = stream().zero(own[static_cast<size_t>(index)]); !status.ok())
         return status;
+  held.clear();
   length = generated = inFlight = 0;
   logitsReady = logitsStored = drafted = masked = false;
   beginReply();
@@ -194,6 +201,39 @@ absl::Status Session::checkTokens(std::span<const int32_t> tokens) const {
   return absl::OkStatus();
 }
 
+// An empty page is zero: what a sequence makes of positions that it masks must be finite, whatever was there before.
+absl::Status Session::makeRoom(uint32_t positions) {
+  const uint32_t block = manifest().facts().state_block();
+  const size_t first = held.size(), needed = (positions + block - 1) / block;
+  while (held.size() < needed) {
+    auto page = model->pages().take();
+    if (!page) {
+      held.resize(first);
+      return absl::ResourceExhaustedError(absl::StrCat("expected ", needed - first, " free pages of ", block,
+                                                       " positions of KV cache, got fewer of the ",
+                                                       model->pages().size(), "; give a larger --kv-tokens"));
+    }
+    held.push_back(*std::move(page));
+  }
+  if (held.size() == first)
+    return absl::OkStatus();
+  absl::Status status =
+      model->forPages(std::span(held).subspan(first), [&](const DeviceBuffer &state, uint64_t offset, uint64_t bytes) {
+        return stream().zero(state, offset, bytes);
+      });
+  return status.ok() ? uploadPages(first) : status;
+}
+
+absl::Status Session::uploadPages(size_t first) {
+  std::span<std::byte> entries =
+      table.bytes().subspan(first * sizeof(int32_t), (held.size() - first) * sizeof(int32_t));
+  for (size_t index = first; index < held.size(); ++index) {
+    const auto page = static_cast<int32_t>(held[index].index());
+    std::memcpy(&entries[(index - first) * sizeof page], &page, sizeof page);
+  }
+  return stream().upload(buffer(Buffer::STEP), sizeof(Step) + first * sizeof(int32_t), entries);
+}
+
 void Session::beginReply() {
   const uint64_t room = std::min<uint64_t>(buffer(Buffer::OUTPUT).bytes() / 4, INT32_MAX);
   capacity = static_cast<uint32_t>(replyLimit > 0 ? std::min<uint64_t>(room, uint64_t{generated} + replyLimit) : room);
@@ -201,6 +241,8 @@ void Session::beginReply() {
 }
 
 absl::Status Session::uploadChunk(std::span<const int32_t> tokens) {
+  if (absl::Status status = makeRoom(length + static_cast<uint32_t>(tokens.size())); !status.ok())
+    return status;
   Step step = {};
   step.tokens = static_cast<int32_t>(tokens.size());
   step.position = static_cast<int32_t>(length);
@@ -361,6 +403,8 @@ absl::Status Session::checkRoom() const {
 }
 
 absl::Status Session::launchStep() {
+  if (absl::Status status = makeRoom(length + 1); !status.ok())
+    return status;
   absl::Status status = step(samples() ? Kind::Sample : Kind::Greedy);
   return status.ok() ? fetch(samples()) : status;
 }
@@ -419,7 +463,8 @@ bool Session::wantsDrafts() const {
 bool Session::mayDraft() const { return !logitsReady && inFlight == 0 && wantsDrafts(); }
 
 absl::StatusOr<std::span<const int32_t>> Session::nextTokens() {
-  if (!mayDraft()) {
+  // Where pages are short there are no drafts.
+  if (!mayDraft() || !makeRoom(length + 2 * manifest().facts().draft_length() + 1).ok()) {
     auto token = next();
     if (!token.ok())
       return token.status();
@@ -539,60 +584,11 @@ absl::StatusOr<std::vector<std::byte>> Session::snapshot() {
   return taken;
 }
 
-// Calls `copy` with each state that grows, the offset in it of position `first` and the part of `bytes` that is its.
-absl::Status Session::forRows(
-    uint32_t first, size_t bytes,
-    const std::function<absl::Status(const DeviceBuffer &, uint64_t offset, size_t begin, size_t size)> &copy) const {
-  const uint64_t perPosition = rowBytes(manifest());
-  const uint32_t block = manifest().facts().state_block();
-  if (first % block != 0 || perPosition == 0 || bytes % (perPosition * block) != 0 ||
-      bytes / perPosition > context() - std::min(first, context()))
-    return absl::InvalidArgumentError(absl::StrCat("expected rows of whole blocks of ", block, " positions within ",
-                                                   context(), ", got ", bytes, " bytes from position ", first));
-  size_t begin = 0;
-  for (size_t index = 0; index < own.size(); ++index) {
-    const Buffer &plan = manifest().buffers(static_cast<int>(index));
-    if (!growsWithPosition(plan))
-      continue;
-    size_t size = bytes / perPosition * plan.bytes_per_position();
-    if (absl::Status status = copy(own[index], first * plan.bytes_per_position(), begin, size); !status.ok())
-      return status;
-    begin += size;
-  }
-  return absl::OkStatus();
-}
-
-absl::StatusOr<std::vector<std::byte>> Session::rows(uint32_t first, uint32_t last) {
-  if (first > last || last > length)
-    return absl::InvalidArgumentError(absl::StrCat("expected positions up to ", length, ", got ", first, " to ", last));
-  std::vector<std::byte> taken((last - first) * rowBytes(manifest()));
-  if (taken.empty())
-    return taken;
-  absl::Status status =
-      forRows(first, taken.size(), [&](const DeviceBuffer &from, uint64_t offset, size_t begin, size_t size) {
-        return stream().download(from, offset, std::span(taken).subspan(begin, size));
-      });
-  if (status.ok())
-    status = stream().synchronize();
-  return status.ok() ? absl::StatusOr<std::vector<std::byte>>(std::move(taken)) : status;
-}
-
-absl::Status Session::setRows(uint32_t first, std::span<const std::byte> rows) {
-  inFlight = 0;
-  logitsReady = logitsStored = drafted = false;
-  if (rows.empty())
-    return absl::OkStatus();
-  absl::Status status =
-      forRows(first, rows.size(), [&](const DeviceBuffer &to, uint64_t offset, size_t begin, size_t size) {
-        return stream().upload(to, offset, rows.subspan(begin, size));
-      });
-  return status.ok() ? stream().synchronize() : status;
-}
-
-absl::Status Session::resume(uint32_t position, std::span<const std::byte> snapshot) {
-  if (position > context() || snapshot.size() != fixedStateBytes(manifest(), context()))
+absl::Status Session::resume(std::span<const Page> pages, std::span<const std::byte> snapshot) {
+  const uint64_t position = pages.size() * manifest().facts().state_block();
+  if (pages.empty() || position > context() || snapshot.size() != fixedStateBytes(manifest(), context()))
     return absl::InvalidArgumentError(absl::StrCat("expected a snapshot of ", fixedStateBytes(manifest(), context()),
-                                                   " bytes at a position up to ", context(), ", got one of ",
+                                                   " bytes at a position from 1 to ", context(), ", got one of ",
                                                    snapshot.size(), " at ", position));
   uint64_t offset = 0;
   for (size_t index = 0; index < own.size(); ++index) {
@@ -603,7 +599,13 @@ absl::Status Session::resume(uint32_t position, std::span<const std::byte> snaps
       return status;
     offset += part.size();
   }
-  length = position;
+  // The table's entries stay as they are until copies of them are done.
+  if (absl::Status status = stream().synchronize(); !status.ok())
+    return status;
+  held.assign(pages.begin(), pages.end());
+  if (absl::Status status = uploadPages(0); !status.ok())
+    return status;
+  length = static_cast<uint32_t>(position);
   generated = inFlight = 0;
   logitsReady = logitsStored = drafted = masked = false;
   return stream().synchronize();

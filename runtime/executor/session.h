@@ -21,6 +21,7 @@
 #include "runtime/executor/draft.h"
 #include "runtime/executor/fit.h"
 #include "runtime/executor/model.h"
+#include "runtime/executor/pages.h"
 
 namespace ingot {
 
@@ -46,8 +47,10 @@ public:
   static absl::StatusOr<std::unique_ptr<Session>> create(std::shared_ptr<Model> model);
   ~Session();
 
-  // Begins a new sequence: states are zeroed, nothing is allocated.
+  // Begins a new sequence: states are zeroed, pages are given back, nothing is allocated.
   absl::Status reset();
+  // Gives the pages back. Nothing may follow but reset() and resume().
+  void end() { held.clear(); }
   // How tokens are chosen from the next prefill() on. InvalidArgument for values out of range.
   absl::Status setSampling(const Sampling &sampling);
   // Only tokens whose bit is set may be chosen from now on, until the next call, reset() or resume(): bit t % 32 of
@@ -61,11 +64,12 @@ public:
 
   // Whether next() launches the step after the one whose token it gives, so that the device works while the host looks
   // at the token. What that step makes of a token that ends the reply is never read; but the states have then gone on,
-  // so after the first next() of a reply only further ones, reset(), setRows() and resume() may follow.
+  // so after the first next() of a reply only further ones, reset() and resume() may follow.
   void setAhead(bool on) { ahead = on; }
 
   // Appends `tokens` to the sequence in chunks; the logits of the last one are then ready for next(). InvalidArgument
-  // before anything runs if the sequence would not fit the context or an id is outside the vocabulary.
+  // before anything runs if the sequence would not fit the context or an id is outside the vocabulary;
+  // ResourceExhausted where no page is free, as from whatever else makes the sequence longer.
   absl::Status prefill(std::span<const int32_t> tokens);
   // Chooses the token that follows a prefill(). The token is not yet part of the sequence's state.
   absl::StatusOr<int32_t> first();
@@ -99,15 +103,11 @@ public:
   // The states that cannot be cut back to an earlier position (recurrences, convolutions, rings), as they are now. No
   // bytes for a model whose states all grow with the position.
   absl::StatusOr<std::vector<std::byte>> snapshot();
-  // What the tokens at positions `first` to `last`, multiples of the model's state block and at most position(), left
-  // in the states that grow.
-  absl::StatusOr<std::vector<std::byte>> rows(uint32_t first, uint32_t last);
-  // Puts such rows of any sequence of this model where they were. What this sequence had there is lost; it goes on by
-  // resume() or reset().
-  absl::Status setRows(uint32_t first, std::span<const std::byte> rows);
-  // Begins a sequence with the first `position` tokens of the one that made the snapshot there, whose rows up to there
-  // lie here as setRows() or prefill() left them. Goes on bit for bit as that one did then. Nothing is allocated.
-  absl::Status resume(uint32_t position, std::span<const std::byte> snapshot);
+  // The pages of its positions, the first one first; those up to position() are full or the last.
+  std::span<const Page> pages() const { return held; }
+  // Begins a sequence with the tokens whose pages, all of them full, and snapshot at their end another one of this
+  // model left. Goes on bit for bit as that one did then. Nothing is allocated.
+  absl::Status resume(std::span<const Page> pages, std::span<const std::byte> snapshot);
 
   const Manifest &manifest() const { return model->manifest(); }
   const TargetCode &code() const { return model->code(); }
@@ -142,9 +142,10 @@ private:
   void beginReply();
   absl::Status uploadChunk(std::span<const int32_t> tokens);
   absl::Status checkTokens(std::span<const int32_t> tokens) const;
-  absl::Status forRows(uint32_t first, size_t bytes,
-                       const std::function<absl::Status(const DeviceBuffer &state, uint64_t offset, size_t begin,
-                                                        size_t size)> &copy) const;
+  // Takes pages until there are `positions`, empty ones. ResourceExhausted, and none taken, where so many are not free.
+  absl::Status makeRoom(uint32_t positions);
+  // Puts pages from `first` on into the page table.
+  absl::Status uploadPages(size_t first);
   absl::Status allLogits(const std::string &name, std::span<const int32_t> tokens,
                          const std::function<absl::Status(std::span<const float> row)> &consume);
   enum class Kind : uint8_t { Greedy, Sample, Speculate, SpeculateSample }; // of a step
@@ -175,6 +176,8 @@ private:
     return own[index].address() ? own[index] : model->buffers[index];
   };
   std::map<Buffer::Role, size_t> roles;
+  std::vector<Page> held;
+  HostBuffer table;   // the page table, of which an entry changes with the sequence only
   HostBuffer staging; // Step, then the tokens of a chunk; or Step, then tokens read back; then those of steps in flight
   HostBuffer maskStaging; // the mask that is on the device or on its way, then Step.masked
   bool masked = false;

@@ -45,7 +45,9 @@ protected:
     ASSERT_TRUE(writeToyModel(path, toy.code, {}, 0, 8).ok());
     auto artifact = Artifact::open(path);
     ASSERT_TRUE(artifact.ok());
-    auto loaded = Model::load(*std::move(artifact), toy.device, toy.target, {});
+    SessionOptions options;
+    options.sequences = 8;
+    auto loaded = Model::load(*std::move(artifact), toy.device, toy.target, options);
     ASSERT_TRUE(loaded.ok()) << loaded.status();
     model = *std::move(loaded);
     session = sessionOf();

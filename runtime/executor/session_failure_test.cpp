@@ -222,14 +222,14 @@ TEST_F(SessionFailureTest, TooLittleMemoryIsRefusedWithTheNumbers) {
     return artifact.ok() ? Session::load(*std::move(artifact), toy->device, toy->target, {}).status()
                          : artifact.status();
   };
-  // 32 weights + 64 step + 16 tokens + 128 logits + 16 arena + 4 mask = 260, and 8 a position.
-  fake.setFreeBytes(260 + 8 * 64);
+  // 32 weights + 64 step + 64 page table + 16 tokens + 128 logits + 16 arena + 4 mask = 324, and 8 a position.
+  fake.setFreeBytes(324 + 8 * 64);
   EXPECT_TRUE(load().ok());
-  fake.setFreeBytes(260 + 8 * 64 - 1);
+  fake.setFreeBytes(324 + 8 * 64 - 1);
   absl::Status status = load();
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
   EXPECT_THAT(std::string(status.message()), HasSubstr("--context 60 would fit"));
-  fake.setFreeBytes(259);
+  fake.setFreeBytes(323);
   EXPECT_THAT(std::string(load().message()), HasSubstr("no context fits"));
 }
 
@@ -243,14 +243,15 @@ TEST_F(SessionFailureTest, SeveralSequencesAreCounted) {
     return artifact.ok() ? Model::load(*std::move(artifact), toy->device, toy->target, options).status()
                          : artifact.status();
   };
-  // 32 weights + 16 arena, and for each 64 step + 16 tokens + 128 logits + 4 mask + 8 a position.
-  fake.setFreeBytes(48 + 3 * (212 + 8 * 64));
+  // 32 weights + 16 arena, and for each 64 step + 64 page table + 16 tokens + 128 logits + 4 mask + 8 a position.
+  fake.setFreeBytes(48 + 3 * (276 + 8 * 64));
   EXPECT_TRUE(load().ok());
-  fake.setFreeBytes(48 + 3 * (212 + 8 * 64) - 1);
+  fake.setFreeBytes(48 + 3 * (276 + 8 * 64) - 1);
   absl::Status status = load();
   EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
   EXPECT_THAT(std::string(status.message()), HasSubstr("3 sequences of 64 positions"));
-  EXPECT_THAT(std::string(status.message()), HasSubstr("--context 60 would fit, and so would --streams 2"));
+  EXPECT_THAT(std::string(status.message()),
+              HasSubstr("--context 60 would fit, and so would --streams 2, or --kv-tokens 188 for all streams"));
 }
 
 TEST_F(SessionFailureTest, AChipWithoutANameIsFoundByTrying) {

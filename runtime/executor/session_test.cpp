@@ -270,27 +270,59 @@ TEST_F(SessionTest, ASequenceGoesOnFromASnapshotOfAnother) {
   ASSERT_TRUE((*first)->prefill(std::span(prompt).first(4)).ok());
   auto snapshot = (*first)->snapshot();
   ASSERT_TRUE(snapshot.ok()) << snapshot.status();
-  auto rows = (*first)->rows(0, 4);
-  ASSERT_TRUE(rows.ok()) << rows.status();
-  EXPECT_EQ(rows->size(), 4 * rowBytes((*first)->manifest()));
+  const std::vector<Page> pages((*first)->pages().begin(), (*first)->pages().end());
+  ASSERT_EQ(pages.size(), 1u);
   ASSERT_TRUE((*first)->prefill(std::vector<int32_t>{7, 7, 7}).ok());
   // Another ending, in another sequence and then in the one that the snapshot is of.
   for (Session *session : {second->get(), first->get()}) {
-    absl::Status status = session->setRows(0, *rows);
-    status.Update(session->resume(4, *snapshot));
+    absl::Status status = session->resume(pages, *snapshot);
     ASSERT_TRUE(status.ok()) << status;
+    EXPECT_EQ(session->position(), 4u);
     EXPECT_FALSE(session->next().ok());
     ASSERT_TRUE(session->prefill(std::span(prompt).subspan(4)).ok());
     for (int32_t expected : toyReply(prompt, 5))
       EXPECT_EQ(*session->next(), expected);
   }
-  for (auto [from, to] : {std::pair{0U, 64U}, {2U, 4U}, {4U, 0U}})
-    EXPECT_FALSE((*first)->rows(from, to).ok()) << from << " to " << to;
-  EXPECT_FALSE((*first)->setRows(2, *rows).ok());
-  EXPECT_FALSE((*first)->setRows(kToyContext, *rows).ok());
-  EXPECT_FALSE((*first)->setRows(0, std::span(*rows).first(3)).ok());
-  EXPECT_FALSE((*first)->resume(kToyContext + 1, *snapshot).ok());
-  EXPECT_FALSE((*first)->resume(4, std::vector<std::byte>(1)).ok());
+  EXPECT_EQ((*first)->pages().front().index(), (*second)->pages().front().index());
+  EXPECT_FALSE((*first)->resume({}, *snapshot).ok());
+  EXPECT_FALSE((*first)->resume(std::vector<Page>(kToyContext / kToyPage + 1, pages[0]), *snapshot).ok());
+  EXPECT_FALSE((*first)->resume(pages, std::vector<std::byte>(1)).ok());
+}
+
+TEST_F(SessionTest, PagesAreTakenAsASequenceGrows) {
+  auto artifact = Artifact::open(path);
+  ASSERT_TRUE(artifact.ok());
+  SessionOptions options;
+  options.sequences = 2;
+  options.positions = 5 * kToyPage - 1;
+  auto model = Model::load(*std::move(artifact), toy.device, toy.target, options);
+  ASSERT_TRUE(model.ok()) << model.status();
+  PagePool &pool = (*model)->pages();
+  EXPECT_EQ(pool.size(), 5u);
+  auto first = Session::create(*model), second = Session::create(*model);
+  ASSERT_TRUE(first.ok() && second.ok());
+  const std::vector<int32_t> prompt = somePrompt();
+  const auto needed = static_cast<uint32_t>((prompt.size() + kToyPage - 1) / kToyPage);
+  ASSERT_LE(needed, 4u);
+  ASSERT_TRUE((*first)->prefill(prompt).ok());
+  EXPECT_EQ(pool.free(), 5 - needed);
+  // What does not fit takes nothing, and the other sequence goes on.
+  absl::Status status = (*second)->prefill(std::vector<int32_t>(4 * kToyPage, 1));
+  EXPECT_TRUE(absl::IsResourceExhausted(status)) << status;
+  EXPECT_THAT(std::string(status.message()), HasSubstr("--kv-tokens"));
+  for (int32_t expected : toyReply(prompt, 3))
+    EXPECT_EQ(*(*first)->next(), expected);
+  // Nor does it matter what was in a page before.
+  std::vector<Page> all((*first)->pages().begin(), (*first)->pages().end());
+  ASSERT_TRUE(
+      (*model)->write(all, std::vector<std::byte>(all.size() * pageBytes((*model)->manifest()), std::byte{9})).ok());
+  all.clear();
+  ASSERT_TRUE((*first)->reset().ok());
+  ASSERT_TRUE((*second)->reset().ok());
+  EXPECT_EQ(pool.free(), 5u);
+  EXPECT_EQ(generate(**second, prompt, 4), toyReply(prompt, 4));
+  (*second)->end();
+  EXPECT_EQ(pool.free(), 5u);
 }
 
 TEST_F(SessionTest, TheSamplerTakesReplacedLogits) {

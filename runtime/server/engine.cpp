@@ -40,9 +40,10 @@ absl::StatusOr<std::unique_ptr<Engine>> Engine::create(std::shared_ptr<Model> mo
     engine->restored = engine->slots->restore(folder);
     if (absl::IsNotFound(engine->restored))
       engine->restored = absl::OkStatus();
-    engine->countCache();
   }
   engine->totals.slots = engine->slots->size();
+  engine->totals.pages = engine->model->pages().size();
+  engine->countCache();
   engine->thread = std::thread([raw = engine.get()] { raw->loop(); });
   return engine;
 }
@@ -128,6 +129,8 @@ void Engine::countCache() {
   totals.cacheBytes = tree.bytes();
   totals.cacheForgotten = tree.forgotten();
   totals.restoredBytes = slots->restoredBytes();
+  totals.freePages = slots->freePages();
+  totals.promisedPages = slots->promisedPages();
 }
 
 absl::Status Engine::saveCache() const {
@@ -181,11 +184,12 @@ void Engine::round() {
   for (const auto &job : gone)
     finish(job, Finish::kCancelled);
   absl::Status status = absl::OkStatus();
-  while (status.ok() && slots->anyIdle()) {
+  while (status.ok()) {
     std::shared_ptr<Job> job;
     {
       std::lock_guard lock(mutex);
-      if (waiting.empty())
+      // In order of arrival: none that needs few pages overtakes one that needs many.
+      if (waiting.empty() || !slots->mayBegin(positionsOf(waiting.front()->request)))
         break;
       job = waiting.front();
       waiting.pop_front();
@@ -203,9 +207,13 @@ void Engine::round() {
     fail(status);
 }
 
+uint32_t Engine::positionsOf(const GenerationRequest &request) const {
+  return static_cast<uint32_t>(std::min<uint64_t>(request.prompt.size() + request.maxTokens, context()));
+}
+
 absl::Status Engine::begin(const std::shared_ptr<Job> &job) {
   job->outcome.queueSeconds = secondsSince(job->submitted);
-  auto slot = slots->begin(job->request.prompt);
+  auto slot = slots->begin(job->request.prompt, positionsOf(job->request));
   if (!slot.ok())
     return slot.status();
   job->slot = *slot;
@@ -220,7 +228,8 @@ absl::Status Engine::begin(const std::shared_ptr<Job> &job) {
     totals.queueSeconds += job->outcome.queueSeconds;
     countCache();
   }
-  job->slot->session().limitReply(job->request.maxTokens);
+  // The last token that is chosen takes no position.
+  job->slot->session().limitReply(std::min(job->request.maxTokens, context() - job->outcome.promptTokens + 1));
   // What a filter allows depends on the token before.
   job->slot->session().setAhead(!job->usesLogits() && !job->request.filter);
   job->slot->session().setDrafting(job->request.filter ? Drafting::Never : Drafting::Auto);
@@ -347,7 +356,7 @@ absl::StatusOr<std::vector<ChosenToken>> Engine::choose(Job &job) {
 absl::StatusOr<ChosenToken> Engine::chooseWithLogits(Job &job) {
   Session &session = job.slot->session();
   if (job.newest >= 0) {
-    if (session.position() >= session.context())
+    if (session.position() >= context())
       return absl::OutOfRangeError("the context is full");
     if (absl::Status status = session.decode(job.newest); !status.ok())
       return status;

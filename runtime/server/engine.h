@@ -76,7 +76,7 @@ public:
 
 struct EngineOptions {
   size_t maxQueue = 64;                    // requests that may wait; more are refused
-  uint64_t cacheBytes = uint64_t{1} << 30; // host memory to remember prompts with; 0: none
+  uint64_t cacheBytes = uint64_t{1} << 30; // the most that is kept of what prompts leave behind; 0: nothing
   std::string cacheFolder;                 // where what they left behind is kept from run to run; empty: nowhere
   std::set<int32_t> endOfSequence;         // beside those of the manifest
 };
@@ -89,8 +89,9 @@ struct EngineCounters {
   uint64_t prefillChunks = 0, prefillLaunches = 0, decodeSteps = 0;
   BatchCounts batches;                // steps of several requests
   uint64_t drafted = 0, accepted = 0; // tokens that the model's head guessed, and those of them that were right
-  uint64_t cacheBlocks = 0, cacheBytes = 0, cacheForgotten = 0;    // remembered now; blocks forgotten so far
-  uint64_t restoredBytes = 0;                                      // copied to the device for prompts that were found
+  uint64_t cacheBlocks = 0, cacheBytes = 0, cacheForgotten = 0; // remembered now; blocks forgotten so far
+  uint64_t restoredBytes = 0;                                   // copied to the device for prompts that were found
+  uint64_t pages = 0, freePages = 0, promisedPages = 0; // of KV cache: in all; that nobody has; to running requests
   double firstTokenSeconds = 0, queueSeconds = 0, busySeconds = 0; // sums
   uint64_t firstTokens = 0;                                        // requests that gave a first token
 };
@@ -137,7 +138,8 @@ public:
   EngineCounters counters() const;
   // OK, or the device's error after which nothing runs any more.
   absl::Status status() const;
-  uint32_t context() const { return model->fit().context; }
+  // Positions that a request may come to have.
+  uint32_t context() const { return slots->context(); }
   // Requests that one step takes; 1: the model was not compiled for several.
   uint32_t requestsPerStep() const { return batches ? batches->most() : 1; }
   const Device &device() const { return model->device(); }
@@ -147,6 +149,8 @@ private:
   absl::Status check(const GenerationRequest &request) const;
   void loop();
   void round();
+  // Positions that it may come to have.
+  uint32_t positionsOf(const GenerationRequest &request) const;
   absl::Status begin(const std::shared_ptr<Job> &job);
   absl::Status prefillOne();
   // One token of every request whose prompt is done.

@@ -107,11 +107,13 @@ protected:
   // `streams`: requests that one step of the model takes.
   void write(uint32_t streams) { ASSERT_TRUE(writeToyModel(path, toy.code, {}, 0, streams).ok()); }
   void TearDown() override { std::filesystem::remove(path); }
-  std::unique_ptr<Engine> engineOf(uint32_t sequences, EngineOptions options = {}) {
+  // `positions`: of all sequences together; 0: each may fill its context.
+  std::unique_ptr<Engine> engineOf(uint32_t sequences, EngineOptions options = {}, uint64_t positions = 0) {
     auto artifact = Artifact::open(path);
     EXPECT_TRUE(artifact.ok());
     SessionOptions settings;
     settings.sequences = sequences;
+    settings.positions = positions;
     auto model = Model::load(*std::move(artifact), toy.device, toy.target, settings);
     EXPECT_TRUE(model.ok()) << model.status();
     auto engine = Engine::create(*std::move(model), std::move(options));
@@ -404,6 +406,58 @@ TEST_F(EngineTest, SnapshotsStayWithinTheirMemory) {
   engine = engineOf(1, {.maxQueue = 9, .cacheBytes = 0, .cacheFolder = {}, .endOfSequence = {}});
   EXPECT_EQ(run(prompt), 0u);
   EXPECT_EQ(run(prompt), 0u);
+}
+
+TEST_F(EngineTest, RequestsWaitForPages) {
+  for (uint32_t together : {0U, 4U}) {
+    write(together);
+    auto engine = engineOf(6, {}, 20 * kToyPage);
+    auto slow = std::make_shared<Collector>();
+    slow->hold();
+    const Tokens prompt(20, 2);
+    ASSERT_TRUE(submit(*engine, requestOf(prompt, 20), slow).ok());
+    slow->waitForTokens(1);
+    // Slots are idle, but the second needs more pages than nobody was promised; the small third does not overtake it.
+    auto large = std::make_shared<Collector>(), small = std::make_shared<Collector>();
+    const Tokens other(24, 3);
+    ASSERT_TRUE(submit(*engine, requestOf(other, 19), large).ok());
+    ASSERT_TRUE(submit(*engine, requestOf({7}, 2), small).ok());
+    EngineCounters now = engine->counters();
+    EXPECT_EQ(now.running, 1u);
+    EXPECT_EQ(now.waiting, 2u);
+    EXPECT_EQ(now.pages, 20u);
+    EXPECT_EQ(now.promisedPages, 11u);
+    slow->release();
+    for (auto [listener, reply] :
+         {std::pair{slow, toyReply(prompt, 20)}, {large, toyReply(other, 19)}, {small, toyReply({7}, 2)}}) {
+      listener->wait();
+      EXPECT_EQ(listener->tokens, reply);
+    }
+    // Each has a beginning of its own, so that what is remembered must give way too.
+    std::vector<std::pair<Tokens, std::shared_ptr<Collector>>> many;
+    for (int32_t index = 0; index < 30; ++index) {
+      many.emplace_back(Tokens(static_cast<size_t>(8 + index), index), std::make_shared<Collector>());
+      ASSERT_TRUE(submit(*engine, requestOf(many.back().first, 9), many.back().second).ok());
+    }
+    for (auto &[tokens, listener] : many) {
+      listener->wait();
+      EXPECT_EQ(listener->tokens, toyReply(tokens, 9));
+    }
+    engine->drain(std::chrono::seconds(1));
+    now = engine->counters();
+    EXPECT_EQ(now.promisedPages, 0u);
+    EXPECT_EQ(now.freePages + now.cacheBlocks, now.pages);
+    EXPECT_GT(now.cacheForgotten, 0u);
+  }
+  // No request can have more positions than there are, whatever its context.
+  auto engine = engineOf(2, {}, 30);
+  EXPECT_EQ(engine->context(), 32u);
+  EXPECT_EQ(submit(*engine, requestOf(Tokens(32, 1), 1), std::make_shared<Collector>()).status().code(),
+            absl::StatusCode::kInvalidArgument);
+  auto listener = std::make_shared<Collector>();
+  ASSERT_TRUE(submit(*engine, requestOf(Tokens(30, 1), 100), listener).ok());
+  EXPECT_EQ(listener->wait().finish, Finish::kLength);
+  EXPECT_EQ(listener->tokens, toyReply(Tokens(30, 1), 3));
 }
 
 TEST_F(EngineTest, ALongPromptLetsOthersGoOn) {

@@ -15,13 +15,13 @@
 namespace ingot {
 namespace {
 
-constexpr uint32_t kVersion = 1;
+constexpr uint32_t kVersion = 2;
 
 struct Header {
   std::array<char, 8> magic = {'I', 'N', 'G', 'O', 'T', 'P', 'R', 'E'};
   uint32_t version = kVersion;
   uint32_t block = 0;
-  uint64_t rowsBytes = 0, stateBytes = 0, identity = 0, blocks = 0, checksum = 0;
+  uint64_t pagesBytes = 0, stateBytes = 0, identity = 0, blocks = 0, checksum = 0;
 };
 static_assert(sizeof(Header) == 56);
 
@@ -61,20 +61,26 @@ absl::Status damaged(uint64_t block, const char *what) {
 
 } // namespace
 
-absl::Status savePrefixes(const PrefixTree &tree, uint64_t identity, const std::string &path) {
+absl::Status savePrefixes(const PrefixTree &tree, uint64_t identity, const ReadPages &read, const std::string &path) {
   auto file = AtomicFile::create(path);
   if (!file.ok())
     return file.status();
   const PrefixTree::Shape &shape = tree.shape();
   Header header;
   header.block = shape.block;
-  header.rowsBytes = shape.rowsBytes;
+  header.pagesBytes = shape.pagesBytes;
   header.stateBytes = shape.stateBytes;
   header.identity = identity;
   header.blocks = tree.blocks();
   header.checksum = checksumOf(header);
   absl::Status status = (*file)->append(bytesOf(header));
   tree.visit([&](const PrefixTree::Block &block) {
+    if (!status.ok())
+      return;
+    auto rows = read(block.pages);
+    status = rows.status();
+    if (!status.ok())
+      return;
     BlockHeader about = {block.position / shape.block, block.state ? 1U : 0U};
     Digest digest;
     auto append = [&](std::span<const std::byte> bytes) {
@@ -84,7 +90,7 @@ absl::Status savePrefixes(const PrefixTree &tree, uint64_t identity, const std::
     };
     append(bytesOf(about));
     append(std::as_bytes(std::span(block.tokens)));
-    append(block.rows);
+    append(*rows);
     if (block.state)
       append(*block.state);
     const uint64_t checksum = digest.value();
@@ -93,7 +99,7 @@ absl::Status savePrefixes(const PrefixTree &tree, uint64_t identity, const std::
   return status.ok() ? (*file)->commit() : status;
 }
 
-absl::Status restorePrefixes(std::istream &in, uint64_t identity, PrefixTree &tree) {
+absl::Status restorePrefixes(std::istream &in, uint64_t identity, const MakePages &make, PrefixTree &tree) {
   Header header, expected;
   if (!readInto(in, header) || header.magic != expected.magic || checksumOf(header) != header.checksum)
     return absl::DataLossError("expected saved prompts of a server, got another file or a damaged one");
@@ -101,7 +107,7 @@ absl::Status restorePrefixes(std::istream &in, uint64_t identity, PrefixTree &tr
   if (header.version != kVersion)
     return absl::FailedPreconditionError(
         absl::StrCat("expected saved prompts of version ", kVersion, ", got version ", header.version));
-  if (header.identity != identity || header.block != shape.block || header.rowsBytes != shape.rowsBytes ||
+  if (header.identity != identity || header.block != shape.block || header.pagesBytes != shape.pagesBytes ||
       header.stateBytes != shape.stateBytes)
     return absl::FailedPreconditionError("expected prompts saved with this model and chip, got those of another");
   std::vector<int32_t> prefix;
@@ -113,7 +119,7 @@ absl::Status restorePrefixes(std::istream &in, uint64_t identity, PrefixTree &tr
       return damaged(index, "it follows no block before it");
     prefix.resize(size_t{about.depth} * shape.block);
     std::span<int32_t> tokens = std::span(prefix).last(shape.block);
-    std::vector<std::byte> rows(shape.rowsBytes), state(about.hasState ? shape.stateBytes : 0);
+    std::vector<std::byte> rows(shape.pagesBytes), state(about.hasState ? shape.stateBytes : 0);
     uint64_t checksum = 0;
     if (!readInto(in, std::as_writable_bytes(tokens)) || !readInto(in, std::span(rows)) ||
         !readInto(in, std::span(state)) || !readInto(in, checksum))
@@ -124,7 +130,10 @@ absl::Status restorePrefixes(std::istream &in, uint64_t identity, PrefixTree &tr
       digest.add(part);
     if (digest.value() != checksum)
       return damaged(index, "its checksum differs");
-    tree.put(prefix, std::move(rows), about.hasState ? std::optional(std::move(state)) : std::nullopt);
+    auto pages = make(rows);
+    if (!pages.ok())
+      return pages.status();
+    tree.put(prefix, *std::move(pages), about.hasState ? std::optional(std::move(state)) : std::nullopt);
   }
   return in.peek() == std::istream::traits_type::eof() ? absl::OkStatus()
                                                        : absl::DataLossError("bytes follow the last saved prompt");

@@ -53,17 +53,17 @@ PrefixTree::Missing PrefixTree::missing(std::span<const int32_t> prefix) const {
   return {!block, !block || !block->state};
 }
 
-void PrefixTree::put(std::span<const int32_t> prefix, std::vector<std::byte> rows,
+void PrefixTree::put(std::span<const int32_t> prefix, std::vector<Page> pages,
                      std::optional<std::vector<std::byte>> state) {
   Missing lacks = missing(prefix);
-  if (lacks.rows) {
+  if (lacks.pages) {
     Block *parent = blockOf(prefix.first(prefix.size() - form.block));
     Block &made = nodes.emplace_back();
     made.place = std::prev(nodes.end());
     made.parent = parent;
     std::span<const int32_t> tokens = prefix.last(form.block);
     made.tokens.assign(tokens.begin(), tokens.end());
-    made.rows = std::move(rows);
+    made.pages = std::move(pages);
     made.position = parent->position + form.block;
     parent->children.emplace(made.tokens, &made);
     held += bytesOf(made);
@@ -78,6 +78,13 @@ void PrefixTree::put(std::span<const int32_t> prefix, std::vector<std::byte> row
   touch(block);
   while (held > budget)
     forgetOne();
+}
+
+bool PrefixTree::forget() {
+  if (nodes.empty())
+    return false;
+  forgetOne();
+  return true;
 }
 
 void PrefixTree::touch(Block *block) {
@@ -139,8 +146,8 @@ void PrefixTree::forgetOne() {
   } while (leaf != &root && leaf->children.empty() && !leaf->state);
 }
 
-uint64_t PrefixTree::bytesOf(const Block &block) {
-  return sizeof block + block.tokens.size() * sizeof(int32_t) + block.rows.size() +
+uint64_t PrefixTree::bytesOf(const Block &block) const {
+  return sizeof block + block.tokens.size() * sizeof(int32_t) + form.pagesBytes +
          (block.state ? block.state->size() : 0);
 }
 

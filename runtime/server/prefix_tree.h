@@ -1,6 +1,7 @@
-// What prompts left behind, in host memory: a radix tree whose edges are blocks of tokens. A block holds the rows that
-// its tokens left in the states that grow with the position (KV caches), and may hold the states that do not
-// (recurrences, convolutions, rings) as they were at its end, where a sequence can go on. Nothing here knows a device.
+// What prompts left behind: a radix tree whose edges are blocks of tokens. A block has a share of the pages that hold
+// what its tokens left in the states that grow with the position (KV caches), and may hold, in host memory, the states
+// that do not (recurrences, convolutions, rings) as they were at its end, where a sequence can go on. Nothing here
+// knows a device.
 #pragma once
 
 #include <cstddef>
@@ -14,19 +15,21 @@
 #include <utility>
 #include <vector>
 
+#include "runtime/executor/pages.h"
+
 namespace ingot {
 
 class PrefixTree {
 public:
   struct Shape {
     uint32_t block = 0;      // tokens of an edge
-    uint64_t rowsBytes = 0;  // of a block, in all states that grow
+    uint64_t pagesBytes = 0; // of a block
     uint64_t stateBytes = 0; // of the states that do not; 0: a sequence can go on from any block
     auto operator<=>(const Shape &) const = default;
   };
   struct Block {
     std::vector<int32_t> tokens; // shape.block of them
-    std::vector<std::byte> rows;
+    std::vector<Page> pages;
     std::shared_ptr<const std::vector<std::byte>> state; // null: forgotten
     uint32_t position = 0;                               // tokens up to its end
 
@@ -42,7 +45,7 @@ public:
     std::list<Block>::iterator place;
   };
   struct Missing {
-    bool rows, state;
+    bool pages, state;
   };
 
   // Beyond `budget` bytes what was used least recently is forgotten: of one prompt first the states whose loss costs
@@ -62,7 +65,10 @@ public:
   // What put() would keep of the last block of `prefix`, whole blocks.
   Missing missing(std::span<const int32_t> prefix) const;
   // Either may be empty where it is not missing. `state`: nothing where a sequence could not go on.
-  void put(std::span<const int32_t> prefix, std::vector<std::byte> rows, std::optional<std::vector<std::byte>> state);
+  void put(std::span<const int32_t> prefix, std::vector<Page> pages, std::optional<std::vector<std::byte>> state);
+
+  // Forgets what a put() beyond the budget would forget first. False: there is nothing.
+  bool forget();
 
   // Every block, each after the one that it follows and of several that follow one the least recently used first.
   void visit(const std::function<void(const Block &block)> &look) const;
@@ -74,7 +80,7 @@ private:
   void touch(Block *block);
   void forgetOne();
   void erase(Block &block);
-  static uint64_t bytesOf(const Block &block);
+  uint64_t bytesOf(const Block &block) const;
 
   Shape form;
   uint64_t budget, held = 0, uses = 0, lost = 0;

@@ -238,10 +238,13 @@ void Server::metrics(const Request &, Response &response) {
   add("draft_tokens_total", "counter", "Tokens that the model's head guessed.", now.drafted);
   add("draft_tokens_accepted_total", "counter", "Of these, those that were right.", now.accepted);
   add("cache_blocks", "gauge", "Blocks of tokens of earlier prompts that are remembered.", now.cacheBlocks);
-  add("cache_bytes", "gauge", "Host memory that they take.", now.cacheBytes);
+  add("cache_bytes", "gauge", "Pages and host memory that they take, in bytes.", now.cacheBytes);
   add("cache_forgotten_total", "counter", "Blocks that were forgotten to make room.", now.cacheForgotten);
   add("cache_restored_bytes_total", "counter", "Bytes copied to the device for prompts that were found.",
       now.restoredBytes);
+  add("kv_pages", "gauge", "Pages of KV cache.", now.pages);
+  add("kv_pages_free", "gauge", "Of these, pages that hold nothing.", now.freePages);
+  add("kv_pages_promised", "gauge", "Pages that running requests may come to need.", now.promisedPages);
   add("first_token_seconds_sum", "counter", "From a request's arrival to its first token.", now.firstTokenSeconds);
   add("first_token_seconds_count", "counter", "Requests with a first token.", now.firstTokens);
   add("queue_seconds_sum", "counter", "From a request's arrival to its slot.", now.queueSeconds);

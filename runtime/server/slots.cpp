@@ -3,28 +3,26 @@
 #include <algorithm>
 #include <fstream>
 #include <numeric>
+#include <utility>
 
 #include <xxhash.h>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 
+#include "runtime/artifact/manifest_check.h"
 #include "runtime/server/prefix_file.h"
 
 namespace ingot {
 namespace {
 
-size_t commonPrefix(std::span<const int32_t> a, std::span<const int32_t> b) {
-  return static_cast<size_t>(std::ranges::mismatch(a, b).in1 - a.begin());
-}
-
-// Rows are whole blocks of positions, and states are taken where a chunk ends.
+// Pages are shared whole, and states are taken where a chunk ends.
 PrefixTree::Shape shapeOf(const Model &model) {
   const ModelFacts &facts = model.manifest().facts();
   PrefixTree::Shape shape;
   shape.block = static_cast<uint32_t>(
       std::min<uint64_t>(std::lcm(uint64_t{facts.prefill_chunk()}, uint64_t{facts.state_block()}), UINT32_MAX));
-  shape.rowsBytes = shape.block * rowBytes(model.manifest());
+  shape.pagesBytes = shape.block / facts.state_block() * pageBytes(model.manifest());
   shape.stateBytes = fixedStateBytes(model.manifest(), model.fit().context);
   return shape;
 }
@@ -41,68 +39,60 @@ absl::StatusOr<std::unique_ptr<Slots>> Slots::create(const std::shared_ptr<Model
       return session.status();
     made->slots.emplace_back(*std::move(session));
   }
+  model->pages().setReclaim([tree = made->tree.get()] { return tree->forget(); });
   return made;
 }
 
-bool Slots::anyIdle() const {
-  return std::ranges::any_of(slots, [](const Slot &slot) { return !slot.taken; });
+Slots::~Slots() { model->pages().setReclaim(nullptr); }
+
+uint32_t Slots::context() const {
+  const uint64_t positions = uint64_t{model->fit().pages} * model->manifest().facts().state_block();
+  return static_cast<uint32_t>(std::min<uint64_t>(model->fit().context, positions));
 }
 
-// The one whose memory holds the most of the prompt, so that the least is copied; else the one used longest ago.
-Slot &Slots::chooseIdle(std::span<const int32_t> prompt) {
-  Slot *best = nullptr;
-  size_t most = 0;
-  for (Slot &slot : slots) {
-    if (slot.taken)
-      continue;
-    size_t common = commonPrefix(slot.tokens, prompt);
-    if (!best || common > most || (common == most && slot.lastUse < best->lastUse)) {
-      best = &slot;
-      most = common;
-    }
-  }
-  return *best;
+// A step that drafts reaches further than the tokens that it gives; where pages are short it does not draft.
+uint32_t Slots::pagesFor(uint32_t positions) const {
+  const ModelFacts &facts = model->manifest().facts();
+  const uint64_t reached = std::min<uint64_t>(uint64_t{positions} + 2 * facts.draft_length() + 1, context());
+  return static_cast<uint32_t>(roundContext(facts, reached) / facts.state_block());
 }
 
-// Goes on where the tree knows more of `prompt` than the first `done` tokens, which the slot's sequence has.
-absl::StatusOr<uint32_t> Slots::takeOver(Slot &slot, std::span<const int32_t> prompt, uint32_t done) {
+bool Slots::mayBegin(uint32_t positions) const {
+  return promised + pagesFor(positions) <= model->fit().pages &&
+         std::ranges::any_of(slots, [](const Slot &slot) { return !slot.taken; });
+}
+
+// Goes on where the tree knows more of `prompt` than the slot's sequence has.
+absl::StatusOr<uint32_t> Slots::takeOver(Slot &slot, std::span<const int32_t> prompt) {
+  Session &session = slot.session();
+  const uint32_t done = session.position();
   std::vector<const PrefixTree::Block *> path = tree->find(prompt);
   if (path.empty() || path.back()->position <= done)
     return 0;
-  Session &session = slot.session();
-  const uint32_t block = tree->shape().block, position = path.back()->position;
-  const size_t kept = commonPrefix(slot.tokens, prompt.first(position)) / block;
-  slot.tokens.resize(kept * block);
-  for (size_t index = kept; index < path.size(); ++index) {
-    if (absl::Status status = session.setRows(path[index]->position - block, path[index]->rows); !status.ok())
-      return status;
-    slot.tokens.insert(slot.tokens.end(), path[index]->tokens.begin(), path[index]->tokens.end());
-    restored += path[index]->rows.size();
-  }
+  std::vector<Page> pages;
+  for (const PrefixTree::Block *block : path)
+    pages.insert(pages.end(), block->pages.begin(), block->pages.end());
   restored += path.back()->state->size();
-  if (absl::Status status = session.resume(position, *path.back()->state); !status.ok())
+  if (absl::Status status = session.resume(pages, *path.back()->state); !status.ok())
     return status;
-  return position - done;
+  return path.back()->position - done;
 }
 
-absl::StatusOr<Slot *> Slots::begin(std::span<const int32_t> prompt) {
-  Slot &slot = chooseIdle(prompt);
-  slot.lastUse = ++uses;
-  auto reused = takeOver(slot, prompt, 0);
-  if (!reused.ok())
+absl::StatusOr<Slot *> Slots::begin(std::span<const int32_t> prompt, uint32_t positions) {
+  Slot &slot = *std::ranges::find_if(slots, [](const Slot &each) { return !each.taken; });
+  if (absl::Status status = slot.session().reset(); !status.ok())
+    return status;
+  if (auto reused = takeOver(slot, prompt); !reused.ok())
     return reused.status();
-  if (*reused == 0) {
-    slot.tokens.clear();
-    if (absl::Status status = slot.session().reset(); !status.ok())
-      return status;
-  }
+  slot.promised = pagesFor(positions);
+  promised += slot.promised;
   slot.taken = true;
   return &slot;
 }
 
 absl::StatusOr<uint32_t> Slots::prefill(Slot &slot, std::span<const int32_t> prompt) {
   Session &session = slot.session();
-  auto reused = takeOver(slot, prompt, session.position());
+  auto reused = takeOver(slot, prompt);
   if (!reused.ok())
     return reused.status();
   const size_t chunk = session.manifest().facts().prefill_chunk();
@@ -110,36 +100,30 @@ absl::StatusOr<uint32_t> Slots::prefill(Slot &slot, std::span<const int32_t> pro
   part = part.first(std::min(chunk, part.size()));
   if (absl::Status status = session.prefill(part); !status.ok())
     return status;
-  if (part.size() < chunk)
-    return reused;
-  slot.tokens.insert(slot.tokens.end(), part.begin(), part.end());
-  if (absl::Status status = remember(slot); !status.ok())
-    return status;
+  if (part.size() == chunk)
+    if (absl::Status status = remember(slot, prompt.first(session.position())); !status.ok())
+      return status;
   return reused;
 }
 
 // The sequence stands at the end of a chunk.
-absl::Status Slots::remember(Slot &slot) {
-  PrefixTree::Missing missing = tree->missing(slot.tokens);
-  if (!missing.rows && !missing.state)
+absl::Status Slots::remember(Slot &slot, std::span<const int32_t> prefix) {
+  PrefixTree::Missing missing = tree->missing(prefix);
+  if (!missing.pages && !missing.state)
     return absl::OkStatus();
   Session &session = slot.session();
-  std::vector<std::byte> rows;
-  if (missing.rows) {
-    auto taken = session.rows(session.position() - tree->shape().block, session.position());
-    if (!taken.ok())
-      return taken.status();
-    rows = *std::move(taken);
-  }
   auto snapshot = session.snapshot();
   if (!snapshot.ok())
     return snapshot.status();
-  tree->put(slot.tokens, std::move(rows), *std::move(snapshot));
+  std::span<const Page> pages =
+      session.pages().last(missing.pages ? tree->shape().block / session.manifest().facts().state_block() : 0);
+  tree->put(prefix, {pages.begin(), pages.end()}, *std::move(snapshot));
   return absl::OkStatus();
 }
 
 void Slots::release(Slot &slot) {
-  slot.lastUse = ++uses;
+  slot.session().end();
+  promised -= std::exchange(slot.promised, 0);
   slot.taken = false;
 }
 
@@ -155,14 +139,28 @@ std::string Slots::fileIn(const std::string &folder) const {
   return absl::StrFormat("%s/%016x.prompts", folder, identity());
 }
 
-absl::Status Slots::save(const std::string &folder) const { return savePrefixes(*tree, identity(), fileIn(folder)); }
+absl::Status Slots::save(const std::string &folder) const {
+  return savePrefixes(
+      *tree, identity(), [this](std::span<const Page> pages) { return model->read(pages); }, fileIn(folder));
+}
 
 absl::Status Slots::restore(const std::string &folder) {
   const std::string path = fileIn(folder);
   std::ifstream in(path, std::ios::binary);
   if (!in)
     return absl::NotFoundError(absl::StrCat(path, ": there is no such file yet"));
-  absl::Status status = restorePrefixes(in, identity(), *tree);
+  auto make = [this](std::span<const std::byte> bytes) -> absl::StatusOr<std::vector<Page>> {
+    std::vector<Page> pages;
+    for (uint32_t count = tree->shape().block / model->manifest().facts().state_block(); pages.size() < count;) {
+      auto page = model->pages().take();
+      if (!page)
+        return absl::ResourceExhaustedError("no page is free for more of the saved prompts");
+      pages.push_back(*std::move(page));
+    }
+    absl::Status status = model->write(pages, bytes);
+    return status.ok() ? absl::StatusOr<std::vector<Page>>(std::move(pages)) : status;
+  };
+  absl::Status status = restorePrefixes(in, identity(), make, *tree);
   return status.ok() ? status : absl::Status(status.code(), absl::StrCat(path, ": ", std::string(status.message())));
 }
 

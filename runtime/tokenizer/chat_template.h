@@ -19,6 +19,9 @@ public:
   // Errors: those of jinja::Template::parse, and InvalidArgument for an empty template.
   static absl::StatusOr<ChatTemplate> create(std::string_view source);
 
+  // jinja::Template::checkNames.
+  absl::Status checkNames() const { return parsed->checkNames(); }
+
   // `messages` is an array of {"role", "content", ...}; `extras` an object of further variables ("bos_token", "tools",
   // "enable_thinking", ...), which win over `messages` and `add_generation_prompt`. Use ordered_json throughout:
   // templates print objects in the order of their keys. Encode the result with `parseSpecial` and without `addBos`.

@@ -59,6 +59,19 @@ absl::StatusOr<std::unique_ptr<Template>> Template::parse(std::string_view sourc
   return made;
 }
 
+absl::Status Template::checkNames() const {
+  int line = 0;
+  return guarded(line, [&] {
+    for (const Expr &expression : program->expressions) {
+      line = expression.line;
+      if (expression.kind == Expr::FILTER)
+        demandFilter(expression.text);
+      else if (expression.kind == Expr::TEST)
+        demandTest(expression.text);
+    }
+  });
+}
+
 absl::StatusOr<std::string> Template::render(const nlohmann::ordered_json &variables,
                                              const RenderOptions &options) const {
   if (!variables.is_object())

@@ -33,6 +33,10 @@ public:
   static absl::StatusOr<std::unique_ptr<Template>> parse(std::string_view source);
   ~Template();
 
+  // Unimplemented, with the line, where a filter or a test has a name that is not known here, on whatever path. `parse`
+  // takes such a template, since Python's Jinja2 renders it as long as it goes other ways.
+  absl::Status checkNames() const;
+
   // `variables` is an object: what the template sees as globals. Key order is kept (tool schemas are printed by it).
   // Errors name the line. InvalidArgument: the template called raise_exception; the message is the template's.
   // FailedPrecondition: a Python exception (undefined value used, wrong type, ...). Unimplemented: a filter, test or

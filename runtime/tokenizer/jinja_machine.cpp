@@ -533,19 +533,29 @@ Value Machine::evalFilter(const Expr &expr, const Value *input) {
   return callFilter(expr.text, value, std::move(args));
 }
 
-Value Machine::callFilter(std::string_view name, const Value &value, Args args) {
-  Level level(*this);
+Filter demandFilter(std::string_view name) {
   Filter filter = findFilter(name);
   if (!filter)
     failUnsupported(cat("the filter '", name, "'"));
+  return filter;
+}
+
+Test demandTest(std::string_view name) {
+  Test test = findTest(name);
+  if (!test)
+    failUnsupported(cat("the test '", name, "'"));
+  return test;
+}
+
+Value Machine::callFilter(std::string_view name, const Value &value, Args args) {
+  Level level(*this);
+  const Filter filter = demandFilter(name);
   return filter(*this, value, args);
 }
 
 bool Machine::callTest(std::string_view name, const Value &value, Args args) {
   Level level(*this);
-  Test test = findTest(name);
-  if (!test)
-    failUnsupported(cat("the test '", name, "'"));
+  const Test test = demandTest(name);
   return test(*this, value, args);
 }
 

@@ -98,6 +98,9 @@ using Filter = Value (*)(Machine &, const Value &, Args &);
 using Test = bool (*)(Machine &, const Value &, Args &);
 Filter findFilter(std::string_view name);
 Test findTest(std::string_view name);
+// The same, but what is not known fails as UNSUPPORTED.
+Filter demandFilter(std::string_view name);
+Test demandTest(std::string_view name);
 // The method or attribute `name` that Python's type of `object` has; `found` is false if it has none.
 Value findMethod(Machine &machine, const Value &object, std::string_view name, bool &found);
 Value findGlobal(std::string_view name, bool &found);

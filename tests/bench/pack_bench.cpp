@@ -140,7 +140,7 @@ absl::Status pack(const std::string &folder, const std::string &recipe, const st
     buffer.set_bytes_per_position(perPosition);
   };
   add("weights", Buffer::WEIGHTS, bytes, 0);
-  add("step", Buffer::STEP, 64, 0);
+  add("step", Buffer::STEP, 80, 0);
   add("tokens", Buffer::TOKENS, 256, 0);
   add("logits", Buffer::LOGITS, 4 * kVocabulary, 0);
   add("output", Buffer::OUTPUT, 0, 4);

@@ -117,6 +117,26 @@ def body(session):
     refuses(session, "an unknown recipe", compile(model, ("--recipe", "w3a3")), "w3a3", folder=out)
     refuses(session, "an unknown target", compile(model, ("--targets", "gfx1151,gfx9999")), "gfx9999", folder=out)
 
+    # Chat templates.
+    template = session.work / "odd.jinja"
+
+    def templated(what, content, *words):
+        template.write_bytes(content)
+        refuses(session, f"a chat template {what}", compile(model, ("--chat-template", template)), template.name, *words, folder=out)
+
+    templated("that is empty", b" \n", "empty")
+    templated("of more than 1 MiB", b"x" * (1 << 20) + b"x", "1048576 bytes")
+    templated("that is not UTF-8", b"{{ messages }}\xff", "UTF-8")
+    templated("with a broken block", b"one\n{% for m in messages %}", "line 2")
+    templated("with an unsupported statement", b"one\n\n{% include 'x' %}", "line 3", "include")
+    templated("with an unsupported filter on a path not taken", b"{% if false %}\n{{ 'x' | urlize }}{% endif %}", "line 2", "urlize")
+    template.write_text("{{ messages[0].content }}")
+    refuses(session, "a chat template for a checkpoint without a tokenizer", compile(model, ("--chat-template", template)),
+            "--chat-template", "tokenizer", folder=out)
+    refuses(session, "a chat template that is not there", compile(model, ("--chat-template", session.work / "none.jinja")),
+            "none.jinja", folder=out)
+    refuses(session, "a folder as chat template", compile(model, ("--chat-template", model)), model.name, "file", folder=out)
+
     # A full disk: no file may grow past a few pages.
     def little_room():
         resource.setrlimit(resource.RLIMIT_FSIZE, (65536, 65536))

@@ -27,6 +27,7 @@ import support
 
 CLIENTS = 6
 CONTEXT = 512
+PAGES_OF_BLOCK = 2  # a prefill chunk of 32
 WORDS = ("and the king of that land said unto his servants go up into city by river where people were gathered bread "
          "stone house water light day night children went came saw heard took gave").split()
 GROWTH = 0.02  # of the median of a third of the time over the one before it
@@ -165,7 +166,9 @@ def body(session, model, seconds, seed, artifact, options):
         artifact = session.work / f"{model}.ingot"
         if not session.compile(support.SOURCE / "models" / "trained" / model, artifact, flags=["--prefill-chunk", "32", "--streams", "4"]):
             return
-    server = serve.Server(session, artifact, "--streams", "3", "--context", str(CONTEXT), "--max-queue", "4", *options)
+    # Fewer pages than three contexts: some requests wait for them.
+    server = serve.Server(session, artifact, "--streams", "3", "--context", str(CONTEXT), "--kv-tokens", str(2 * CONTEXT),
+                          "--max-queue", "4", *options)
     fresh = serve.Server(session, artifact, "--streams", "1", "--context", str(CONTEXT), "--max-queue", "64", "--cache", "0")
     if not session.check(server.ready and fresh.ready, "both servers start", (server.said, fresh.said)):
         return
@@ -197,6 +200,10 @@ def body(session, model, seconds, seed, artifact, options):
                   f"{rows:.0f} of {figures['ingot_reply_tokens_total']:.0f} tokens by {steps:.0f} steps of several; the fresh runs by "
                   "none", figures)
     session.check(server.quiet(60) and fresh.quiet(60), "no request is left running or waiting", server.metrics())
+    now = server.metrics()
+    pages, free, promised = (now[f"ingot_kv_pages{what}"] for what in ("", "_free", "_promised"))
+    session.check(promised == 0 and free + PAGES_OF_BLOCK * now["ingot_cache_blocks"] == pages,
+                  f"of {pages:.0f} pages {free:.0f} are free and the rest are remembered", now)
     reused = figures["ingot_prompt_tokens_reused_total"]
     session.check(reused > 0 and fresh.metrics()["ingot_prompt_tokens_reused_total"] == 0,
                   f"prefixes were found again: {reused:.0f} of {figures['ingot_prompt_tokens_total']:.0f} tokens; the fresh "

@@ -33,29 +33,38 @@ void mend(std::string &file) {
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   constexpr uint64_t kBudget = 4096, kIdentity = 7;
-  ingot::PrefixTree tree({.block = 2, .rowsBytes = 4, .stateBytes = 3}, kBudget);
+  constexpr uint32_t kPages = 8;
+  ingot::PagePool pool(kPages);
+  ingot::PrefixTree tree({.block = 2, .pagesBytes = 4, .stateBytes = 3}, kBudget);
+  pool.setReclaim([&] { return tree.forget(); });
+  auto make = [&](std::span<const std::byte> bytes) -> absl::StatusOr<std::vector<ingot::Page>> {
+    auto page = pool.take();
+    if (bytes.size() != 4 || !page)
+      std::abort();
+    return std::vector<ingot::Page>{*page};
+  };
   if (size == 0)
     return 0;
   std::string file(ingot::fuzz::textOf({data + 1, size - 1}));
   if (data[0] & 1)
     mend(file);
   std::istringstream in(file);
-  (void)ingot::restorePrefixes(in, kIdentity, tree);
-  if (tree.bytes() > kBudget)
+  (void)ingot::restorePrefixes(in, kIdentity, make, tree);
+  if (tree.bytes() > kBudget || tree.blocks() + pool.free() != kPages)
     std::abort();
   size_t visited = 0;
   std::vector<std::vector<int32_t>> prompts;
   tree.visit([&](const ingot::PrefixTree::Block &block) {
     ++visited;
     const size_t depth = block.position / 2;
-    if (block.tokens.size() != 2 || block.rows.size() != 4 || (block.state && block.state->size() != 3) || depth == 0)
+    if (block.tokens.size() != 2 || block.pages.size() != 1 || (block.state && block.state->size() != 3) || depth == 0)
       std::abort();
     prompts.resize(depth);
     prompts.back() = block.tokens;
     std::vector<int32_t> prompt;
     for (const auto &tokens : prompts)
       prompt.insert(prompt.end(), tokens.begin(), tokens.end());
-    if (const auto missing = tree.missing(prompt); missing.rows)
+    if (const auto missing = tree.missing(prompt); missing.pages)
       std::abort();
   });
   if (visited != tree.blocks())

@@ -16,7 +16,7 @@ void check(AttentionConfig c, const std::vector<uint64_t> &positions) {
   Buffer queries(padRows(q, width));
   for (uint64_t position : positions) {
     Caches caches(c, position + 1, 6);
-    StepBuffer step({.tokens = 1, .position = static_cast<int32_t>(position)});
+    StepBuffer step({.tokens = 1, .position = static_cast<int32_t>(position)}, caches.pages());
     Buffer k(caches.layout(true)), v(caches.layout(false));
     Buffer partials(c.heads * attentionUnits(target(), c) * (c.headDim + 2) * 4), out(paddedRow(width) * 2);
     decode.run(1, {&step, &queries, &k, &v, &partials});

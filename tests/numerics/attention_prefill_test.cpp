@@ -18,7 +18,8 @@ void check(AttentionConfig c, const std::vector<Chunk> &chunks) {
   for (auto [tokens, position] : chunks) {
     Caches caches(c, position + tokens, 8);
     std::vector<Bf16> q = normalBf16(tokens * width, 9);
-    StepBuffer step({.tokens = static_cast<int32_t>(tokens), .position = static_cast<int32_t>(position)});
+    StepBuffer step({.tokens = static_cast<int32_t>(tokens), .position = static_cast<int32_t>(position)},
+                    caches.pages());
     Buffer queries(padRows(q, width, tileRest(tokens))), k(caches.layout(true)), v(caches.layout(false));
     Buffer out((tokens + tileRest(tokens)) * stride * 2);
     kernel.run(tokens, {&step, &queries, &k, &v, &out});

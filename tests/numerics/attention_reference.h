@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <numeric>
 
 #include "tests/numerics/harness.h"
 
@@ -69,15 +70,23 @@ struct Held {
   }
 };
 
+// The page table of a sequence of so many positions: the last page comes first.
+inline std::vector<int32_t> pagesOf(uint64_t positions) {
+  std::vector<int32_t> pages((positions + kPagePositions - 1) / kPagePositions);
+  std::iota(pages.rbegin(), pages.rend(), 0);
+  return pages;
+}
+
 // Writes rows, the first of which is that of position `first`, into the bytes of one half of a cache
-// (docs/design/layouts.md). In a ring later positions replace earlier ones.
+// (docs/design/layouts.md). In a ring later positions replace earlier ones; else pages are those of `pagesOf`.
 inline void place(const Held &rows, CacheElement element, bool keys, uint64_t kvHeads, uint64_t headDim, uint64_t first,
                   uint64_t ring, std::vector<uint8_t> &cache) {
   const uint64_t size = element == CacheElement::Bf16 ? 2 : 1, headBytes = headDim * 16 * size + (size == 1 ? 64 : 0);
   for (uint64_t row = 0; row < rows.values.size() / (kvHeads * headDim); ++row) {
     const uint64_t at = ring ? (first + row) % ring : first + row;
+    const uint64_t block = ring ? at / 16 : cache.size() / (kvHeads * headBytes) - 1 - at / 16;
     for (uint64_t j = 0; j < kvHeads; ++j) {
-      uint8_t *head = &cache[(at / 16 * kvHeads + j) * headBytes];
+      uint8_t *head = &cache[(block * kvHeads + j) * headBytes];
       for (uint64_t d = 0; d < headDim; ++d) {
         const uint64_t to = keys ? (d / 16 * 2 + d / 8 % 2) * 128 + at % 16 * 8 + d % 8 : d * 16 + at % 16;
         std::memcpy(head + to * size, &rows.elements[((row * kvHeads + j) * headDim + d) * size], size);
@@ -114,6 +123,8 @@ struct Caches {
   uint64_t index(uint64_t position, uint64_t head, uint64_t d) const {
     return (position * config.kvHeads + head) * config.headDim + d;
   }
+
+  std::vector<int32_t> pages() const { return config.ring ? std::vector<int32_t>() : pagesOf(length); }
 
   std::vector<uint8_t> layout(bool keys) const {
     const AttentionConfig &c = config;

@@ -29,10 +29,11 @@ std::string moduleOf(const std::string &scheme, const std::string &cache, unsign
 }
 
 // Names of the buffers that differ.
-std::vector<std::string> differences(const Program::Sequence &a, const Program::Sequence &b) {
+std::vector<std::string> differences(Program &program, const Program::Sequence &a, const Program::Sequence &b) {
   std::vector<std::string> names;
-  for (const auto &[name, buffer] : a)
-    if (buffer->read<uint8_t>() != b.at(name)->read<uint8_t>())
+  const auto other = program.contents(b);
+  for (const auto &[name, bytes] : program.contents(a))
+    if (bytes != other.at(name))
       names.push_back(name);
   return names;
 }
@@ -82,8 +83,8 @@ void check(const std::string &scheme, const std::string &cache, unsigned width, 
     program.together(std::string(choice) + "_" + std::to_string(width), width, together);
     for (size_t i = 0; i < count; ++i) {
       program.run(std::string(choice) + "_1", alone[i]);
-      ASSERT_EQ(differences(together[i], alone[i]), std::vector<std::string>()) << "of sequence " << i;
-      const auto token = static_cast<size_t>(alone[i].at("tokens")->read<int32_t>()[0]);
+      ASSERT_EQ(differences(program, together[i], alone[i]), std::vector<std::string>()) << "of sequence " << i;
+      const auto token = static_cast<size_t>(alone[i].buffers.at("tokens")->read<int32_t>()[0]);
       if (isMasked(i) && std::string(choice) == "sample") {
         EXPECT_EQ(token % 5, i) << "a token that the mask of sequence " << i << " leaves out";
       }
@@ -106,7 +107,7 @@ TEST(Batch, OfCachesOfCodes) {
 TEST(Batch, LeavesOtherBytesWithAnothersBuffer) {
   Program program(moduleOf("bf16", "bf16", 2), kFused);
   std::vector<Program::Sequence> right = begin(program, 2);
-  for (const auto &[name, buffer] : right[0]) {
+  for (const auto &[name, buffer] : right[0].buffers) {
     std::vector<Program::Sequence> good, bad;
     for (const Program::Sequence &sequence : right) {
       good.push_back(program.copyOf(sequence));
@@ -114,7 +115,7 @@ TEST(Batch, LeavesOtherBytesWithAnothersBuffer) {
     }
     program.together("sample_2", 2, good);
     program.together("sample_2", 2, bad, name);
-    EXPECT_FALSE(differences(good[1], bad[1]).empty()) << "with another's " << name;
+    EXPECT_FALSE(differences(program, good[1], bad[1]).empty()) << "with another's " << name;
   }
 }
 

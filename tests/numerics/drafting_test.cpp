@@ -105,6 +105,34 @@ INSTANTIATE_TEST_SUITE_P(Models, Drafting, testing::Values("tiny-qwen3.6", "tiny
   return std::string(info.param) == "tiny-qwen3.6" ? "Dense" : "Experts";
 });
 
+// Positions after the last are masked, whatever lies there must be finite.
+TEST_P(Drafting, PagesHoldNothingOfWhatWasThere) {
+  const std::vector<int32_t> prompt = {5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22};
+  auto reply = [&] {
+    int32_t token = 0;
+    auto session = begin(prompt, ingot::Drafting::Always, 24, token);
+    std::vector<int32_t> tokens = {token};
+    while (tokens.size() < 24) {
+      auto next = session->nextTokens();
+      EXPECT_TRUE(next.ok()) << next.status();
+      if (!next.ok())
+        break;
+      tokens.insert(tokens.end(), next->begin(), next->end());
+    }
+    return tokens;
+  };
+  const std::vector<int32_t> before = reply();
+  {
+    std::vector<Page> all;
+    while (auto page = model->pages().take())
+      all.push_back(*page);
+    ASSERT_EQ(all.size(), model->pages().size());
+    const std::vector<std::byte> nan(all.size() * pageBytes(model->manifest()), std::byte{0xff});
+    ASSERT_TRUE(model->write(all, nan).ok());
+  }
+  EXPECT_EQ(reply(), before);
+}
+
 TEST_P(Drafting, LeavesTheStatesOfSingleSteps) {
   std::vector<unsigned> keptOf(length + 1); // steps by how many drafts they kept
   for (int32_t seed : {1, 2}) {

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstdlib>
 #include <iterator>
+#include <map>
 #include <type_traits>
 
 #include <dlfcn.h>
@@ -104,15 +105,17 @@ Buffer::Buffer(size_t bytes) : size(bytes) {
 
 Buffer::~Buffer() { hip().hipFree(pointer); }
 
-void Buffer::write(const void *bytes, size_t count) {
-  hip().check(hip().hipMemcpy(pointer, bytes, count, kHostToDevice), "hipMemcpy to the device");
+void Buffer::write(const void *bytes, size_t count, size_t offset) {
+  if (count > 0)
+    hip().check(hip().hipMemcpy(static_cast<char *>(pointer) + offset, bytes, count, kHostToDevice),
+                "hipMemcpy to the device");
 }
 
 void Buffer::readBytes(void *to) const {
   hip().check(hip().hipMemcpy(to, pointer, size, kDeviceToHost), "hipMemcpy from the device");
 }
 
-Code::Code(const CodeObject &code) {
+Code::Code(const CodeObject &code) : kernels(code.kernels) {
   hip().check(hip().hipModuleLoadData(&module, code.elf.data()), "hipModuleLoadData");
 }
 
@@ -131,6 +134,35 @@ void Code::run(const std::string &kernel, unsigned x, unsigned y, unsigned z, un
   hip().check(hip().hipDeviceSynchronize(), kernel.c_str());
 }
 
+static std::unique_ptr<Code> compile(mlir::gpu::GPUModuleOp module) {
+  CompileOptions options;
+  if (const char *folder = std::getenv("INGOT_NUMERICS_DUMP"))
+    options.dumpDirectory = folder;
+  auto object = compileKernels(module, target(), options);
+  if (!object.ok())
+    fail(std::string(object.status().message()));
+  if (object->kernels.size() != 1)
+    fail("the code object holds " + std::to_string(object->kernels.size()) + " kernels, not 1");
+  const KernelFacts &facts = object->kernels[0];
+  if (std::getenv("INGOT_NUMERICS_FACTS"))
+    std::printf("%s: %u VGPRs, %u SGPRs, %u bytes of LDS, %u bytes of scratch, %u bytes of code\n", target().name,
+                facts.vgprs, facts.sgprs, facts.ldsBytes, facts.scratchBytes, facts.codeBytes);
+  return std::make_unique<Code>(*object);
+}
+
+const Code &codeOf(mlir::gpu::GPUModuleOp module) {
+  // By text. Never destroyed, as the emulator may be gone by then.
+  static auto &compiled = *new std::map<std::string, std::unique_ptr<Code>>;
+  std::string text;
+  llvm::raw_string_ostream(text) << *module;
+  std::unique_ptr<Code> &code = compiled[text];
+  if (!code)
+    code = compile(module);
+  const KernelFacts &facts = code->kernels[0];
+  EXPECT_EQ(facts.scratchBytes, 0U) << facts.name << " spills, with " << facts.vgprs << " VGPRs";
+  return *code;
+}
+
 Kernel::Kernel(const Emit &emit) {
   mlir::OpBuilder b(&context());
   mlir::OwningOpRef<mlir::ModuleOp> holder = mlir::ModuleOp::create(b.getUnknownLoc());
@@ -139,21 +171,8 @@ Kernel::Kernel(const Emit &emit) {
   shape = emit(kernels, target(), "kernel");
   if (mlir::failed(mlir::verify(*holder)))
     fail("the emitted module does not verify");
-  CompileOptions options;
-  if (const char *folder = std::getenv("INGOT_NUMERICS_DUMP"))
-    options.dumpDirectory = folder;
-  auto object = compileKernels(kernels, target(), options);
-  if (!object.ok())
-    fail(std::string(object.status().message()));
-  if (object->kernels.size() != 1)
-    fail("the code object holds " + std::to_string(object->kernels.size()) + " kernels, not 1");
-  const KernelFacts &facts = object->kernels[0];
-  EXPECT_EQ(facts.scratchBytes, 0U) << "the kernel spills, with " << facts.vgprs << " VGPRs";
-  EXPECT_EQ(facts.workgroupSize, shape.workgroupSize);
-  if (std::getenv("INGOT_NUMERICS_FACTS"))
-    std::printf("%s: %u VGPRs, %u SGPRs, %u bytes of LDS, %u bytes of scratch, %u bytes of code\n", target().name,
-                facts.vgprs, facts.sgprs, facts.ldsBytes, facts.scratchBytes, facts.codeBytes);
-  code = std::make_unique<Code>(*object);
+  code = &codeOf(kernels);
+  EXPECT_EQ(code->kernels[0].workgroupSize, shape.workgroupSize);
 }
 
 void Kernel::run(unsigned tokens, const std::vector<const Buffer *> &arguments) const {

@@ -53,7 +53,7 @@ public:
     readBytes(values.data());
     return values;
   }
-  void write(const void *bytes, size_t count);
+  void write(const void *bytes, size_t count, size_t offset = 0);
   void *device() const { return pointer; }
 
 private:
@@ -62,9 +62,13 @@ private:
   size_t size;
 };
 
-// A Step in device memory.
+// A Step in device memory, and a page table behind it.
 struct StepBuffer : Buffer {
-  explicit StepBuffer(const Step &step) : Buffer(sizeof(Step)) { write(&step, sizeof(Step)); }
+  explicit StepBuffer(const Step &step, const std::vector<int32_t> &pages = {})
+      : Buffer(sizeof(Step) + pages.size() * sizeof(int32_t)) {
+    write(&step, sizeof(Step));
+    write(pages.data(), pages.size() * sizeof(int32_t), sizeof(Step));
+  }
 };
 
 // The chip under test.
@@ -78,7 +82,7 @@ mlir::MLIRContext &context();
 // Prints why and ends the test program: for what is no verdict on a kernel.
 [[noreturn]] void fail(const std::string &why);
 
-// A code object on the device.
+// A code object on the device, and what the compiler reports of its kernels.
 class Code {
 public:
   explicit Code(const CodeObject &code);
@@ -90,9 +94,15 @@ public:
   void run(const std::string &kernel, unsigned x, unsigned y, unsigned z, unsigned workgroupSize,
            std::vector<void *> arguments) const;
 
+  const std::vector<KernelFacts> kernels;
+
 private:
   void *module = nullptr;
 };
+
+// The code of a module of one kernel for the chip under test. Compiled once a process: another module of the same text
+// gets the same code. Fails the running test if the kernel spills.
+const Code &codeOf(mlir::gpu::GPUModuleOp module);
 
 // A compiled kernel, loaded.
 class Kernel {
@@ -104,7 +114,7 @@ public:
 
 private:
   LaunchShape shape;
-  std::unique_ptr<Code> code;
+  const Code *code = nullptr;
 };
 
 // Normal values as bf16, the same for a seed on every machine.

@@ -4,6 +4,7 @@
 
 #include "compiler/artifact_content.h"
 #include "compiler/reference/interpreter.h"
+#include "mlir/Dialect/LLVMIR/LLVMDialect.h"
 #include "mlir/Parser/Parser.h"
 #include "mlir/Pass/PassManager.h"
 #include "mlir/Pass/PassRegistry.h"
@@ -13,7 +14,15 @@ namespace ingot::numerics {
 
 namespace {
 
-constexpr int64_t kPositions = 128; // room in the caches
+constexpr int64_t kPositions = 128; // of a sequence
+// Pages are dealt out in turn, so that none of a sequence follow one another: lease l has pages l, kLeases + l, ...
+constexpr int32_t kLeases = 12;
+constexpr int32_t kPagesOfLease = kPositions / kPagePositions;
+
+bool grows(exec::BufferOp op) { return op.getRole() == exec::Role::State && op.getPerPosition() > 0; }
+size_t bytesOf(exec::BufferOp op) {
+  return static_cast<size_t>(op.getBytes() + op.getPerPosition() * (grows(op) ? kLeases : 1) * kPositions);
+}
 
 // The weights section in memory.
 class Bytes : public WeightSink {
@@ -45,6 +54,19 @@ void runPasses(mlir::ModuleOp module, const std::string &pipeline, bool select) 
     fail("the passes failed: " + pipeline);
 }
 
+// A module of this kernel and its blocks of LDS alone: programs of a test share many kernels.
+mlir::OwningOpRef<mlir::gpu::GPUModuleOp> alone(mlir::gpu::GPUFuncOp kernel) {
+  auto all = kernel->getParentOfType<mlir::gpu::GPUModuleOp>();
+  mlir::OpBuilder b(&context());
+  mlir::OwningOpRef<mlir::gpu::GPUModuleOp> module = mlir::gpu::GPUModuleOp::create(b, all.getLoc(), all.getName());
+  b.setInsertionPointToStart(module->getBody());
+  for (auto block : all.getOps<mlir::LLVM::GlobalOp>())
+    if (!mlir::SymbolTable::symbolKnownUseEmpty(block, kernel))
+      b.clone(*block);
+  b.clone(*kernel);
+  return module;
+}
+
 } // namespace
 
 Program::Program(const std::string &text, const std::string &passes)
@@ -62,19 +84,31 @@ Program::Program(const std::string &text, const std::string &passes)
   runPasses(*lowered, "", /*select=*/true);
 
   for (auto op : lowered->getOps<exec::BufferOp>())
-    buffers[op.getSymName().str()] =
-        std::make_unique<Buffer>(static_cast<size_t>(op.getBytes() + op.getPerPosition() * kPositions));
+    buffers[op.getSymName().str()] = std::make_unique<Buffer>(bytesOf(op));
   Bytes weights;
   if (absl::Status packed = packWeights(*lowered, checkpoint, weights, [](uint64_t) {}); !packed.ok())
     fail(std::string(packed.message()));
   buffers.at("weights")->write(weights.all.data(), weights.all.size());
   auto targetOp = *lowered->getOps<exec::TargetOp>().begin();
-  auto object = compileKernels(*targetOp.getBody().getOps<mlir::gpu::GPUModuleOp>().begin(), target());
-  if (!object.ok())
-    fail(std::string(object.status().message()));
-  for (const KernelFacts &facts : object->kernels)
-    EXPECT_EQ(facts.scratchBytes, 0U) << facts.name << " spills, with " << facts.vgprs << " VGPRs";
-  code = std::make_unique<Code>(*object);
+  auto kernels = *targetOp.getBody().getOps<mlir::gpu::GPUModuleOp>().begin();
+  for (auto kernel : kernels.getOps<mlir::gpu::GPUFuncOp>())
+    code[kernel.getName().str()] = &codeOf(*alone(kernel));
+  for (int32_t lease = kLeases - 1; lease >= 0; --lease)
+    idle.push_back(lease);
+  own = lend();
+  buffers.at("step")->write(own.pages.data(), own.pages.size() * sizeof(int32_t), sizeof(Step));
+}
+
+Program::Sequence Program::lend() {
+  if (idle.empty())
+    fail("too many sequences at once");
+  const int32_t lease = idle.back();
+  idle.pop_back();
+  Sequence sequence;
+  for (int32_t page = 0; page < kPagesOfLease; ++page)
+    sequence.pages.push_back(page * kLeases + lease);
+  sequence.lease = std::shared_ptr<void>(nullptr, [this, lease](void *) { idle.push_back(lease); });
+  return sequence;
 }
 
 exec::ProgramOp Program::find(const std::string &program) {
@@ -107,14 +141,14 @@ size_t Program::launchesOfTiles(const std::string &program, int64_t tiles) {
 void Program::clear() {
   for (auto op : lowered->getOps<exec::BufferOp>())
     if (op.getRole() == exec::Role::State) {
-      std::vector<uint8_t> zeros(static_cast<size_t>(op.getBytes() + op.getPerPosition() * kPositions));
+      std::vector<uint8_t> zeros(bytesOf(op));
       buffers.at(op.getSymName().str())->write(zeros.data(), zeros.size());
     }
 }
 
 void Program::run(const std::string &program, const Step &step) {
   buffers.at("step")->write(&step, sizeof(step));
-  launch(program, step.tokens, {});
+  launch(program, step.tokens, own);
 }
 
 void Program::launch(const std::string &program, int32_t tokens, const Sequence &own) {
@@ -122,35 +156,67 @@ void Program::launch(const std::string &program, int32_t tokens, const Sequence 
     std::vector<void *> arguments;
     for (auto [name, offset] :
          llvm::zip(launch.getBuffers().getAsRange<mlir::FlatSymbolRefAttr>(), launch.getOffsets())) {
-      auto mine = own.find(name.getValue().str());
-      const Buffer &buffer = mine != own.end() ? *mine->second : *buffers.at(name.getValue().str());
+      auto mine = own.buffers.find(name.getValue().str());
+      const Buffer &buffer = mine != own.buffers.end() ? *mine->second : *buffers.at(name.getValue().str());
       arguments.push_back(static_cast<char *>(buffer.device()) + offset);
     }
     llvm::ArrayRef<int64_t> grid = launch.getGrid();
     auto perWorkgroup = launch.getTokensPerWorkgroup();
     int64_t y = perWorkgroup ? (tokens + static_cast<int64_t>(*perWorkgroup) - 1) / static_cast<int64_t>(*perWorkgroup)
                              : grid[1];
-    code->run(launch.getKernel().getLeafReference().str(), static_cast<unsigned>(grid[0]), static_cast<unsigned>(y),
-              static_cast<unsigned>(grid[2]), static_cast<unsigned>(launch.getBlock()), arguments);
+    const std::string kernel = launch.getKernel().getLeafReference().str();
+    code.at(kernel)->run(kernel, static_cast<unsigned>(grid[0]), static_cast<unsigned>(y),
+                         static_cast<unsigned>(grid[2]), static_cast<unsigned>(launch.getBlock()), arguments);
   }
 }
 
 Program::Sequence Program::begin(const Step &step, int32_t token) {
-  Sequence sequence;
+  Sequence sequence = lend();
   for (auto op : lowered->getOps<exec::BufferOp>())
     if (op.getBatchTable())
-      sequence[op.getSymName().str()] = std::make_unique<Buffer>(
-          std::vector<uint8_t>(static_cast<size_t>(op.getBytes() + op.getPerPosition() * kPositions)));
-  sequence.at("step")->write(&step, sizeof(step));
-  sequence.at("tokens")->write(&token, sizeof(token));
+      sequence.buffers[op.getSymName().str()] = std::make_unique<Buffer>(std::vector<uint8_t>(bytesOf(op)));
+    else if (grows(op))
+      writePages(op, sequence.pages, std::vector<uint8_t>(static_cast<size_t>(op.getPerPosition() * kPositions)));
+  Buffer &first = *sequence.buffers.at("step");
+  first.write(&step, sizeof(step));
+  first.write(sequence.pages.data(), sequence.pages.size() * sizeof(int32_t), sizeof(step));
+  sequence.buffers.at("tokens")->write(&token, sizeof(token));
   return sequence;
 }
 
 Program::Sequence Program::copyOf(const Sequence &sequence) {
-  Sequence copy;
-  for (const auto &[name, buffer] : sequence)
-    copy[name] = std::make_unique<Buffer>(buffer->read<uint8_t>());
+  Sequence copy = lend();
+  for (const auto &[name, buffer] : sequence.buffers)
+    copy.buffers[name] = std::make_unique<Buffer>(buffer->read<uint8_t>());
+  copy.buffers.at("step")->write(copy.pages.data(), copy.pages.size() * sizeof(int32_t), sizeof(Step));
+  const auto contents = this->contents(sequence);
+  for (auto op : lowered->getOps<exec::BufferOp>())
+    if (grows(op))
+      writePages(op, copy.pages, contents.at(op.getSymName().str()));
   return copy;
+}
+
+void Program::writePages(exec::BufferOp op, const std::vector<int32_t> &pages, const std::vector<uint8_t> &bytes) {
+  const size_t each = bytes.size() / pages.size();
+  for (size_t i = 0; i < pages.size(); ++i)
+    buffers.at(op.getSymName().str())->write(&bytes[i * each], each, static_cast<size_t>(pages[i]) * each);
+}
+
+std::map<std::string, std::vector<uint8_t>> Program::contents(const Sequence &sequence) {
+  std::map<std::string, std::vector<uint8_t>> all;
+  for (const auto &[name, buffer] : sequence.buffers)
+    all[name] = buffer->read<uint8_t>();
+  all.at("step").resize(sizeof(Step));
+  for (auto op : lowered->getOps<exec::BufferOp>()) {
+    if (!grows(op))
+      continue;
+    const std::vector<uint8_t> pool = buffers.at(op.getSymName().str())->read<uint8_t>();
+    const auto each = static_cast<ptrdiff_t>(op.getPerPosition() * kPagePositions);
+    std::vector<uint8_t> &mine = all[op.getSymName().str()];
+    for (int32_t page : sequence.pages)
+      mine.insert(mine.end(), pool.begin() + page * each, pool.begin() + (page + 1) * each);
+  }
+  return all;
 }
 
 void Program::run(const std::string &program, const Sequence &sequence) { launch(program, 1, sequence); }
@@ -163,10 +229,10 @@ void Program::together(const std::string &program, size_t width, const std::vect
     for (size_t row = 0; op.getBatchTable() && row < width; ++row) {
       const bool first = row >= sequences.size() || (row == 1 && wrong == op.getSymName());
       words[static_cast<size_t>(*op.getBatchTable()) / 8 + row] =
-          reinterpret_cast<uint64_t>(sequences[first ? 0 : row].at(op.getSymName().str())->device());
+          reinterpret_cast<uint64_t>(sequences[first ? 0 : row].buffers.at(op.getSymName().str())->device());
     }
   buffers.at("batch")->write(words.data(), words.size() * 8);
-  launch(program, static_cast<int32_t>(width), {});
+  launch(program, static_cast<int32_t>(width), own);
 }
 
 std::vector<float> Program::logits(const std::vector<int32_t> &tokens, size_t once) {

@@ -96,7 +96,8 @@ TEST(Append, WritesTheDeclaredPlacesAndNothingElse) {
     const uint64_t positions = ring ? ring : static_cast<uint64_t>(position) + tokens;
     std::vector<Bf16> k = normalBf16(tokens * width, 2), v = normalBf16(tokens * width, 3);
     std::fill_n(k.begin(), headDim, Bf16{0}); // whose scale is 0
-    StepBuffer step({.tokens = static_cast<int32_t>(tokens), .position = position});
+    StepBuffer step({.tokens = static_cast<int32_t>(tokens), .position = position},
+                    ring ? std::vector<int32_t>() : pagesOf(positions));
     Buffer kRows(padRows(k, width)), vRows(padRows(v, width));
     for (CacheElement element : elementsOfCaches()) {
       Kernel kernel([&](auto module, auto &target, auto name) {

@@ -71,7 +71,7 @@ absl::Status checkFile(const std::string &path, const DeviceFlags &flags) {
     bad(std::string(selected.status().message()));
     return absl::FailedPreconditionError("no device for this file");
   }
-  auto fit = computeFit((*artifact)->manifest(), *selected->device, 0, false);
+  auto fit = computeFit((*artifact)->manifest(), *selected->device, {}, /*allLogits=*/false);
   if (!fit.ok())
     return fit.status();
   const std::string &where = selected->device->info().name;

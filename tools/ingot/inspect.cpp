@@ -142,6 +142,7 @@ Json describe(const Artifact &artifact, uint64_t context) {
       {"recipe_text", origin.recipe_text()},
       {"calibration", origin.calibration()},
       {"kv_cache", origin.kv_cache()},
+      {"chat_template", origin.chat_template()},
       {"source", origin.source()},
       {"source_digest", absl::StrFormat("%016x", origin.source_digest())},
       {"skipped_tensors", std::vector<std::string>(origin.skipped_tensors().begin(), origin.skipped_tensors().end())}};
@@ -162,9 +163,10 @@ void print(const Json &json) {
                text(origin["calibration"]).empty() ? "" : ", calibrated with " + text(origin["calibration"]));
   if (const size_t skipped = origin["skipped_tensors"].size(); skipped > 0)
     absl::PrintF("left out     %d tensors of the checkpoint (--json names them)\n", skipped);
-  absl::PrintF("tokenizer    %s, %d pieces, %s\n", text(json["tokenizer"]["kind"]),
+  absl::PrintF("tokenizer    %s, %d pieces, %s%s\n", text(json["tokenizer"]["kind"]),
                json["tokenizer"]["pieces"].get<int>(),
-               json["tokenizer"]["chat_template"].get<bool>() ? "with a chat template" : "no chat template");
+               json["tokenizer"]["chat_template"].get<bool>() ? "with a chat template" : "no chat template",
+               text(origin["chat_template"]).empty() ? "" : " of " + text(origin["chat_template"]));
   absl::PrintF("memory       %s + %s a position = %s at the full context%s\n", size(memory["fixed_bytes"]),
                size(memory["bytes_per_position"]), size(memory["bytes_at_full_context"]),
                text(origin["kv_cache"]).empty() ? "" : ", the KV cache in " + text(origin["kv_cache"]));

@@ -14,6 +14,7 @@ namespace {
 struct ServeOptions {
   std::string file, name, cacheFolder;
   uint32_t context = 0, streams = 4;
+  uint64_t kvTokens = 0;
   size_t maxQueue = 64, maxBodyMiB = 16, cacheMiB = 1024;
   uint32_t drainSeconds = 30;
   ServerOptions http;
@@ -39,6 +40,8 @@ absl::Status serve(ServeOptions options) {
   SessionOptions settings;
   settings.context = options.context;
   settings.sequences = options.streams;
+  settings.positions = options.kvTokens;
+  settings.cacheBytes = uint64_t{options.cacheMiB} << 20;
   settings.graph = !options.device.noGraph;
   auto model = Model::load(artifact, selected->device, selected->target, settings);
   if (!model.ok())
@@ -46,7 +49,7 @@ absl::Status serve(ServeOptions options) {
   done("model");
   EngineOptions engine;
   engine.maxQueue = options.maxQueue;
-  engine.cacheBytes = uint64_t{options.cacheMiB} << 20;
+  engine.cacheBytes = settings.cacheBytes;
   engine.cacheFolder = options.cacheFolder;
   auto service = Service::create(artifact, *std::move(model), engine, options.name);
   if (!service.ok())
@@ -79,18 +82,24 @@ void addServe(CLI::App &app, Command &command) {
   sub->add_option("--host", options->http.host, "address to listen at; 0.0.0.0 lets other machines in")
       ->capture_default_str();
   sub->add_option("--name", options->name, "the model's name for clients (default: the checkpoint's)");
-  sub->add_option("--streams", options->streams, "requests that run at the same time, each with a context of its own")
+  sub->add_option("--streams", options->streams, "requests that run at the same time")
       ->check(CLI::Range(1u, 1024u))
       ->capture_default_str();
   sub->add_option("--context", options->context, "positions of each stream (default: all the model was made for)")
       ->check(CLI::Range(1u, 1u << 30));
+  sub->add_option("--kv-tokens", options->kvTokens,
+                  "tokens of all streams together that there is KV cache for; requests wait until theirs fit (default: "
+                  "--streams times --context)")
+      ->check(CLI::Range(uint64_t{1}, uint64_t{1} << 40));
   sub->add_option("--max-queue", options->maxQueue, "requests that may wait; further ones are answered 503")
       ->check(CLI::Range(size_t{0}, size_t{100'000}))
       ->capture_default_str();
   sub->add_option("--max-body", options->maxBodyMiB, "largest request, in MiB")
       ->check(CLI::Range(size_t{1}, size_t{1024}))
       ->capture_default_str();
-  sub->add_option("--cache", options->cacheMiB, "host memory to remember prompts in, in MiB; 0: none")
+  sub->add_option(
+         "--cache", options->cacheMiB,
+         "the most that is kept of prompts for those that begin alike, in MiB, as far as memory goes; 0: nothing")
       ->check(CLI::Range(size_t{0}, size_t{1} << 20))
       ->capture_default_str();
   sub->add_option("--cache-dir", options->cacheFolder, "a folder to keep remembered prompts in from run to run")

@@ -9,6 +9,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 
+#include "runtime/artifact/manifest_check.h"
 #include "runtime/executor/fit.h"
 #include "tools/ingot/command.h"
 

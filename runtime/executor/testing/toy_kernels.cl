@@ -29,10 +29,10 @@ TOY_KERNEL toy_sample(__global int *step, __global int *tokens, __global const f
 TOY_KERNEL toy_embed_rows(__global const uchar *weights, __global const void *tokens, __global uint *arena) {
   toyEmbedRows(weights, tokens, arena, LANE);
 }
-TOY_KERNEL toy_scan_rows(__global const void *batch, __global const uint *arena, __global const void *states) {
+TOY_KERNEL toy_scan_rows(__global const void *batch, __global const uint *arena, __global uint *states) {
   toyScanRows(batch, arena, states, WORKGROUP_Y, LANE);
 }
-TOY_KERNEL toy_logits_rows(__global const void *batch, __global const void *states, __global float *logits) {
+TOY_KERNEL toy_logits_rows(__global const void *batch, __global const uint *states, __global float *logits) {
   toyLogitsRows(batch, states, logits, WORKGROUP_Y, LANE);
 }
 TOY_KERNEL toy_greedy_rows(__global const void *batch, __global const void *tokens, __global const float *logits,

@@ -10,9 +10,9 @@
 #define TOY_GLOBAL
 #endif
 
-enum { kToyVocabulary = 32, kToyTokensPerWorkgroup = 2, kToyRows = 8 };
+enum { kToyVocabulary = 32, kToyTokensPerWorkgroup = 2, kToyRows = 8, kToyPage = 4 };
 enum { kStepTokens = 0, kStepPosition = 1, kStepGenerated = 2, kStepCapacity = 3, kStepSeed = 4 };
-enum { kStepTemperature = 6, kStepMasked = 9 };
+enum { kStepTemperature = 6, kStepMasked = 9, kStepPages = 16 };
 
 // One workgroup for two tokens: looks each up in the weights.
 static inline void toyEmbed(TOY_GLOBAL const unsigned char *weights, TOY_GLOBAL const int *step,
@@ -22,23 +22,28 @@ static inline void toyEmbed(TOY_GLOBAL const unsigned char *weights, TOY_GLOBAL 
     arena[token] = weights[tokens[token]];
 }
 
+// Where a position's state lies: in a page that the table behind the Step names.
+static inline int toyPlace(TOY_GLOBAL const int *step, int position) {
+  return step[kStepPages + position / kToyPage] * kToyPage + position % kToyPage;
+}
+
 // One lane: each position's state follows from the one before.
 static inline void toyScan(TOY_GLOBAL const int *step, TOY_GLOBAL const unsigned *arena, TOY_GLOBAL unsigned *state,
                            int lane) {
   int position = step[kStepPosition];
   if (lane != 0)
     return;
-  unsigned value = position > 0 ? state[position - 1] : 0;
+  unsigned value = position > 0 ? state[toyPlace(step, position - 1)] : 0;
   for (int token = 0; token < step[kStepTokens]; ++token) {
     value = value * 5u + arena[token] + 1u;
-    state[position + token] = value;
+    state[toyPlace(step, position + token)] = value;
   }
 }
 
 // One lane a logit; `token` counts from the chunk's beginning.
 static inline void toyLogits(TOY_GLOBAL const int *step, TOY_GLOBAL const unsigned *state, TOY_GLOBAL float *logits,
                              int token, int lane) {
-  unsigned value = state[step[kStepPosition] + token];
+  unsigned value = state[toyPlace(step, step[kStepPosition] + token)];
   logits[lane] = (float)((value * (unsigned)(lane + 1) * 2654435761u >> 16) & 0xffffu);
 }
 
@@ -77,7 +82,8 @@ static inline void toySample(TOY_GLOBAL int *step, TOY_GLOBAL int *tokens, TOY_G
 }
 
 // Steps of several sequences: `batch` is struct Batch of runtime/artifact/batch.h, a table has the addresses of the
-// sequences' copies of one buffer. What is read is read for rows of padding too, as real kernels do.
+// sequences' copies of one buffer; states are pages of all of them. What is read is read for rows of padding too, as
+// real kernels do.
 static inline int toyRows(TOY_GLOBAL const void *batch) { return *(TOY_GLOBAL const int *)batch; }
 static inline TOY_GLOBAL int *toyIntsOf(TOY_GLOBAL const void *table, int row) {
   return ((TOY_GLOBAL int *TOY_GLOBAL const *)table)[row];
@@ -93,15 +99,14 @@ static inline void toyEmbedRows(TOY_GLOBAL const unsigned char *weights, TOY_GLO
 
 // One workgroup a row.
 static inline void toyScanRows(TOY_GLOBAL const void *batch, TOY_GLOBAL const unsigned *arena,
-                               TOY_GLOBAL const void *states, int row, int lane) {
+                               TOY_GLOBAL unsigned *states, int row, int lane) {
   if (row < toyRows(batch))
-    toyScan(toyStepOf(batch, row), arena + row, (TOY_GLOBAL unsigned *)toyIntsOf(states, row), lane);
+    toyScan(toyStepOf(batch, row), arena + row, states, lane);
 }
 
-static inline void toyLogitsRows(TOY_GLOBAL const void *batch, TOY_GLOBAL const void *states, TOY_GLOBAL float *logits,
-                                 int row, int lane) {
-  toyLogits(toyStepOf(batch, row), (TOY_GLOBAL const unsigned *)toyIntsOf(states, row), logits + row * kToyVocabulary,
-            0, lane);
+static inline void toyLogitsRows(TOY_GLOBAL const void *batch, TOY_GLOBAL const unsigned *states,
+                                 TOY_GLOBAL float *logits, int row, int lane) {
+  toyLogits(toyStepOf(batch, row), states, logits + row * kToyVocabulary, 0, lane);
 }
 
 static inline void toyGreedyRows(TOY_GLOBAL const void *batch, TOY_GLOBAL const void *tokens,

@@ -17,8 +17,8 @@ namespace {
 
 enum BufferIndex { kWeights, kStep, kTokens, kLogits, kAllLogits, kOutput, kArena, kState, kMask, kBatch, kRows };
 
-// Where the tables of the tokens, states, outputs and masks are in the buffer of role BATCH.
-constexpr uint64_t kTokensTable = 128, kStateTable = 192, kOutputTable = 256, kMaskTable = 320;
+// Where the tables of the tokens, outputs and masks are in the buffer of role BATCH.
+constexpr uint64_t kTokensTable = 128, kOutputTable = 192, kMaskTable = 256;
 
 uint8_t weightOf(int32_t token) { return static_cast<uint8_t>((7 * token + 3) % 29); }
 
@@ -57,7 +57,6 @@ constexpr LaunchPlan kSampleRows = {"toy_sample_rows", 0, kSampleRowsBuffers, tr
 // The table of a sequence's buffer, as an offset in that of role BATCH; struct Batch itself for the steps.
 uint64_t tableOf(uint32_t buffer) {
   return buffer == kTokens   ? kTokensTable
-         : buffer == kState  ? kStateTable
          : buffer == kOutput ? kOutputTable
          : buffer == kMask   ? kMaskTable
                              : 0;
@@ -134,7 +133,7 @@ Manifest toyManifest(std::span<const ToyCode> code, uint32_t streams) {
   facts.set_prefill_chunk(kToyChunk);
   facts.set_hidden_size(1);
   facts.set_layers(1);
-  facts.set_state_block(4);
+  facts.set_state_block(kToyPage);
   auto add = [&](const char *name, Buffer::Role role, uint64_t bytes, uint64_t perPosition) {
     Buffer &buffer = *manifest.add_buffers();
     buffer.set_name(name);
@@ -143,7 +142,7 @@ Manifest toyManifest(std::span<const ToyCode> code, uint32_t streams) {
     buffer.set_bytes_per_position(perPosition);
   };
   add("weights", Buffer::WEIGHTS, kToyVocabulary, 0);
-  add("step", Buffer::STEP, sizeof(Step), 0);
+  add("step", Buffer::STEP, sizeof(Step) + kToyContext / kToyPage * sizeof(int32_t), 0);
   add("tokens", Buffer::TOKENS, 4 * kToyChunk, 0);
   add("logits", Buffer::LOGITS, 4 * kToyVocabulary, 0);
   add("all_logits", Buffer::ALL_LOGITS, 4 * kToyVocabulary * kToyChunk, 0);
@@ -155,7 +154,7 @@ Manifest toyManifest(std::span<const ToyCode> code, uint32_t streams) {
     facts.set_streams(streams);
     add("batch", Buffer::BATCH, kMaskTable + sizeof(Batch::steps), 0);
     add("rows", Buffer::SCRATCH, 4 * kToyVocabulary * kToyRows, 0);
-    for (uint32_t buffer : {kTokens, kState, kOutput, kMask})
+    for (uint32_t buffer : {kTokens, kOutput, kMask})
       manifest.mutable_buffers(static_cast<int>(buffer))->set_batch_table(tableOf(buffer));
     manifest.mutable_buffers(kStep)->set_batch_table(offsetof(Batch, steps));
   }
