@@ -197,6 +197,24 @@ TEST_F(SessionFailureTest, ASessionSurvivesAFailedCapture) {
     EXPECT_EQ(*(*session)->next(), expected);
 }
 
+TEST_F(SessionFailureTest, AMaskWhoseCopyFailedIsSentAgain) {
+  auto toy = openToyDevice();
+  auto artifact = Artifact::open(path);
+  ASSERT_TRUE(toy.ok() && artifact.ok());
+  auto session = Session::load(*std::move(artifact), toy->device, toy->target, {});
+  ASSERT_TRUE(session.ok());
+  for (int call : {1, 2}) { // the copy of the bits, and that of the word which says that they count
+    const std::vector<uint32_t> mask = {1U << (call + 3)};
+    ASSERT_TRUE((*session)->reset().ok());
+    ASSERT_TRUE((*session)->prefill(somePrompt()).ok());
+    fake.failAt(call);
+    EXPECT_FALSE((*session)->setMask(mask).ok());
+    fake.failAt(0);
+    ASSERT_TRUE((*session)->setMask(mask).ok());
+    EXPECT_EQ(*(*session)->next(), call + 3);
+  }
+}
+
 TEST_F(SessionFailureTest, SteadyDecodeAllocatesNothing) {
   auto toy = openToyDevice();
   auto artifact = Artifact::open(path);

@@ -56,10 +56,7 @@ constexpr LaunchPlan kSampleRows = {"toy_sample_rows", 0, kSampleRowsBuffers, tr
 
 // The table of a sequence's buffer, as an offset in that of role BATCH; struct Batch itself for the steps.
 uint64_t tableOf(uint32_t buffer) {
-  return buffer == kTokens   ? kTokensTable
-         : buffer == kOutput ? kOutputTable
-         : buffer == kMask   ? kMaskTable
-                             : 0;
+  return buffer == kTokens ? kTokensTable : buffer == kOutput ? kOutputTable : buffer == kMask ? kMaskTable : 0;
 }
 
 // `rows` of 0: of one sequence.
