@@ -9,6 +9,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   const auto parsed = ingot::ChatTemplate::create(source);
   if (!parsed.ok())
     return 0;
+  (void)parsed->checkNames();
   const ingot::Json plain = {{{"role", "system"}, {"content", "s"}},
                              {{"role", "user"}, {"content", "hello"}},
                              {{"role", "assistant"},
