@@ -382,6 +382,7 @@ TEST_F(SessionTest, AMaskHoldsForTheChunksBehindIt) {
   ASSERT_TRUE((*session)->setMask(std::vector{0xf0U}).ok());
   ASSERT_TRUE((*session)->prefill(somePrompt()).ok());
   std::vector<int32_t> reply;
+  reply.reserve(4);
   for (int step = 0; step < 4; ++step)
     reply.push_back(*(*session)->next());
   EXPECT_EQ(reply, toyMaskedReply(somePrompt(), std::vector(4, 0xf0U)));

@@ -428,7 +428,7 @@ TEST_F(EngineTest, RequestsWaitForPages) {
     EXPECT_EQ(now.pages, 20u);
     EXPECT_EQ(now.promisedPages, 11u);
     slow->release();
-    for (auto [listener, reply] :
+    for (const auto &[listener, reply] :
          {std::pair{slow, toyReply(prompt, 20)}, {large, toyReply(other, 19)}, {small, toyReply({7}, 2)}}) {
       listener->wait();
       EXPECT_EQ(listener->tokens, reply);

@@ -55,6 +55,7 @@ public:
   }
   void write(const void *bytes, size_t count, size_t offset = 0);
   void *device() const { return pointer; }
+  size_t bytes() const { return size; }
 
 private:
   void readBytes(void *to) const;

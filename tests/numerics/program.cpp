@@ -17,7 +17,6 @@ namespace {
 constexpr int64_t kPositions = 128; // of a sequence
 // Pages are dealt out in turn, so that none of a sequence follow one another: lease l has pages l, kLeases + l, ...
 constexpr int32_t kLeases = 12;
-constexpr int32_t kPagesOfLease = kPositions / kPagePositions;
 
 bool grows(exec::BufferOp op) { return op.getRole() == exec::Role::State && op.getPerPosition() > 0; }
 size_t bytesOf(exec::BufferOp op) {
@@ -105,7 +104,9 @@ Program::Sequence Program::lend() {
   const int32_t lease = idle.back();
   idle.pop_back();
   Sequence sequence;
-  for (int32_t page = 0; page < kPagesOfLease; ++page)
+  // As many as the page table has room for: those of the module's context.
+  const auto pages = static_cast<int32_t>((buffers.at("step")->bytes() - sizeof(Step)) / sizeof(int32_t));
+  for (int32_t page = 0; page < pages; ++page)
     sequence.pages.push_back(page * kLeases + lease);
   sequence.lease = std::shared_ptr<void>(nullptr, [this, lease](void *) { idle.push_back(lease); });
   return sequence;
@@ -176,7 +177,9 @@ Program::Sequence Program::begin(const Step &step, int32_t token) {
     if (op.getBatchTable())
       sequence.buffers[op.getSymName().str()] = std::make_unique<Buffer>(std::vector<uint8_t>(bytesOf(op)));
     else if (grows(op))
-      writePages(op, sequence.pages, std::vector<uint8_t>(static_cast<size_t>(op.getPerPosition() * kPositions)));
+      writePages(
+          op, sequence.pages,
+          std::vector<uint8_t>(sequence.pages.size() * kPagePositions * static_cast<size_t>(op.getPerPosition())));
   Buffer &first = *sequence.buffers.at("step");
   first.write(&step, sizeof(step));
   first.write(sequence.pages.data(), sequence.pages.size() * sizeof(int32_t), sizeof(step));
