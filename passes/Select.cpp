@@ -832,8 +832,19 @@ private:
     Place q = define(op.getQ()), k = state(op.getKStateAttr()), v = state(op.getVStateAttr()),
           out = define(op.getResult());
     if (!fewTokens(op.getQ())) {
-      launch(op, "attention_prefill_" + shape, ShapedType::kDynamic, {own("step"), q, k, v, out},
+      SmallVector<Place> arguments{own("step"), q, k, v, out};
+      // What a window leaves is too little to split.
+      if (config.window == 0 && facts.contextLength >= 16 * kSplitBlocks) {
+        config.split = attentionSplit(*target, config);
+        shape += "_split" + std::to_string(config.split);
+        arguments.push_back(
+            newScratch(static_cast<int64_t>(kSplitTokens * config.heads * config.split * (config.headDim + 2) * 4)));
+      }
+      launch(op, "attention_prefill_" + shape, ShapedType::kDynamic, arguments,
              [&](llvm::StringRef n) { return emitAttentionPrefill(kernels, *target, n, config); });
+      if (config.split > 0)
+        launch(op, "attention_combine_" + shape, ShapedType::kDynamic, {own("step"), arguments.back(), out},
+               [&](llvm::StringRef n) { return emitAttentionCombine(kernels, *target, n, config); });
       return success();
     }
     Place partials =

@@ -85,8 +85,10 @@ double distance(const HostTensor &expected, mlir::Value value, const std::vector
 // Kernels that only prepare an op's result, which another launch of the same op makes, or make more of it afterwards.
 bool isOtherStage(const std::string &kernel) {
   auto starts = [&](std::string_view prefix) { return kernel.compare(0, prefix.size(), prefix) == 0; };
-  return (starts("attention_") && !starts("attention_combine_") && !starts("attention_prefill_")) ||
-         (starts("argmax_") && kernel != "argmax_final") || starts("delta_prepare_") || starts("group_");
+  const bool whole =
+      starts("attention_combine_") || (starts("attention_prefill_") && kernel.find("_split") == std::string::npos);
+  return (starts("attention_") && !whole) || (starts("argmax_") && kernel != "argmax_final") ||
+         starts("delta_prepare_") || starts("group_");
 }
 
 // The device runs a chunk first, then the interpreter, which can so follow it where a token goes to other experts: what

@@ -242,7 +242,7 @@ LaunchShape emitAttentionDecode(mlir::gpu::GPUModuleOp module, const TargetInfo 
 
 LaunchShape emitAttentionCombine(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
                                  const AttentionConfig &c) {
-  const unsigned units = attentionUnits(target, c);
+  const auto units = static_cast<unsigned>(c.split > 0 ? c.split : attentionUnits(target, c));
   const auto headDim = static_cast<int64_t>(c.headDim), entry = (headDim + 2) * 4;
   const auto width = static_cast<int64_t>(c.heads * c.headDim),
              padding = static_cast<int64_t>(paddedRow(width)) - width;
@@ -250,16 +250,12 @@ LaunchShape emitAttentionCombine(mlir::gpu::GPUModuleOp module, const TargetInfo
 
   KernelBuilder kb(module, target, name, {Access::Read, Access::Read, Access::Write}, lanes);
   const Sequences sequences(kb, c.sequences);
-  Val token = kb.workgroupY();
-  auto [first, end] = visibleBlocks(kb, sequences.position(token), c.window);
-  Val filled = kb.minI(end - first, kb.constant(units));
-  Val head = kb.workgroupX();
-  Val out = kb.advance(kb.argument(2), kb.zext(token, kb.i64()) * ((width + padding) * 2));
-  Val partials =
-      kb.advance(kb.argument(1), kb.zext(token * static_cast<int64_t>(c.heads) + head, kb.i64()) * (units * entry));
-  Val zero = kb.constant(0), one = kb.constant(1);
-
-  sequences.unlessPadding(token, [&] {
+  Val head = kb.workgroupX(), zero = kb.constant(0), one = kb.constant(1);
+  // The first `filled` units of a token are its own.
+  auto combine = [&](Val token, Val filled) {
+    Val out = kb.advance(kb.argument(2), kb.zext(token, kb.i64()) * ((width + padding) * 2));
+    Val partials =
+        kb.advance(kb.argument(1), kb.zext(token * static_cast<int64_t>(c.heads) + head, kb.i64()) * (units * entry));
     Val maximum = kb.forLoop(zero, filled, one, {kb.constantF(-std::numeric_limits<double>::infinity())},
                              [&](Val u, std::vector<Val> s) -> std::vector<Val> {
                                return {kb.maxF(s[0], kb.load(kb.f32(), partials, u * entry + headDim * 4))};
@@ -277,13 +273,30 @@ LaunchShape emitAttentionCombine(mlir::gpu::GPUModuleOp module, const TargetInfo
     if (padding > 0)
       kb.ifThen((head == static_cast<int64_t>(c.heads - 1)) & (kb.thread() < padding / 2),
                 [&] { kb.store(kb.constant(0), out, kb.thread() * 4 + width * 2); });
-  });
+  };
+  LaunchShape shape{.kernel = name.str(),
+                    .x = static_cast<unsigned>(c.heads),
+                    .workgroupSize = lanes,
+                    .bound = "one workgroup a head"};
+  if (c.split > 0) {
+    // A plane of the grid takes every so many tokens, of one chunk of them.
+    constexpr unsigned kPlanes = 16;
+    Val tokens = kb.stepTokens(kb.argument(0));
+    kb.ifThen(isSplit(kb, kb.stepPosition(kb.argument(0)), tokens), [&] {
+      kb.forLoop(kb.workgroupZ(), tokens, kb.constant(kPlanes), {}, [&](Val token, const std::vector<Val> &) {
+        combine(token, kb.constant(units));
+        return std::vector<Val>{};
+      });
+    });
+    shape.z = kPlanes;
+  } else {
+    Val token = kb.workgroupY();
+    auto [first, end] = visibleBlocks(kb, sequences.position(token), c.window);
+    sequences.unlessPadding(token, [&] { combine(token, kb.minI(end - first, kb.constant(units))); });
+    shape.tokensPerWorkgroup = 1;
+  }
   kb.finish();
-  return {.kernel = name.str(),
-          .x = static_cast<unsigned>(c.heads),
-          .tokensPerWorkgroup = 1,
-          .workgroupSize = lanes,
-          .bound = "one workgroup a head"};
+  return shape;
 }
 
 } // namespace ingot

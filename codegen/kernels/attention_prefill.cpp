@@ -26,6 +26,12 @@ SplitBf16 split(KernelBuilder &kb, Val p) {
 
 } // namespace
 
+uint64_t attentionSplit(const TargetInfo &target, const AttentionConfig &c) {
+  // Of a chunk of 16 tokens a workgroup has one wave that works.
+  const uint64_t wanted = workgroupsWanted(target) * kWaves;
+  return std::clamp<uint64_t>((wanted + c.heads - 1) / c.heads, 2, kSplitBlocks);
+}
+
 LaunchShape emitAttentionPrefill(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
                                  const AttentionConfig &c) {
   const auto tiles = static_cast<unsigned>(c.headDim / 16);
@@ -35,12 +41,23 @@ LaunchShape emitAttentionPrefill(mlir::gpu::GPUModuleOp module, const TargetInfo
   // A fragment of keys or values: codes become bf16, exactly, and their scales wait for the product.
   const unsigned bytesOfK = layout.codes() ? 16 : 32;
 
-  KernelBuilder kb(module, target, name, {Access::Read, Access::Read, Access::Read, Access::Read, Access::Write},
-                   kWaves * target.waveSize);
+  std::vector<Access> access{Access::Read, Access::Read, Access::Read, Access::Read, Access::Write};
+  if (c.split > 0)
+    access.push_back(Access::Write);
+  KernelBuilder kb(module, target, name, access, kWaves * target.waveSize);
   Val position = kb.stepPosition(kb.argument(0)), tokens = kb.stepTokens(kb.argument(0));
   Val head = kb.workgroupX(), kvHead = kb.workgroupX() / ratio;
   Val firstQuery = (kb.workgroupY() * kWaves + kb.wave()) * kQueries;
   Val query = firstQuery + kb.matrixColumn();
+  // Units take blocks in turn; of a chunk that is not split one takes them all.
+  const auto units = static_cast<int64_t>(std::max<uint64_t>(c.split, 1));
+  Val part = kb.workgroupZ(), unit = kb.constant(0), working = kb.constant(1), splits;
+  if (c.split > 0) {
+    unit = part % units;
+    part = part / units;
+    splits = isSplit(kb, position, tokens);
+    working = kb.select(splits, kb.constant(units), working);
+  }
 
   // The fragments of q and the sums of the output live in registers throughout. Where both do not fit, the grid's z
   // cuts the output's dims, and each part computes the scores anew.
@@ -66,10 +83,13 @@ LaunchShape emitAttentionPrefill(mlir::gpu::GPUModuleOp module, const TargetInfo
   const unsigned tilesInFlight = layout.codes() ? 1 : 2;
   const bool crowded = !queriesHeld || held + tilesOfPart * 8 >= 144;
 
-  kb.ifThen(firstQuery < tokens, [&] {
+  Val works = firstQuery < tokens;
+  if (c.split > 0)
+    works = works & (unit < working);
+  kb.ifThen(works, [&] {
     Val firstTile = kb.constant(0);
     if (parts > 1)
-      firstTile = kb.minI(kb.workgroupZ() * tilesOfPart, kb.constant(tiles - tilesOfPart));
+      firstTile = kb.minI(part * tilesOfPart, kb.constant(tiles - tilesOfPart));
     Val firstOfQuery = query * (stride * 2) + head * (headDim * 2);
     std::vector<Val> q;
     for (unsigned t = 0; queriesHeld && t < tiles; ++t)
@@ -90,10 +110,11 @@ LaunchShape emitAttentionPrefill(mlir::gpu::GPUModuleOp module, const TargetInfo
       state.push_back(kb.zero(kb.vec(8, kb.f32())));
 
     auto placeOf = [&](Val block) { return kb.uniform(cacheBlock(kb, kb.argument(0), block, c.ring)); };
+    begin = begin + unit;
     state.push_back(placeOf(begin));
 
-    state = kb.forLoop(begin, end, kb.constant(1), state, [&](Val block, std::vector<Val> s) {
-      Val bytes = layout.block(kb, s.back()), ahead = placeOf(kb.minI(block + 1, end - 1));
+    state = kb.forLoop(begin, end, working, state, [&](Val block, std::vector<Val> s) {
+      Val bytes = layout.block(kb, s.back()), ahead = placeOf(kb.minI(block + working, end - 1));
       Val k = kb.advance(kb.argument(2), bytes), v = kb.advance(kb.argument(3), bytes);
       Val headStart = kvHead * layout.headBytes();
       auto widened = [&](Val fragment) { return layout.codes() ? codesAsBf16(kb, c.element, fragment) : fragment; };
@@ -146,22 +167,38 @@ LaunchShape emitAttentionPrefill(mlir::gpu::GPUModuleOp module, const TargetInfo
       return next;
     });
 
-    Val inverse = kb.constantF(1) / (state[1] + kb.otherHalf(state[1]));
-    Val row = query * (stride * 2) + kb.laneHalf() * 16;
-    for (unsigned t = 0; t < tilesOfPart; ++t)
-      kb.store(kb.round(state[2 + t] * inverse, kb.bf16()), kb.argument(4),
-               row + head * (headDim * 2) + (firstTile + t) * 32);
-    if (stride > width)
-      kb.ifThen(head == static_cast<int64_t>(c.heads - 1), [&] {
-        for (int64_t column = width; column < stride; column += 16)
-          kb.store(kb.zero(kb.vec(4, kb.i32())), kb.argument(4), row + column * 2);
-      });
+    Val sum = state[1] + kb.otherHalf(state[1]);
+    auto finish = [&] {
+      Val inverse = kb.constantF(1) / sum;
+      Val row = query * (stride * 2) + kb.laneHalf() * 16;
+      for (unsigned t = 0; t < tilesOfPart; ++t)
+        kb.store(kb.round(state[2 + t] * inverse, kb.bf16()), kb.argument(4),
+                 row + head * (headDim * 2) + (firstTile + t) * 32);
+      if (stride > width)
+        kb.ifThen(head == static_cast<int64_t>(c.heads - 1), [&] {
+          for (int64_t column = width; column < stride; column += 16)
+            kb.store(kb.zero(kb.vec(4, kb.i32())), kb.argument(4), row + column * 2);
+        });
+    };
+    if (c.split == 0) {
+      finish();
+      return;
+    }
+    // Every part of a head has its maximum and sum, bit for bit the same.
+    kb.ifThen(splits, [&] {
+      Val entry = ((query * static_cast<int64_t>(c.heads) + head) * units + unit) * ((headDim + 2) * 4);
+      for (unsigned t = 0; t < tilesOfPart; ++t)
+        kb.store(state[2 + t], kb.argument(5), entry + kb.laneHalf() * 32 + (firstTile + t) * 64, 8);
+      kb.store(state[0], kb.argument(5), entry + headDim * 4);
+      kb.store(sum, kb.argument(5), entry + (headDim + 1) * 4);
+    });
+    kb.ifThen(working == 1, finish);
   });
   kb.finish();
   return {.kernel = name.str(),
           .x = static_cast<unsigned>(c.heads),
           .tokensPerWorkgroup = kWaves * kQueries,
-          .z = parts,
+          .z = parts * static_cast<unsigned>(units),
           .workgroupSize = kWaves * target.waveSize,
           .bound = "64 queries of one head a workgroup"};
 }

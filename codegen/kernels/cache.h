@@ -20,6 +20,11 @@ inline Val cacheOf(const Sequences &sequences, Val argument, Val row, uint64_t r
   return ring == 0 ? argument : sequences.own(argument, row);
 }
 
+/// Whether what a chunk sees is split among units (`AttentionConfig::split`).
+inline Val isSplit(KernelBuilder &k, Val position, Val tokens) {
+  return (tokens <= kSplitTokens) & (position + tokens > 16 * (kSplitBlocks - 1));
+}
+
 /// Half of a cache: keys or values. Offsets and sizes are in bytes, from the start of a block or of a head of it.
 struct CacheLayout {
   uint64_t kvHeads, headDim;

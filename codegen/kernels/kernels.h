@@ -164,6 +164,7 @@ struct AttentionConfig {
   uint64_t tokens = 1; // queries, a few (decode only, where the code is that of any number above 1)
   CacheElement element = CacheElement::Bf16;
   bool sequences = false; // decode only
+  uint64_t split = 0;     // prefill only, without a window: units that share the positions of a short chunk; 0: none do
 };
 // Decode, first stage: (step, q bf16, K cache, V cache, partials f32). Unit u of `attentionUnits` takes blocks of 16
 // positions u, u + units, ... Partials: [token][head][unit][headDim + 2]: sum of p * v, maximum (of scaled scores,
@@ -171,10 +172,17 @@ struct AttentionConfig {
 unsigned attentionUnits(const TargetInfo &target, const AttentionConfig &c);
 LaunchShape emitAttentionDecode(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
                                 const AttentionConfig &c);
-// Second stage: (step, partials, out bf16).
+// Second stage, of either: (step, partials, out bf16).
 LaunchShape emitAttentionCombine(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
                                  const AttentionConfig &c);
 // Prefill: (step, q bf16, K cache, V cache, out bf16). The chunk's own keys and values are in the cache already.
+//
+// With `split` also (partials f32): a chunk of at most kSplitTokens that sees at least kSplitBlocks blocks of 16
+// positions leaves partials of so many units, as decode does, and nothing in `out`; the second stage then makes `out`
+// of them. Of any other chunk the first stage makes `out`, and the second leaves it.
+inline constexpr int64_t kSplitTokens = 64, kSplitBlocks = 64;
+// How many units fill the chip, at most kSplitBlocks.
+uint64_t attentionSplit(const TargetInfo &target, const AttentionConfig &c);
 LaunchShape emitAttentionPrefill(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
                                  const AttentionConfig &c);
 

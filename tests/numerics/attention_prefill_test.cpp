@@ -14,6 +14,10 @@ void check(AttentionConfig c, const std::vector<Chunk> &chunks) {
   c.scale = 1 / std::sqrt(static_cast<double>(c.headDim));
   SCOPED_TRACE(describe(c));
   Kernel kernel([&](auto module, auto &target, auto name) { return emitAttentionPrefill(module, target, name, c); });
+  std::optional<Kernel> combine;
+  if (c.split > 0)
+    combine.emplace(
+        [&](auto module, auto &target, auto name) { return emitAttentionCombine(module, target, name, c); });
   uint64_t width = c.heads * c.headDim, stride = paddedRow(width);
   for (auto [tokens, position] : chunks) {
     Caches caches(c, position + tokens, 8);
@@ -22,7 +26,13 @@ void check(AttentionConfig c, const std::vector<Chunk> &chunks) {
                     caches.pages());
     Buffer queries(padRows(q, width, tileRest(tokens))), k(caches.layout(true)), v(caches.layout(false));
     Buffer out((tokens + tileRest(tokens)) * stride * 2);
-    kernel.run(tokens, {&step, &queries, &k, &v, &out});
+    Buffer partials(c.split > 0 ? 64 * c.heads * c.split * (c.headDim + 2) * 4 : 4);
+    std::vector<const Buffer *> arguments{&step, &queries, &k, &v, &out};
+    if (combine)
+      arguments.push_back(&partials);
+    kernel.run(tokens, arguments);
+    if (combine)
+      combine->run(tokens, {&step, &partials, &out});
 
     Difference difference;
     std::vector<Bf16> got = out.read<Bf16>();
@@ -54,6 +64,18 @@ TEST(AttentionPrefill, WidestHeads) {
   check({.heads = 1, .kvHeads = 1, .headDim = 240}, {{18, 0}});
   check({.heads = 2, .kvHeads = 1, .headDim = 512}, {{17, 40}});
   check({.heads = 1, .kvHeads = 1, .headDim = 272}, {{18, 0}});
+}
+// Short chunks behind many positions, whose positions units share, and chunks of the same kernels that are not split:
+// too long, or too few positions before them by one.
+TEST(AttentionPrefill, SplitOverPositions) {
+  check({.heads = 6, .kvHeads = 2, .headDim = 64, .split = 3}, {{1, 1008}, {16, 2000}, {17, 1500}, {64, 960}});
+  check({.heads = 6, .kvHeads = 2, .headDim = 64, .split = 3}, {{1, 1007}, {64, 944}, {65, 1500}, {20, 0}});
+  // As many units as blocks: some have none.
+  check({.heads = 2, .kvHeads = 1, .headDim = 16, .split = 64}, {{64, 945}, {40, 970}});
+  check({.heads = 2, .kvHeads = 1, .headDim = 256, .split = 5}, {{20, 1100}});
+  check({.heads = 3, .kvHeads = 1, .headDim = 48, .split = 2}, {{5, 1100}});
+  for (CacheElement element : elementsOfCaches())
+    check({.heads = 2, .kvHeads = 2, .headDim = 32, .element = element, .split = 7}, {{33, 1200}});
 }
 TEST(AttentionPrefill, Window) {
   check({.heads = 2, .kvHeads = 1, .headDim = 32, .window = 20}, {{70, 0}, {64, 500}, {3, 19}});
