@@ -210,7 +210,6 @@ absl::Status chat(const ChatOptions &options) {
     return selected.status();
   SessionOptions settings;
   settings.context = options.context;
-  settings.cacheBytes = EngineOptions().cacheBytes;
   settings.graph = !options.device.noGraph;
   auto model = Model::load(artifact, selected->device, selected->target, settings);
   if (!model.ok())
