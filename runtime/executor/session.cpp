@@ -221,7 +221,11 @@ absl::Status Session::makeRoom(uint32_t positions) {
       model->forPages(std::span(held).subspan(first), [&](const DeviceBuffer &state, uint64_t offset, uint64_t bytes) {
         return stream().zero(state, offset, bytes);
       });
-  return status.ok() ? uploadPages(first) : status;
+  if (status.ok())
+    status = uploadPages(first);
+  if (!status.ok())
+    held.resize(first); // what is held is in the table
+  return status;
 }
 
 absl::Status Session::uploadPages(size_t first) {
