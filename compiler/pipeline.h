@@ -43,7 +43,7 @@ struct CompileRequest {
   int64_t contextLength = 0;               // 0: the model's own
   int64_t prefillChunk = 256;
   int64_t draftLength = 3;   // of a model with a head that drafts; 0: without it
-  int64_t streams = 1;       // the most sequences that one step takes: 1, 2, 4 or 8
+  int64_t streams = 4;       // the most sequences that one step takes: 1, 2, 4 or 8
   std::string report;        // an HTML page of one layer, pass by pass (compiler/layer_report.h); empty: none
   int64_t reportLayer = -1;  // which; negative: the middle one
   std::string stopAfter;     // a phase before codegen; empty: go to the end

@@ -256,6 +256,7 @@ absl::Status compare(const Arguments &arguments) {
   request.calibration = arguments.calibration;
   request.calibrationTokens = arguments.calibrationTokens;
   request.syntheticWeights = arguments.syntheticWeights;
+  request.streams = 1;
   CompileReport report;
   auto checkpoint = openCheckpoint(request, report);
   if (!checkpoint.ok())

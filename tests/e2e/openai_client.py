@@ -33,11 +33,13 @@ def refused(kind, call):
 def body(session):
     artifact = session.work / "tiny.ingot"
     call = serve.prepare(support.SOURCE / "models" / "trained" / "tiny-qwen3.6", session.work / "tiny")
-    if not session.compile(session.work / "tiny", artifact, flags=["--prefill-chunk", str(serve.CHUNK)]):
+    if not session.compile(session.work / "tiny", artifact, flags=["--prefill-chunk", str(serve.CHUNK)], streams=None):
         return
     server = serve.Server(session, artifact, "--streams", "2", "--context", "512", "--name", "tiny", "--api-key", "secret")
     if not session.check(server.ready, "the server starts", server.said):
         return
+    session.check(json.loads(server.said)["requests_per_step"] == 4, "a step takes four requests unless ingotc is told otherwise",
+                  server.said)
     base = f"http://127.0.0.1:{server.port}/v1"
     client = openai.OpenAI(base_url=base, api_key="secret", max_retries=0, timeout=120)
     hello = [{"role": "user", "content": "In the beginning"}]

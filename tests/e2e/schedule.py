@@ -164,7 +164,7 @@ def curve(samples, points=12):
 def body(session, model, seconds, seed, artifact, options):
     if not artifact:
         artifact = session.work / f"{model}.ingot"
-        if not session.compile(support.SOURCE / "models" / "trained" / model, artifact, flags=["--prefill-chunk", "32", "--streams", "4"]):
+        if not session.compile(support.SOURCE / "models" / "trained" / model, artifact, flags=["--prefill-chunk", "32"], streams=4):
             return
     # Fewer pages than three contexts: some requests wait for them.
     server = serve.Server(session, artifact, "--streams", "3", "--context", str(CONTEXT), "--kv-tokens", str(2 * CONTEXT),

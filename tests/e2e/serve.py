@@ -383,7 +383,7 @@ def benchmark(session, artifact):
 def body(session, model):
     folder, artifact = session.work / model, session.work / f"{model}.ingot"
     call = prepare(support.SOURCE / "models" / "trained" / model, folder)
-    if not session.compile(folder, artifact, flags=["--prefill-chunk", str(CHUNK), "--streams", str(STREAMS)]):
+    if not session.compile(folder, artifact, flags=["--prefill-chunk", str(CHUNK)], streams=STREAMS):
         return
     for target in support.TARGETS:
         streams(session, artifact, target)

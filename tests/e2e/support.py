@@ -50,8 +50,10 @@ class Session:
         except OSError as error:
             return subprocess.CompletedProcess(command, 127, "", str(error))
 
-    def compile(self, model, artifact, recipe="bf16", targets=TARGETS, what=None, flags=()):
-        done = self.run("ingotc", model, "-o", artifact, f"--targets={','.join(targets)}", f"--recipe={recipe}", *flags)
+    def compile(self, model, artifact, recipe="bf16", targets=TARGETS, what=None, flags=(), streams=1):
+        """`streams`: None leaves it to ingotc."""
+        done = self.run("ingotc", model, "-o", artifact, f"--targets={','.join(targets)}", f"--recipe={recipe}",
+                        *([f"--streams={streams}"] if streams else []), *flags)
         good = done.returncode == 0 and pathlib.Path(artifact).exists()
         return self.check(good, what or f"ingotc compiles {pathlib.Path(model).name} as {recipe}", done.stderr)
 

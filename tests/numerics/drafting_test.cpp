@@ -55,6 +55,7 @@ protected:
     request.model = absl::StrCat(INGOT_SOURCE_DIR "/models/trained/", name);
     request.output = path;
     request.targets = {targetName()};
+    request.streams = 1;
     CompileReport report;
     if (absl::Status compiled = compileModel(request, report); !compiled.ok())
       return kept = compiled;
