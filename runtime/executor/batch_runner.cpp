@@ -1,6 +1,7 @@
 #include "runtime/executor/batch_runner.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
@@ -116,33 +117,41 @@ absl::Status BatchRunner::launch(std::span<Session *const> sequences) {
       return status;
   if (absl::Status status = writeTables(sequences); !status.ok())
     return status;
-  std::vector<Width> &kind = widths[sequences.front()->samples()];
-  Width &width = *std::ranges::find_if(kind, [&](const Width &each) { return each.rows >= sequences.size(); });
-  auto issue = [this, &width] {
-    return model->run(width.program, width.rows,
-                      [this](size_t index) -> const DeviceBuffer & { return model->buffers[index]; });
-  };
+  const size_t rows = std::bit_ceil(std::max<size_t>(sequences.size(), 2));
   absl::Status status = absl::OkStatus();
-  if (!model->options.graph) {
-    status = issue();
+  if (!sequences.front()->samples()) {
+    status = issue(kBatchGreedy, rows);
   } else {
-    if (!width.graph) {
-      auto graph = model->capture(issue);
-      if (!graph.ok())
-        return graph.status();
-      width.graph = *std::move(graph);
-    }
-    status = model->stream.launch(width.graph);
+    status = issue(kBatchDecode, rows);
+    if (status.ok())
+      status = issue(kBatchSample, rows);
   }
   for (Session *sequence : sequences)
     if (status.ok())
       status = sequence->fetch(false);
   ++counted.steps;
   counted.rows += sequences.size();
-  counted.padding += width.rows - sequences.size();
+  counted.padding += rows - sequences.size();
+  return status;
+}
+
+absl::Status BatchRunner::issue(BatchProgram kind, size_t rows) {
+  Width &width = *std::ranges::find(widths[kind], rows, &Width::rows);
+  auto run = [this, &width] {
+    return model->run(width.program, width.rows,
+                      [this](size_t index) -> const DeviceBuffer & { return model->buffers[index]; });
+  };
   counted.launches += width.program.launches.size();
   counted.weightBytes += width.program.plan->weight_bytes();
-  return status;
+  if (!model->options.graph)
+    return run();
+  if (!width.graph) {
+    auto graph = model->capture(run);
+    if (!graph.ok())
+      return graph.status();
+    width.graph = *std::move(graph);
+  }
+  return model->stream.launch(width.graph);
 }
 
 absl::Status BatchRunner::writeTables(std::span<Session *const> sequences) {

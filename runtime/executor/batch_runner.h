@@ -1,6 +1,6 @@
-// Steps of several sequences of one model: the weights are read once for all of them. A captured step has no address of
-// a sequence in it but reads them from tables (runtime/artifact/batch.h), so one graph for each number of rows and kind
-// of choice serves whichever sequences the host writes down.
+// Steps of several sequences of one model: the weights are read once for all of them. A captured program has no address
+// of a sequence in it but reads them from tables (runtime/artifact/batch.h), so one graph for each number of rows
+// serves whichever sequences the host writes down.
 #pragma once
 
 #include <array>
@@ -59,6 +59,8 @@ private:
   absl::Status prepare();
   absl::Status check(std::span<Session *const> sequences) const;
   absl::Status launch(std::span<Session *const> sequences);
+  // Issues the program of this kind for so many rows, 2, 4 or 8.
+  absl::Status issue(BatchProgram kind, size_t rows);
   absl::Status writeTables(std::span<Session *const> sequences);
   absl::Status collect(std::span<Session *const> sequences);
 
@@ -69,7 +71,7 @@ private:
   HostBuffer staging;            // those that were uploaded last; they stay until the device has taken them
   Event taken;
   bool uploaded = false;                                        // `tables` are on the device, or on their way
-  std::array<std::vector<Width>, kBatchPrograms.size()> widths; // by kind of choice; in order of rows
+  std::array<std::vector<Width>, kBatchPrograms.size()> widths; // by BatchProgram; in order of rows
   std::array<std::optional<int32_t>, kBatchRows> chosen;
   BatchCounts counted;
 };
