@@ -38,8 +38,8 @@ public:
   uint32_t most() const { return model->manifest().facts().streams(); }
 
   // The tokens that Session::next() gives for each of `sequences`, by one step of all of them. They are different ones
-  // of this model, at most most(), each of which mayJoin(), and all of which Session::samples() or none. Where all of
-  // them may go ahead (Session::setAhead), the step after it is launched before its tokens are waited for.
+  // of this model, at most most(), each of which mayJoin(). Where all of them may go ahead (Session::setAhead), the
+  // step after it is launched before its tokens are waited for.
   //
   // An entry without a token belongs to a sequence that came to others whose step was under way: its token comes by the
   // next call. A sequence with a step under way may also leave: its next() gives that step's token, and reset() drops
@@ -61,12 +61,14 @@ private:
   absl::Status launch(std::span<Session *const> sequences);
   // Issues the program of this kind for so many rows, 2, 4 or 8.
   absl::Status issue(BatchProgram kind, size_t rows);
+  // Between decode and choice: what the sequences' processors make of their rows.
+  absl::Status processLogits(std::span<Session *const> sequences);
   absl::Status writeTables(std::span<Session *const> sequences);
   absl::Status collect(std::span<Session *const> sequences);
 
   // Destroyed in reverse: graphs and host memory before the model.
   std::shared_ptr<Model> model;
-  size_t buffer = 0;             // that of role BATCH, in the manifest
+  size_t buffer = 0, logits = 0; // those of roles BATCH and BATCH_LOGITS, in the manifest
   std::vector<std::byte> tables; // of the step that is launched
   HostBuffer staging;            // those that were uploaded last; they stay until the device has taken them
   Event taken;

@@ -98,13 +98,15 @@ void addProgram(TargetCode &code, const std::string &name, const std::vector<Lau
 }
 
 std::vector<int32_t> reply(std::vector<int32_t> tokens, size_t count, const uint32_t *seed,
-                           std::span<const uint32_t> masks = {}) {
+                           std::span<const uint32_t> masks = {}, const ToyChange &change = {}) {
   std::vector<int32_t> chosen;
   // The sampler sees the position of the first token of the chunk it follows: the prompt's last chunk, then each token.
   size_t position = (tokens.size() - 1) / kToyChunk * kToyChunk;
   while (chosen.size() < count) {
     const uint32_t mask = masks.empty() ? ~0U : masks[chosen.size()];
     std::vector<float> row = toyLogitsOf(tokens).back();
+    if (change)
+      change(row, chosen.size());
     std::vector<uint32_t> allowed;
     for (uint32_t token = 0; token < kToyVocabulary; ++token)
       if (mask >> token & 1)
@@ -241,8 +243,8 @@ std::vector<int32_t> toySampledReply(std::vector<int32_t> prompt, size_t count, 
 }
 
 std::vector<int32_t> toyMaskedReply(std::vector<int32_t> prompt, std::span<const uint32_t> masks,
-                                    std::optional<uint32_t> seed) {
-  return reply(std::move(prompt), masks.size(), seed ? &*seed : nullptr, masks);
+                                    std::optional<uint32_t> seed, const ToyChange &change) {
+  return reply(std::move(prompt), masks.size(), seed ? &*seed : nullptr, masks, change);
 }
 
 } // namespace ingot::testing
