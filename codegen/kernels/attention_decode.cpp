@@ -1,9 +1,11 @@
 // Attention of one query a head, or of a few tokens', over a long cache, split over positions so that few KV heads
-// still fill the chip: a wave is one unit, takes every `units`-th block of 16 positions, and leaves a partial softmax
-// that a second kernel combines. The fact it turns on: decode is bound by reading K and V, so each is loaded once for
-// all query heads of its KV head, 16 bytes a lane, straight from a layout made for it. Cache positions not yet written
-// hold finite values (`llm.state`: zero at first); their scores are masked and their probabilities are 0. Queries of
-// several tokens have waves of their own, split as each would be alone: they meet the cache's bytes on the chip.
+// still fill the chip: a unit takes every `units`-th block of 16 positions, and leaves a partial softmax that a second
+// kernel combines. The fact it turns on: decode is bound by reading K and V, so each is loaded once for all query heads
+// of its KV head, 16 bytes a lane, from a layout made for it. A unit is a wave where registers hold a block beside the
+// queries of all these heads; where they do not, it is a workgroup, whose waves have some of the heads each and find
+// the block in LDS. Cache positions not yet written hold finite values (`llm.state`: zero at first); their scores are
+// masked and their probabilities are 0. Queries of several tokens have units of their own, split as each would be
+// alone: they meet the cache's bytes on the chip.
 #include "codegen/kernels/cache.h"
 #include "codegen/kernels/kernels.h"
 #include "codegen/kernels/sequences.h"
@@ -16,23 +18,88 @@ namespace ingot {
 
 namespace {
 
-constexpr unsigned kWaves = 4; // of a workgroup
+constexpr unsigned kWaves = 4; // of a workgroup, where each is a unit
 constexpr unsigned kMostUnits = 64;
 
-// Query heads that a wave serves at once, and how many such groups a KV head has.
+// How the query heads of a KV head are dealt out.
 struct HeadGroups {
-  unsigned perWave, groups;
+  unsigned heads;      // of a wave
+  unsigned sharing;    // waves that are one unit and share its blocks; 1: a wave is a unit
+  unsigned workgroups; // that a unit of a KV head has, where one would have too many waves
+
+  bool shared() const { return sharing > 1; }
+  unsigned waves() const { return shared() ? sharing : kWaves; }
+  unsigned unitsOfWorkgroup() const { return shared() ? 1 : kWaves; }
 };
 
-// Held in registers at once, per lane: q of each head and one block of K and V (headDim / 4 registers each), and the
-// sums (headDim / 32 a head). Past about 208 the compiler would spill.
+// Held in registers at once, per lane, of each head: q (headDim / 4) and the sums (headDim / 32). Beside them one block
+// of K and V (headDim / 4 each), or, where it lies in LDS, a piece of it on its way there and one on its way back, of
+// 32 registers each. Past about 208 the compiler would spill.
 HeadGroups headGroups(const AttentionConfig &c) {
-  constexpr int64_t kRegisters = 208, kMost = 4;
-  auto d = static_cast<int64_t>(c.headDim), ratio = static_cast<int64_t>(c.heads / c.kvHeads);
-  int64_t fits = std::clamp<int64_t>((kRegisters - d / 2) / (d / 4 + (d + 31) / 32), 1, std::min(kMost, ratio));
-  int64_t groups = (ratio + fits - 1) / fits;
-  return {static_cast<unsigned>((ratio + groups - 1) / groups), static_cast<unsigned>(groups)};
+  constexpr unsigned kRegisters = 208, kMostHeads = 4, kMostSharing = 8, kPieces = 64;
+  const auto d = static_cast<unsigned>(c.headDim), ratio = static_cast<unsigned>(c.heads / c.kvHeads);
+  auto fit = [&](unsigned block) {
+    return std::clamp((kRegisters - block) / (d / 4 + llvm::divideCeil(d, 32)), 1U, kMostHeads);
+  };
+  // A wave alone does not hold a block of the widest heads at all.
+  if (ratio == 1 || (d <= 256 && fit(d / 2) >= ratio))
+    return {ratio, 1, 1};
+  // As few heads a wave as there can be: waves that wait hide one another's waiting.
+  auto cut = [](unsigned whole, unsigned most) { return static_cast<unsigned>(llvm::divideCeil(whole, most)); };
+  const unsigned workgroups = cut(ratio, kMostSharing * fit(kPieces)), ofWorkgroup = cut(ratio, workgroups),
+                 heads = cut(ofWorkgroup, kMostSharing);
+  return {heads, cut(ofWorkgroup, heads), workgroups};
 }
+
+// A block of a KV head in the LDS of a workgroup: half of the LDS its keys, half its values, as they lie in the cache.
+class SharedBlock {
+public:
+  SharedBlock(KernelBuilder &builder, const CacheLayout &layout, unsigned waves)
+      : keys(builder.lds(static_cast<unsigned>(layout.headBytes()), "keys")),
+        values(builder.lds(static_cast<unsigned>(layout.headBytes()), "values")), k(builder),
+        pieces(layout.headBytes() / kPiece), lanes(static_cast<int64_t>(waves) * builder.target().waveSize) {}
+
+  // Takes the place of the block before, once nobody reads that any more. All waves of the workgroup come here; when
+  // they go on the block is there.
+  void copy(Val keysOfHead, Val valuesOfHead) {
+    struct Piece {
+      Val from, to, index;
+      bool all; // lanes have one
+    };
+    std::vector<Piece> mine;
+    for (int64_t first = 0; first < pieces; first += lanes)
+      for (auto [from, to] : {std::pair(keysOfHead, keys), std::pair(valuesOfHead, values)})
+        mine.push_back({from, to, k.thread() + first, first + lanes <= pieces});
+    const mlir::Type type = k.vec(4, k.i32());
+    constexpr size_t kAtOnce = 8;
+    for (size_t begin = 0; begin < mine.size(); begin += kAtOnce) {
+      const size_t end = std::min(begin + kAtOnce, mine.size());
+      std::vector<Val> loaded;
+      if (begin > 0)
+        k.scheduleFence();
+      for (size_t i = begin; i < end; ++i) {
+        auto load = [&, &piece = mine[i]] { return std::vector{k.load(type, piece.from, piece.index * kPiece)}; };
+        loaded.push_back(mine[i].all ? load()[0] : k.ifElse(mine[i].index < pieces, load, [&] {
+          return std::vector{k.zero(type)};
+        })[0]);
+      }
+      if (begin == 0)
+        k.barrier();
+      for (size_t i = begin; i < end; ++i) {
+        auto store = [&, &piece = mine[i]] { k.store(loaded[i - begin], piece.to, piece.index * kPiece); };
+        mine[i].all ? store() : k.ifThen(mine[i].index < pieces, store);
+      }
+    }
+    k.barrier();
+  }
+
+  const Val keys, values;
+
+private:
+  static constexpr int64_t kPiece = 16; // bytes
+  KernelBuilder &k;
+  int64_t pieces, lanes;
+};
 
 // The blocks a query at `position` sees: the first, and one past the last. Each holds a visible position.
 std::pair<Val, Val> visibleBlocks(KernelBuilder &kb, Val position, uint64_t window) {
@@ -45,10 +112,12 @@ std::pair<Val, Val> visibleBlocks(KernelBuilder &kb, Val position, uint64_t wind
 } // namespace
 
 unsigned attentionUnits(const TargetInfo &target, const AttentionConfig &c) {
-  // As wide as wanted, as far as the limit allows; whole workgroups.
-  uint64_t across = c.kvHeads * headGroups(c).groups;
-  uint64_t workgroups = (workgroupsWanted(target) + across - 1) / across;
-  return static_cast<unsigned>(std::clamp<uint64_t>(workgroups * kWaves, kWaves, kMostUnits));
+  // As wide as wanted, as far as the limit allows; whole workgroups. While one that shares a block works on it, it has
+  // nothing on its way, so there are twice as many.
+  const HeadGroups groups = headGroups(c);
+  const uint64_t wanted = workgroupsWanted(target) * (groups.shared() ? 2 : 1), across = c.kvHeads * groups.workgroups,
+                 each = groups.unitsOfWorkgroup();
+  return static_cast<unsigned>(std::clamp<uint64_t>(llvm::divideCeil(wanted, across) * each, each, kMostUnits));
 }
 
 LaunchShape emitAttentionDecode(mlir::gpu::GPUModuleOp module, const TargetInfo &target, llvm::StringRef name,
@@ -56,21 +125,23 @@ LaunchShape emitAttentionDecode(mlir::gpu::GPUModuleOp module, const TargetInfo 
   const unsigned units = attentionUnits(target, c), tiles = static_cast<unsigned>(c.headDim / 16);
   const auto headDim = static_cast<int64_t>(c.headDim), ratio = static_cast<int64_t>(c.heads / c.kvHeads);
   const unsigned rows = (static_cast<unsigned>(headDim) + target.waveSize - 1) / target.waveSize;
-  const auto [heads, groups] = headGroups(c);
-  // Of a head too wide for its block of K and V to lie in registers beside q, a part is loaded at a time.
-  const bool wide = headDim > 256;
-  const unsigned tilesAtOnce = wide ? 8 : tiles, rowsAtOnce = wide ? 4 : rows;
+  const HeadGroups groups = headGroups(c);
+  const unsigned heads = groups.heads, waves = groups.waves();
+  // Of a block in LDS, and of a head too wide for its block of K and V to lie in registers beside q, a part is loaded
+  // at a time.
+  const bool inParts = groups.shared() || headDim > 256;
+  const unsigned tilesAtOnce = inParts ? 8 : tiles, rowsAtOnce = inParts ? 4 : rows;
 
   KernelBuilder kb(module, target, name, {Access::Read, Access::Read, Access::Read, Access::Read, Access::Write},
-                   kWaves * target.waveSize);
+                   waves * target.waveSize);
   const Sequences sequences(kb, c.sequences);
-  const unsigned across = units / kWaves;
+  const unsigned across = units / groups.unitsOfWorkgroup();
   const bool few = c.tokens > 1; // then a token has a plane of the grid, and the units lie beside the groups
-  Val token = kb.constant(0), group = kb.workgroupZ(), four = kb.workgroupY(), q0 = kb.argument(1),
+  Val token = kb.constant(0), group = kb.workgroupZ(), unit = kb.workgroupY(), q0 = kb.argument(1),
       partials = kb.argument(4);
   if (few) {
     token = kb.workgroupY();
-    four = group % static_cast<int64_t>(across);
+    unit = group % static_cast<int64_t>(across);
     group = group / static_cast<int64_t>(across);
     q0 = kb.advance(q0, kb.zext(token, kb.i64()) * static_cast<int64_t>(paddedRow(c.heads * c.headDim) * 2));
     partials =
@@ -82,7 +153,13 @@ LaunchShape emitAttentionDecode(mlir::gpu::GPUModuleOp module, const TargetInfo 
   auto [first, end] = visibleBlocks(kb, position, c.window);
   const CacheLayout layout{.kvHeads = c.kvHeads, .headDim = c.headDim, .ring = c.ring, .element = c.element};
   Val lane = kb.lane(), kvHead = kb.workgroupX();
-  Val unit = four * kWaves + kb.wave();
+  std::optional<SharedBlock> shared;
+  if (groups.shared()) {
+    group = group * groups.sharing + kb.wave();
+    shared.emplace(kb, layout, waves);
+  } else {
+    unit = unit * kWaves + kb.wave();
+  }
   Val begin = first + unit, works = begin < end;
   if (c.sequences)
     works = works & sequences.real(token);
@@ -113,12 +190,16 @@ LaunchShape emitAttentionDecode(mlir::gpu::GPUModuleOp module, const TargetInfo 
 
     state = kb.forLoop(begin, end, kb.constant(units), state, [&](Val block, std::vector<Val> s) {
       Val bytes = layout.block(kb, s.back()), ahead = placeOf(kb.minI(block + units, end - 1));
+      bytes = bytes + kb.zext(kvHead * layout.headBytes(), kb.i64());
       Val k = kb.advance(kCache, bytes), v = kb.advance(vCache, bytes);
-      Val headStart = kvHead * layout.headBytes();
+      if (shared) {
+        shared->copy(k, v);
+        k = shared->keys;
+        v = shared->values;
+      }
       std::vector<Val> keys(tiles), values(2 * rows); // of codes, a row's 16 values in the first of its two
       auto loadKey = [&](unsigned t) {
-        keys[t] = kb.load(layout.codes() ? codePiece : piece, k,
-                          headStart + lane * layout.pieceBytes() + t * layout.tileBytes());
+        keys[t] = kb.load(layout.codes() ? codePiece : piece, k, lane * layout.pieceBytes() + t * layout.tileBytes());
       };
       // What the dots of keys meet; of codes only after all that is loaded at once is on its way.
       auto widenKey = [&](unsigned t) {
@@ -130,12 +211,12 @@ LaunchShape emitAttentionDecode(mlir::gpu::GPUModuleOp module, const TargetInfo 
         if (headDim % target.waveSize != 0 && i + 1 == rows)
           d = kb.minI(d, kb.constant(headDim - 1));
         if (layout.codes()) {
-          values[2 * i] = kb.load(piece, v, headStart + d * 16);
+          values[2 * i] = kb.load(piece, v, d * 16);
           return;
         }
         mlir::Type eight = kb.vec(8, kb.bf16());
-        values[2 * i] = kb.load(eight, v, headStart + d * 32);
-        values[2 * i + 1] = kb.load(eight, v, headStart + d * 32 + 16);
+        values[2 * i] = kb.load(eight, v, d * 32);
+        values[2 * i + 1] = kb.load(eight, v, d * 32 + 16);
       };
       // The values of positions n ... n + 3 in row i.
       auto valuesAt = [&](unsigned i, unsigned n) {
@@ -143,17 +224,17 @@ LaunchShape emitAttentionDecode(mlir::gpu::GPUModuleOp module, const TargetInfo 
           return codesAsFloat(kb, c.element, kb.element(values[2 * i], n / 4));
         return kb.extend(kb.slice(values[2 * i + n / 8], n % 8, 4));
       };
-      for (unsigned t = 0; !wide && t < tiles; ++t)
+      for (unsigned t = 0; !inParts && t < tiles; ++t)
         loadKey(t);
-      for (unsigned i = 0; !wide && i < rows; ++i)
+      for (unsigned i = 0; !inParts && i < rows; ++i)
         loadValues(i);
       Val keyScale, valueScale;
       if (layout.codes()) {
-        Val scale = headStart + lane % 16 * 4 + layout.scales();
+        Val scale = lane % 16 * 4 + layout.scales();
         keyScale = kb.load(kb.f32(), k, scale);
         valueScale = kb.load(kb.f32(), v, scale);
       }
-      for (unsigned t = 0; !wide && t < tiles; ++t)
+      for (unsigned t = 0; !inParts && t < tiles; ++t)
         widenKey(t);
       Val place = block * 16 + lane % 16;
       Val visible = place <= position;
@@ -162,21 +243,22 @@ LaunchShape emitAttentionDecode(mlir::gpu::GPUModuleOp module, const TargetInfo 
       if (c.first > 0)
         visible = visible & (place >= kb.minI(position, kb.constant(static_cast<int64_t>(c.first))));
 
+      std::vector<Val> dots(heads, kb.constantF(0));
+      for (unsigned t = 0; t < tiles; ++t) {
+        if (inParts && t % tilesAtOnce == 0)
+          kb.scheduleFence();
+        if (inParts) {
+          loadKey(t);
+          widenKey(t);
+        }
+        for (unsigned g = 0; g < heads; ++g)
+          for (unsigned i = 0; i < 4; ++i)
+            dots[g] = kb.dot2(kb.element(keys[t], i), kb.element(q[g][t], i), dots[g]);
+      }
       std::vector<Val> next, weights; // a probability, times the scale of its value, a position and head
       for (unsigned g = 0; g < heads; ++g) {
         Val *old = &s[g * (2 + rows)];
-        Val dot = kb.constantF(0);
-        for (unsigned t = 0; t < tiles; ++t) {
-          if (wide && t % tilesAtOnce == 0)
-            kb.scheduleFence();
-          if (wide) {
-            loadKey(t);
-            widenKey(t);
-          }
-          for (unsigned i = 0; i < 4; ++i)
-            dot = kb.dot2(kb.element(keys[t], i), kb.element(q[g][t], i), dot);
-        }
-        Val score = (dot + kb.otherHalf(dot)) * kb.constantF(c.scale * std::numbers::log2e);
+        Val score = (dots[g] + kb.otherHalf(dots[g])) * kb.constantF(c.scale * std::numbers::log2e);
         if (layout.codes())
           score = score * keyScale;
         score = kb.select(visible, score, kb.constantF(-std::numeric_limits<double>::infinity()));
@@ -191,9 +273,9 @@ LaunchShape emitAttentionDecode(mlir::gpu::GPUModuleOp module, const TargetInfo 
       // A value becomes a number once, for all heads.
       for (unsigned begin = 0; begin < rows; begin += rowsAtOnce) {
         const unsigned end = std::min(begin + rowsAtOnce, rows);
-        if (wide)
+        if (inParts)
           kb.scheduleFence();
-        for (unsigned i = begin; wide && i < end; ++i)
+        for (unsigned i = begin; inParts && i < end; ++i)
           loadValues(i);
         for (unsigned n = 0; n < 16; n += 4) {
           if (layout.codes())
@@ -235,8 +317,8 @@ LaunchShape emitAttentionDecode(mlir::gpu::GPUModuleOp module, const TargetInfo 
           .x = static_cast<unsigned>(c.kvHeads),
           .y = few ? 1 : across,
           .tokensPerWorkgroup = few ? 1U : 0U,
-          .z = few ? groups * across : groups,
-          .workgroupSize = kWaves * target.waveSize,
+          .z = groups.workgroups * (few ? across : 1),
+          .workgroupSize = waves * target.waveSize,
           .bound = "positions are split " + std::to_string(kMostUnits) + " ways at most, which a second kernel reads"};
 }
 

@@ -11,27 +11,32 @@ void check(AttentionConfig c, const std::vector<uint64_t> &positions) {
   SCOPED_TRACE(describe(c));
   Kernel decode([&](auto module, auto &target, auto name) { return emitAttentionDecode(module, target, name, c); });
   Kernel combine([&](auto module, auto &target, auto name) { return emitAttentionCombine(module, target, name, c); });
-  uint64_t width = c.heads * c.headDim;
-  std::vector<Bf16> q = normalBf16(width, 5);
+  const uint64_t width = c.heads * c.headDim, stride = paddedRow(width);
+  const auto tokens = static_cast<unsigned>(c.tokens);
+  std::vector<Bf16> q = normalBf16(tokens * width, 5);
   Buffer queries(padRows(q, width));
   for (uint64_t position : positions) {
-    Caches caches(c, position + 1, 6);
-    StepBuffer step({.tokens = 1, .position = static_cast<int32_t>(position)}, caches.pages());
+    Caches caches(c, position + tokens, 6);
+    StepBuffer step({.tokens = static_cast<int32_t>(tokens), .position = static_cast<int32_t>(position)},
+                    caches.pages());
     Buffer k(caches.layout(true)), v(caches.layout(false));
-    Buffer partials(c.heads * attentionUnits(target(), c) * (c.headDim + 2) * 4), out(paddedRow(width) * 2);
-    decode.run(1, {&step, &queries, &k, &v, &partials});
-    combine.run(1, {&step, &partials, &out});
+    Buffer partials(tokens * c.heads * attentionUnits(target(), c) * (c.headDim + 2) * 4), out(tokens * stride * 2);
+    decode.run(tokens, {&step, &queries, &k, &v, &partials});
+    combine.run(tokens, {&step, &partials, &out});
 
     Difference difference;
     std::vector<Bf16> got = out.read<Bf16>();
-    for (uint64_t h = 0; h < c.heads; ++h) {
-      std::vector<double> wanted = attend(c, caches, &q[h * c.headDim], h, position);
-      for (uint64_t d = 0; d < c.headDim; ++d)
-        difference.expect(toFloat(got[h * c.headDim + d]), wanted[d], kAttentionAbsolute, kAttentionRelative,
-                          "head " + std::to_string(h) + ", dim " + std::to_string(d));
+    for (unsigned t = 0; t < tokens; ++t) {
+      auto where = [&](uint64_t e) { return "token " + std::to_string(t) + ", element " + std::to_string(e); };
+      for (uint64_t h = 0; h < c.heads; ++h) {
+        std::vector<double> wanted = attend(c, caches, &q[t * width + h * c.headDim], h, position + t);
+        for (uint64_t d = 0; d < c.headDim; ++d)
+          difference.expect(toFloat(got[t * stride + h * c.headDim + d]), wanted[d], kAttentionAbsolute,
+                            kAttentionRelative, where(h * c.headDim + d));
+      }
+      for (uint64_t e = width; e < stride; ++e)
+        difference.expect(toFloat(got[t * stride + e]), 0, 0, 0, where(e));
     }
-    for (uint64_t e = width; e < paddedRow(width); ++e)
-      difference.expect(toFloat(got[e]), 0, 0, 0, "padding " + std::to_string(e));
     difference.report("position " + std::to_string(position));
   }
 }
@@ -40,8 +45,21 @@ TEST(AttentionDecode, RatioOne) { check({.heads = 3, .kvHeads = 3, .headDim = 16
 TEST(AttentionDecode, RatioThree) { check({.heads = 9, .kvHeads = 3, .headDim = 64}, {0, 1, 14, 15, 16, 300, 2000}); }
 TEST(AttentionDecode, RatioFour) { check({.heads = 4, .kvHeads = 1, .headDim = 128}, {0, 31, 32, 65}); }
 TEST(AttentionDecode, RatioFiveLeavesARaggedGroup) { check({.heads = 10, .kvHeads = 2, .headDim = 32}, {7, 100}); }
-TEST(AttentionDecode, RatioEight) { check({.heads = 16, .kvHeads = 2, .headDim = 48}, {0, 16, 130}); }
-TEST(AttentionDecode, WideHead) { check({.heads = 3, .kvHeads = 1, .headDim = 256}, {0, 200}); }
+// From here on waves share a block in LDS: eight, six, of two heads each, more than a workgroup can have.
+TEST(AttentionDecode, RatioEight) {
+  check({.heads = 16, .kvHeads = 2, .headDim = 48}, {0, 16, 130});
+  check({.heads = 8, .kvHeads = 1, .headDim = 128}, {0, 40});
+}
+TEST(AttentionDecode, WideHead) {
+  check({.heads = 6, .kvHeads = 1, .headDim = 256}, {0, 15, 16, 1100});
+  check({.heads = 20, .kvHeads = 2, .headDim = 256}, {40});
+  check({.heads = 17, .kvHeads = 1, .headDim = 256}, {40});
+  check({.heads = 2, .kvHeads = 1, .headDim = 256, .window = 33, .ring = 48}, {47, 80});
+}
+TEST(AttentionDecode, FewTokens) {
+  check({.heads = 4, .kvHeads = 2, .headDim = 32, .tokens = 3}, {0, 14, 100});
+  check({.heads = 3, .kvHeads = 1, .headDim = 256, .tokens = 4}, {0, 14, 100});
+}
 TEST(AttentionDecode, WidestHeads) {
   check({.heads = 4, .kvHeads = 2, .headDim = 512}, {0, 16, 200});
   check({.heads = 2, .kvHeads = 1, .headDim = 272}, {40});
@@ -67,6 +85,7 @@ TEST(AttentionDecode, Codes) {
     check({.heads = 4, .kvHeads = 1, .headDim = 128, .element = element}, {0, 31, 65});
     check({.heads = 10, .kvHeads = 2, .headDim = 48, .element = element}, {7, 100});
     check({.heads = 3, .kvHeads = 1, .headDim = 256, .element = element}, {0, 200});
+    check({.heads = 40, .kvHeads = 1, .headDim = 256, .element = element}, {0, 40});
     check({.heads = 4, .kvHeads = 2, .headDim = 512, .element = element}, {0, 16, 200});
     check({.heads = 1, .kvHeads = 1, .headDim = 16, .window = 1, .element = element}, {0, 15, 16});
     check({.heads = 6, .kvHeads = 2, .headDim = 32, .window = 33, .ring = 48, .element = element},

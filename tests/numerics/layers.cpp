@@ -10,8 +10,8 @@ void replaceAll(std::string &text, const std::string &from, const std::string &t
 }
 
 // Attention rotated in the projections' epilogue and attention with normed heads, one with a window and one whose keys
-// begin at position 1; Gated DeltaNet; an MLP; experts; the row before. Widths are no multiples of a tile or of a step
-// of K.
+// begin at position 1 and whose query heads are too many for a wave; Gated DeltaNet; an MLP; experts; the row before.
+// Widths are no multiples of a tile or of a step of K.
 constexpr const char *kSymbols = R"(
   llm.weight @embed from "embed" : tensor<101x80xf32> {scheme = #llm.scheme<bf16>}
   llm.weight @norm from "norm" : tensor<80xf32> VECTOR
@@ -24,11 +24,11 @@ constexpr const char *kSymbols = R"(
   llm.weight @o from "o" : tensor<80x128xf32> SCHEME
   llm.state @c.k key : tensor<?x2x32xCACHE>
   llm.state @c.v value : tensor<?x2x32xCACHE>
-  llm.weight @q2 from "q2" : tensor<96x80xf32> SCHEME
+  llm.weight @q2 from "q2" : tensor<160x80xf32> SCHEME
   llm.weight @k2 from "k2" : tensor<32x80xf32> SCHEME
   llm.weight @v2 from "v2" : tensor<32x80xf32> SCHEME
-  llm.weight @o2 from "o2" : tensor<80x96xf32> SCHEME
-  llm.weight @gate2 from "gate2" : tensor<96x80xf32> SCHEME
+  llm.weight @o2 from "o2" : tensor<80x160xf32> SCHEME
+  llm.weight @gate2 from "gate2" : tensor<160x80xf32> SCHEME
   llm.weight @q.norm from "q.norm" : tensor<32xf32> VECTOR
   llm.state @d.k key : tensor<?x1x32xCACHE>
   llm.state @d.v value : tensor<?x1x32xCACHE>
@@ -67,18 +67,18 @@ constexpr const char *kBody = R"(
       %x1 = llm.add %x0, %ao : tensor<?x80xf32>
 
       %n1 = llm.rms_norm %x1, @norm eps 1.0e-5 : tensor<?x80xf32> -> tensor<?x80xbf16>
-      %q2 = llm.linear %n1, @q2 : (tensor<?x80xbf16>) -> tensor<?x96xf32>
+      %q2 = llm.linear %n1, @q2 : (tensor<?x80xbf16>) -> tensor<?x160xf32>
       %k2 = llm.linear %n1, @k2 : (tensor<?x80xbf16>) -> tensor<?x32xf32>
       %v2 = llm.linear %n1, @v2 : (tensor<?x80xbf16>) -> tensor<?x32xbf16>
-      %qn = llm.rms_norm %q2, @q.norm eps 1.0e-6 heads 3 : tensor<?x96xf32> -> tensor<?x96xf32>
+      %qn = llm.rms_norm %q2, @q.norm eps 1.0e-6 heads 5 : tensor<?x160xf32> -> tensor<?x160xf32>
       %kn = llm.rms_norm %k2, @q.norm eps 1.0e-6 heads 1 : tensor<?x32xf32> -> tensor<?x32xf32>
-      %qm = llm.rope %qn, @freq heads 3 head_dim 32 : tensor<?x96xf32> -> tensor<?x96xbf16>
+      %qm = llm.rope %qn, @freq heads 5 head_dim 32 : tensor<?x160xf32> -> tensor<?x160xbf16>
       %km = llm.rope %kn, @freq heads 1 head_dim 32 : tensor<?x32xf32> -> tensor<?x32xbf16>
       llm.append %km, %v2, @d.k, @d.v kv_heads 1 head_dim 32 : tensor<?x32xbf16>, tensor<?x32xbf16>
-      %au = llm.attention %qm, @d.k, @d.v heads 3 kv_heads 1 head_dim 32 scale 0.15 first 1 : tensor<?x96xbf16>
-      %g2 = llm.linear %n1, @gate2 : (tensor<?x80xbf16>) -> tensor<?x96xf32>
-      %ag = llm.gated_mul sigmoid %g2, %au : tensor<?x96xf32>, tensor<?x96xbf16> -> tensor<?x96xbf16>
-      %av = llm.linear %ag, @o2 : (tensor<?x96xbf16>) -> tensor<?x80xf32>
+      %au = llm.attention %qm, @d.k, @d.v heads 5 kv_heads 1 head_dim 32 scale 0.15 first 1 : tensor<?x160xbf16>
+      %g2 = llm.linear %n1, @gate2 : (tensor<?x80xbf16>) -> tensor<?x160xf32>
+      %ag = llm.gated_mul sigmoid %g2, %au : tensor<?x160xf32>, tensor<?x160xbf16> -> tensor<?x160xbf16>
+      %av = llm.linear %ag, @o2 : (tensor<?x160xbf16>) -> tensor<?x80xf32>
       %x2 = llm.add %x1, %av : tensor<?x80xf32>
 
       %n2 = llm.rms_norm %x2, @norm eps 1.0e-5 : tensor<?x80xf32> -> tensor<?x80xbf16>
