@@ -1,21 +1,44 @@
-// Attention of a chunk of queries on the matrix instructions, without LDS: a wave holds 16 queries of one head and
-// walks the blocks of 16 positions once with an online softmax. The fact it turns on: the product K * Q^T leaves each
-// lane eight scores of one query, in the very order in which V^T * P^T wants them as its operand, so scores never leave
-// registers and the softmax needs one exchange between the halves of a wave. Cache positions not yet written hold
-// finite values (`llm.state`).
+// Attention of a chunk of queries on the matrix instructions: a wave holds 16 queries of one KV head, each
+// a token and one of its query heads, and walks the blocks of 16 positions once with an online softmax. The facts it
+// turns on: the product K * Q^T leaves each lane eight scores of one query, in the very order in which V^T * P^T wants
+// them as its operand, so scores never leave registers and the softmax needs one exchange between the halves of a wave;
+// and the waves of a workgroup read the same keys and values, of a few tokens too. Heads that leave registers for many
+// loads at a time read them from memory, where nearby caches serve all but the first wave; a workgroup of wider heads
+// has the block in LDS. Cache positions not yet written hold finite values (`llm.state`).
 #include "codegen/kernels/cache.h"
 #include "codegen/kernels/kernels.h"
+#include "codegen/kernels/shared_block.h"
 #include "codegen/kernels/split.h"
 
 #include <limits>
 #include <numbers>
+#include <numeric>
 
 namespace ingot {
 
 namespace {
 
-constexpr unsigned kWaves = 4;    // of a workgroup
 constexpr unsigned kQueries = 16; // of a wave
+
+// Whose queries a workgroup has: those of so many tokens and query heads of a KV head, which `workgroups` serve.
+struct Queries {
+  unsigned tokens, heads, workgroups, waves;
+};
+
+// So many waves or more, whose queries are whole tokens'. Where eight would not be enough for that, lanes are left
+// over.
+Queries queriesOfWorkgroup(const AttentionConfig &c, unsigned fewest) {
+  constexpr unsigned kMost = 8;
+  const auto ratio = static_cast<unsigned>(c.heads / c.kvHeads);
+  unsigned tokens = kQueries / std::gcd(ratio, kQueries);
+  while (tokens * ratio < fewest * kQueries)
+    tokens *= 2;
+  if (tokens * ratio <= kMost * kQueries)
+    return {tokens, ratio, 1, tokens * ratio / kQueries};
+  const auto workgroups = static_cast<unsigned>(llvm::divideCeil(ratio, kMost * kQueries)),
+             heads = static_cast<unsigned>(llvm::divideCeil(ratio, workgroups));
+  return {kMost * kQueries / heads, heads, workgroups, kMost};
+}
 
 // Probabilities as two bf16 (split.h), in the operand order of the value product, which so keeps fp32-like
 // probabilities at the price of a second matrix instruction.
@@ -27,7 +50,8 @@ SplitBf16 split(KernelBuilder &kb, Val p) {
 } // namespace
 
 uint64_t attentionSplit(const TargetInfo &target, const AttentionConfig &c) {
-  // Of a chunk of 16 tokens a workgroup has one wave that works.
+  // A chunk of 16 tokens has a wave for each head.
+  constexpr uint64_t kWaves = 4; // for each workgroup of a decode kernel
   const uint64_t wanted = workgroupsWanted(target) * kWaves;
   return std::clamp<uint64_t>((wanted + c.heads - 1) / c.heads, 2, kSplitBlocks);
 }
@@ -44,62 +68,66 @@ LaunchShape emitAttentionPrefill(mlir::gpu::GPUModuleOp module, const TargetInfo
   std::vector<Access> access{Access::Read, Access::Read, Access::Read, Access::Read, Access::Write};
   if (c.split > 0)
     access.push_back(Access::Write);
-  KernelBuilder kb(module, target, name, access, kWaves * target.waveSize);
+  // Queries that do not fit in registers are read again for each block of positions. With more than half of them held
+  // throughout, loads for a few tiles at a time are all that fit; codes take some thirty more as they become bf16.
+  const unsigned fragment = target.matrix == MatrixLayout::Replicated ? 8 : 4,
+                 held = tiles * (fragment + 8) + (layout.codes() ? 32 : 0), tilesInFlight = layout.codes() ? 1 : 2;
+  const bool queriesHeld = held <= 160, crowded = held >= 144;
+  const Queries queries = queriesOfWorkgroup(c, crowded ? 5 : 3);
+  // The sums of the output live in registers throughout. Of the widest heads a wave has some of the dims only, and
+  // those that have the others compute the scores anew.
+  constexpr unsigned kOutput = 128;
+  const auto parts = static_cast<unsigned>(llvm::divideCeil(tiles * 8, kOutput)),
+             tilesOfPart = static_cast<unsigned>(llvm::divideCeil(tiles, parts)), waves = queries.waves * parts;
+  KernelBuilder kb(module, target, name, access, waves * target.waveSize);
   Val position = kb.stepPosition(kb.argument(0)), tokens = kb.stepTokens(kb.argument(0));
-  Val head = kb.workgroupX(), kvHead = kb.workgroupX() / ratio;
-  Val firstQuery = (kb.workgroupY() * kWaves + kb.wave()) * kQueries;
-  Val query = firstQuery + kb.matrixColumn();
+  // Of this workgroup, by tokens and then heads: where this wave's begin, and this lane's, which may be nobody's.
+  Val kvHead = kb.workgroupX() / static_cast<int64_t>(queries.workgroups),
+      share = kb.workgroupX() % static_cast<int64_t>(queries.workgroups);
+  Val firstToken = kb.workgroupY() * queries.tokens, wave = kb.wave() % static_cast<int64_t>(queries.waves) * kQueries,
+      mine = wave + kb.matrixColumn();
+  Val lastToken = kb.minI(firstToken + (queries.tokens - 1), tokens - 1);
+  Val token = firstToken + mine / static_cast<int64_t>(queries.heads),
+      head = share * queries.heads + mine % static_cast<int64_t>(queries.heads);
+  Val real = (token <= lastToken) & (head < ratio);
+  Val query = kb.minI(token, lastToken);
+  head = kvHead * ratio + kb.minI(head, kb.constant(ratio - 1));
   // Units take blocks in turn; of a chunk that is not split one takes them all.
   const auto units = static_cast<int64_t>(std::max<uint64_t>(c.split, 1));
-  Val part = kb.workgroupZ(), unit = kb.constant(0), working = kb.constant(1), splits;
+  Val unit = kb.constant(0), working = kb.constant(1), splits;
   if (c.split > 0) {
-    unit = part % units;
-    part = part / units;
+    unit = kb.workgroupZ();
     splits = isSplit(kb, position, tokens);
     working = kb.select(splits, kb.constant(units), working);
   }
 
-  // The fragments of q and the sums of the output live in registers throughout. Where both do not fit, the grid's z
-  // cuts the output's dims, and each part computes the scores anew.
-  unsigned fragment = 0;
-  {
-    Val probe = kb.loadFragment(kb.argument(1), kb.constant(0));
-    fragment = kb.lanes(probe);
-    probe.value().getDefiningOp()->erase();
-  }
-  constexpr unsigned kRegisters = 160;
-  // A head whose fragments alone would take most of them reads them again for each block of positions. Codes take some
-  // thirty registers as they become bf16.
-  const bool queriesHeld = tiles * fragment <= (layout.codes() ? kRegisters * 3 / 5 : kRegisters * 4 / 5);
-  const unsigned held = queriesHeld ? tiles * fragment : 0;
-  unsigned parts = 1, tilesOfPart = tiles;
-  // Such a head also has more addresses than immediate offsets reach, which take registers of their own.
-  const unsigned room = queriesHeld ? kRegisters : layout.codes() ? kRegisters * 3 / 8 : kRegisters / 2;
-  while (held + tilesOfPart * 8 > room && tilesOfPart > 1) {
-    parts *= 2;
-    tilesOfPart = (tiles + parts - 1) / parts;
-  }
-  // With more than half the registers held throughout, loads for a few tiles at a time are all that fit.
-  const unsigned tilesInFlight = layout.codes() ? 1 : 2;
-  const bool crowded = !queriesHeld || held + tilesOfPart * 8 >= 144;
+  std::optional<SharedBlock> shared;
+  if (crowded)
+    shared.emplace(kb, layout, waves);
 
-  Val works = firstQuery < tokens;
+  // Waves that share a block walk together, also those that nobody's queries are left for.
+  auto tokenOf = [&](Val place) {
+    return kb.minI(firstToken + place / static_cast<int64_t>(queries.heads), lastToken);
+  };
+  Val first = shared ? firstToken : firstToken + wave / static_cast<int64_t>(queries.heads),
+      last = shared ? lastToken : tokenOf(wave + (kQueries - 1));
+  Val works = first <= lastToken;
   if (c.split > 0)
     works = works & (unit < working);
   kb.ifThen(works, [&] {
     Val firstTile = kb.constant(0);
     if (parts > 1)
-      firstTile = kb.minI(part * tilesOfPart, kb.constant(tiles - tilesOfPart));
+      firstTile =
+          kb.minI(kb.wave() / static_cast<int64_t>(queries.waves) * tilesOfPart, kb.constant(tiles - tilesOfPart));
     Val firstOfQuery = query * (stride * 2) + head * (headDim * 2);
     std::vector<Val> q;
     for (unsigned t = 0; queriesHeld && t < tiles; ++t)
       q.push_back(kb.loadFragment(kb.argument(1), firstOfQuery + t * 32));
 
     Val queryPosition = position + query;
-    Val lastPosition = position + kb.minI(firstQuery + (kQueries - 1), tokens - 1);
-    Val begin = kb.constant(0), end = lastPosition / 16 + 1;
+    Val begin = kb.constant(0), end = (position + last) / 16 + 1;
     if (c.window > 0)
-      begin = kb.maxI(position + firstQuery - static_cast<int64_t>(c.window - 1), begin) / 16;
+      begin = kb.maxI(position + first - static_cast<int64_t>(c.window - 1), begin) / 16;
     Val matrixRow = kb.matrixRow();
 
     // Carried: the maximum, this lane's share of the sum of p, the sums of p * v; and where the block lies, which is
@@ -115,12 +143,17 @@ LaunchShape emitAttentionPrefill(mlir::gpu::GPUModuleOp module, const TargetInfo
 
     state = kb.forLoop(begin, end, working, state, [&](Val block, std::vector<Val> s) {
       Val bytes = layout.block(kb, s.back()), ahead = placeOf(kb.minI(block + working, end - 1));
+      bytes = bytes + kb.zext(kvHead * layout.headBytes(), kb.i64());
       Val k = kb.advance(kb.argument(2), bytes), v = kb.advance(kb.argument(3), bytes);
-      Val headStart = kvHead * layout.headBytes();
+      if (shared) {
+        shared->copy(k, v);
+        k = shared->keys;
+        v = shared->values;
+      }
       auto widened = [&](Val fragment) { return layout.codes() ? codesAsBf16(kb, c.element, fragment) : fragment; };
       // Of this lane's eight positions.
       auto scalesOf = [&](Val half) {
-        return kb.load(kb.vec(8, kb.f32()), half, headStart + kb.laneHalf() * 32 + layout.scales(), 16);
+        return kb.load(kb.vec(8, kb.f32()), half, kb.laneHalf() * 32 + layout.scales(), 16);
       };
       Val scores = kb.zero(kb.vec(8, kb.f32()));
       // Pinned, so that the loads stay in the loop.
@@ -128,9 +161,9 @@ LaunchShape emitAttentionPrefill(mlir::gpu::GPUModuleOp module, const TargetInfo
       for (unsigned t = 0; t < tiles; ++t) {
         if (crowded && t % tilesInFlight == 0)
           kb.scheduleFence();
-        Val queries = queriesHeld ? q[t] : kb.loadFragment(kb.argument(1), again + t * 32);
-        Val keys = widened(kb.loadTileFragment(k, headStart + t * layout.tileBytes(), matrixRow, bytesOfK));
-        scores = kb.matrixBf16(keys, queries, scores);
+        Val fragmentOfQ = queriesHeld ? q[t] : kb.loadFragment(kb.argument(1), again + t * 32);
+        Val keys = widened(kb.loadTileFragment(k, kb.constant(t * layout.tileBytes()), matrixRow, bytesOfK));
+        scores = kb.matrixBf16(keys, fragmentOfQ, scores);
       }
 
       if (layout.codes())
@@ -159,8 +192,7 @@ LaunchShape emitAttentionPrefill(mlir::gpu::GPUModuleOp module, const TargetInfo
       for (unsigned t = 0; t < tilesOfPart; ++t) {
         if (crowded && t % tilesInFlight == 0)
           kb.scheduleFence();
-        Val values = widened(
-            kb.loadFragment(v, headStart + (firstTile + t) * layout.tileBytes() + matrixRow * bytesOfK, bytesOfK));
+        Val values = widened(kb.loadFragment(v, (firstTile + t) * layout.tileBytes() + matrixRow * bytesOfK, bytesOfK));
         next.push_back(kb.matrixBf16(values, low, kb.matrixBf16(values, high, s[2 + t] * rescale)));
       }
       next.push_back(ahead);
@@ -181,26 +213,26 @@ LaunchShape emitAttentionPrefill(mlir::gpu::GPUModuleOp module, const TargetInfo
         });
     };
     if (c.split == 0) {
-      finish();
+      kb.ifThen(real, finish);
       return;
     }
     // Every part of a head has its maximum and sum, bit for bit the same.
-    kb.ifThen(splits, [&] {
+    kb.ifThen(real & splits, [&] {
       Val entry = ((query * static_cast<int64_t>(c.heads) + head) * units + unit) * ((headDim + 2) * 4);
       for (unsigned t = 0; t < tilesOfPart; ++t)
         kb.store(state[2 + t], kb.argument(5), entry + kb.laneHalf() * 32 + (firstTile + t) * 64, 8);
       kb.store(state[0], kb.argument(5), entry + headDim * 4);
       kb.store(sum, kb.argument(5), entry + (headDim + 1) * 4);
     });
-    kb.ifThen(working == 1, finish);
+    kb.ifThen(real & (working == 1), finish);
   });
   kb.finish();
   return {.kernel = name.str(),
-          .x = static_cast<unsigned>(c.heads),
-          .tokensPerWorkgroup = kWaves * kQueries,
-          .z = parts * static_cast<unsigned>(units),
-          .workgroupSize = kWaves * target.waveSize,
-          .bound = "64 queries of one head a workgroup"};
+          .x = static_cast<unsigned>(c.kvHeads) * queries.workgroups,
+          .tokensPerWorkgroup = queries.tokens,
+          .z = static_cast<unsigned>(units),
+          .workgroupSize = waves * target.waveSize,
+          .bound = std::to_string(queries.tokens * queries.heads) + " queries of one KV head a workgroup"};
 }
 
 } // namespace ingot

@@ -59,6 +59,13 @@ TEST(AttentionPrefill, RatioThree) {
 }
 TEST(AttentionPrefill, RatioFour) { check({.heads = 4, .kvHeads = 1, .headDim = 128}, {{33, 31}, {80, 0}}); }
 TEST(AttentionPrefill, RatioEight) { check({.heads = 8, .kvHeads = 1, .headDim = 48}, {{20, 100}}); }
+// Query heads that leave lanes of a workgroup to nobody, and more than one can have.
+TEST(AttentionPrefill, RaggedRatios) {
+  check({.heads = 10, .kvHeads = 2, .headDim = 32}, {{30, 7}, {12, 0}, {13, 4}});
+  check({.heads = 7, .kvHeads = 1, .headDim = 16, .window = 20}, {{30, 100}});
+  check({.heads = 19, .kvHeads = 1, .headDim = 16}, {{30, 20}});
+  check({.heads = 130, .kvHeads = 1, .headDim = 16}, {{3, 20}});
+}
 TEST(AttentionPrefill, WidestHeads) {
   check({.heads = 2, .kvHeads = 1, .headDim = 256}, {{17, 40}});
   check({.heads = 1, .kvHeads = 1, .headDim = 240}, {{18, 0}});
