@@ -35,6 +35,8 @@ static Buffer::Role roleOf(exec::Role role) {
     return Buffer::BATCH;
   case exec::Role::Mask:
     return Buffer::MASK;
+  case exec::Role::BatchLogits:
+    return Buffer::BATCH_LOGITS;
   }
   return Buffer::ROLE_UNSPECIFIED;
 }

@@ -14,7 +14,8 @@ def Exec_Role : I32EnumAttr<"Role", "what a buffer is for, as the manifest's Buf
     I32EnumAttrCase<"AllLogits", 7, "all_logits">,
     I32EnumAttrCase<"Output", 8, "output">,
     I32EnumAttrCase<"Batch", 9, "batch">,
-    I32EnumAttrCase<"Mask", 10, "mask">]> {
+    I32EnumAttrCase<"Mask", 10, "mask">,
+    I32EnumAttrCase<"BatchLogits", 11, "batch_logits">]> {
   let cppNamespace = "::ingot::exec";
 }
 

@@ -39,7 +39,8 @@ def LlmDialect : Dialect {
     | function | type | does |
     |---|---|---|
     | `@decode_greedy_N` | `(tensor<Nxi32>) -> ()` | `@decode_greedy` for each of N sequences |
-    | `@decode_sample_N` | the same | `@decode` and `@sample` for each of N sequences |
+    | `@decode_N` | `(tensor<Nxi32>) -> tensor<NxVxf32>` | `@decode` for each of N sequences |
+    | `@sample_N` | `(tensor<NxVxf32>) -> ()` | `@sample` for each of N sequences |
 
     **The first dimension is tokens.** It is dynamic (`?`) in `@prefill` and `@logits` and 1 in `@decode` and
     `@decode_greedy`. A static number of rows is small: kernels compute each row by the very sums of a single one.
@@ -51,7 +52,8 @@ def LlmDialect : Dialect {
     **Several sequences.** In a function with the unit attribute `llm.sequences` row `i` of a tensor is the one token of
     sequence i instead. Every op that reads or writes Step, TOKENS, OUTPUT or a state does to row i, with those of sequence
     i, what it does to row 0 of a step of that sequence alone: row i lies at position `Step.position` of sequence i.
-    Rules of `llm.sequences`: R1, it sits on a function of one `tensor<Nxi32>`, N from 2 to 8, without results.
+    Rules of `llm.sequences`: R1, it sits on a function of one `tensor<Nxi32>` or `tensor<NxVxf32>`, N from 2 to 8, that
+    returns nothing or one `tensor<NxVxf32>`.
 
     **Numbers.** In memory bf16 is what a matrix product or attention reads, and what the cache holds unless it holds codes
     (`llm.state`). The residual

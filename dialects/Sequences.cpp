@@ -12,19 +12,37 @@ static FunctionOpInterface functionOf(Operation *op) {
   return function ? function : op->getParentOfType<FunctionOpInterface>();
 }
 
-// Its tokens, where that is all it takes; else 0.
-static int64_t tokensOf(FunctionOpInterface function) {
+static RankedTensorType matrixOfF32(Type type) {
+  auto tensor = dyn_cast<RankedTensorType>(type);
+  return tensor && tensor.getRank() == 2 && tensor.getElementType().isF32() && tensor.hasStaticShape()
+             ? tensor
+             : RankedTensorType();
+}
+
+// The rows of its tokens or logits, where that is all it takes; else 0.
+static int64_t rowsOf(FunctionOpInterface function) {
   if (function.getNumArguments() != 1)
     return 0;
-  auto type = dyn_cast<RankedTensorType>(function.getArgumentTypes().front());
-  return type && type.getRank() == 1 && type.getElementType().isInteger(32) && type.hasStaticShape()
-             ? type.getDimSize(0)
+  const Type type = function.getArgumentTypes().front();
+  if (RankedTensorType logits = matrixOfF32(type))
+    return logits.getDimSize(0);
+  auto tokens = dyn_cast<RankedTensorType>(type);
+  return tokens && tokens.getRank() == 1 && tokens.getElementType().isInteger(32) && tokens.hasStaticShape()
+             ? tokens.getDimSize(0)
              : 0;
+}
+
+// Nothing, or logits of as many rows.
+static bool returnsRows(FunctionOpInterface function, int64_t rows) {
+  if (function.getNumResults() == 0)
+    return true;
+  RankedTensorType logits = function.getNumResults() == 1 ? matrixOfF32(function.getResultTypes().front()) : nullptr;
+  return logits && logits.getDimSize(0) == rows;
 }
 
 int64_t sequencesOf(Operation *op) {
   FunctionOpInterface function = functionOf(op);
-  return function && function->hasAttr(kSequencesName) ? tokensOf(function) : 0;
+  return function && function->hasAttr(kSequencesName) ? rowsOf(function) : 0;
 }
 
 LogicalResult verifySequences(Operation *op, NamedAttribute attribute) {
@@ -33,10 +51,12 @@ LogicalResult verifySequences(Operation *op, NamedAttribute attribute) {
     return op->emitError() << "'" << kSequencesName << "' belongs to a function, got " << op->getName();
   if (!isa<UnitAttr>(attribute.getValue()))
     return op->emitError() << "'" << kSequencesName << "' expected no value, got " << attribute.getValue();
-  const int64_t tokens = tokensOf(function);
-  if (tokens < 2 || tokens > kFewRows || function.getNumResults() != 0)
-    return op->emitError() << "'" << kSequencesName << "' expected a function of a tensor of 2 to " << kFewRows
-                           << " i32 that returns nothing, got " << function.getFunctionType();
+  const int64_t rows = rowsOf(function);
+  if (rows < 2 || rows > kFewRows || !returnsRows(function, rows))
+    return op->emitError()
+           << "'" << kSequencesName << "' expected a function of 2 to " << kFewRows
+           << " tokens (i32) or rows of logits (f32) that returns nothing or as many rows of logits, got "
+           << function.getFunctionType();
   return success();
 }
 

@@ -58,15 +58,15 @@ TEST_F(DeclarationTest, StepsOfSeveralSequences) {
   FakeCheckpoint checkpoint = FakeCheckpoint::small();
   auto module = declareModel(context_, checkpoint, {.name = "", .streams = 4});
   ASSERT_TRUE(module.ok()) << module.status();
-  for (const char *choice : {"greedy", "sample"}) {
+  for (const std::string kind : {"decode_greedy_", "decode_", "sample_"}) {
     for (int64_t rows : {2, 4}) {
-      auto function =
-          (*module)->lookupSymbol<mlir::func::FuncOp>("decode_" + std::string(choice) + "_" + std::to_string(rows));
-      ASSERT_TRUE(function) << choice << " " << rows;
+      auto function = (*module)->lookupSymbol<mlir::func::FuncOp>(kind + std::to_string(rows));
+      ASSERT_TRUE(function) << kind << rows;
+      EXPECT_EQ(function.getNumResults(), kind == "decode_" ? 1U : 0U);
       EXPECT_EQ(llm::sequencesOf(function), rows);
       EXPECT_EQ(llm::sequencesOf(&function.getBody().front().front()), rows);
     }
-    EXPECT_FALSE((*module)->lookupSymbol("decode_" + std::string(choice) + "_8"));
+    EXPECT_FALSE((*module)->lookupSymbol(kind + "8"));
   }
   EXPECT_EQ(llm::sequencesOf((*module)->lookupSymbol("decode")), 0);
   for (int64_t streams : {-1, 0, 3, 16})

@@ -75,8 +75,8 @@ absl::Status Decoder::finish(ConfigReader &config, const DeclareOptions &options
   forward("decode", /*oneToken=*/true, Logits::Last);
   forward("decode_greedy", /*oneToken=*/true, Logits::None);
   forward("logits", /*oneToken=*/false, Logits::All);
-  sampler<llm::ArgmaxOp>("greedy");
-  sampler<llm::SampleOp>("sample");
+  sampler<llm::ArgmaxOp>("greedy", "greedy", 1);
+  sampler<llm::SampleOp>("sample", "sample", 1);
   if (facts.draftLength > 0) {
     std::set<int64_t> ends(facts.endOfSequence.begin(), facts.endOfSequence.end());
     const auto &known = checkpoint_.tokenizer().end_of_sequence();
@@ -86,8 +86,9 @@ absl::Status Decoder::finish(ConfigReader &config, const DeclareOptions &options
     draftLogits();
   }
   for (int64_t count = 2; count <= options.streams; count *= 2) {
-    decodeSeveral<llm::ArgmaxOp>(absl::StrCat("decode_greedy_", count), "greedy", count);
-    decodeSeveral<llm::SampleOp>(absl::StrCat("decode_sample_", count), "sample", count);
+    decodeSeveral(absl::StrCat("decode_greedy_", count), count, Logits::None);
+    decodeSeveral(absl::StrCat("decode_", count), count, Logits::Last);
+    sampler<llm::SampleOp>(absl::StrCat("sample_", count), "sample", count);
   }
   return absl::OkStatus();
 }
@@ -153,18 +154,23 @@ void Decoder::speculate(const char *name, const char *choice, int64_t count, con
   end({});
 }
 
-// A token of each of `count` sequences, and what an op of type `Choose` makes of each row. The head that drafts is kept
-// up, as where there is one sequence.
-template <typename Choose> void Decoder::decodeSeveral(const std::string &name, const char *choice, int64_t count) {
-  auto function = begin(name, {mlir::RankedTensorType::get({count}, builder_.getI32Type())}, {});
+// A token of each of `count` sequences in, logits out as forward() has them. The head that drafts is kept up, as where
+// there is one sequence.
+void Decoder::decodeSeveral(const std::string &name, int64_t count, Logits which) {
+  llvm::SmallVector<mlir::Type> results;
+  if (which != Logits::None)
+    results.push_back(mlir::RankedTensorType::get({count, shape_.vocabulary}, f32()));
+  auto function = begin(name, {mlir::RankedTensorType::get({count}, builder_.getI32Type())}, results);
   function->setAttr(llm::kSequencesName, builder_.getUnitAttr());
   tokens_ = function.getArgument(0);
   mlir::Value embedded = embed(tokens_);
   mlir::Value hidden = norm(layers(embedded), norm_, "norm");
   if (drafts())
     rememberForDrafts(embedded, previous(hidden));
-  choose<Choose>(logitsOf(hidden), choice);
-  end({});
+  mlir::Value logits = logitsOf(hidden);
+  if (which == Logits::None)
+    choose<llm::ArgmaxOp>(logits, "greedy");
+  end(results.empty() ? mlir::ValueRange() : mlir::ValueRange(logits));
 }
 
 // As `logits`, of the head that drafts.
@@ -201,11 +207,13 @@ template <typename Choose> void Decoder::choose(mlir::Value logits, const char *
   llm::AdvanceOp::create(builder_, at("advance"), token);
 }
 
-// Logits in.
-template <typename Choose> void Decoder::sampler(const char *name) {
-  auto logits = mlir::RankedTensorType::get({1, shape_.vocabulary}, f32());
+// Logits in, of one sequence or of each of `count`.
+template <typename Choose> void Decoder::sampler(const std::string &name, const char *choice, int64_t count) {
+  auto logits = mlir::RankedTensorType::get({count, shape_.vocabulary}, f32());
   auto function = begin(name, {logits}, {});
-  choose<Choose>(function.getArgument(0), name);
+  if (count > 1)
+    function->setAttr(llm::kSequencesName, builder_.getUnitAttr());
+  choose<Choose>(function.getArgument(0), choice);
   end({});
 }
 

@@ -136,12 +136,12 @@ private:
   template <typename Choose>
   void speculate(const char *name, const char *choice, int64_t count, const std::vector<int64_t> &ends);
   void draftLogits();
-  template <typename Choose> void decodeSeveral(const std::string &name, const char *choice, int64_t count);
+  void decodeSeveral(const std::string &name, int64_t count, Logits which);
   mlir::Value embed(mlir::Value tokens);
   mlir::Value logitsOf(mlir::Value x);
   mlir::Value previous(mlir::Value hidden);
   template <typename Choose> void choose(mlir::Value logits, const char *name);
-  template <typename Choose> void sampler(const char *name);
+  template <typename Choose> void sampler(const std::string &name, const char *choice, int64_t count);
   mlir::func::FuncOp begin(const std::string &name, mlir::TypeRange inputs, mlir::TypeRange results);
   void end(mlir::ValueRange results);
 

@@ -66,8 +66,12 @@ std::string shortName(Operation *op) {
   return op->getName().stripDialect().str();
 }
 
-// Whether the function returns it: then it lies where the runtime looks for logits, in rows without padding.
-bool returned(Value value) { return llvm::any_of(value.getUsers(), llvm::IsaPred<func::ReturnOp>); }
+// Whether a function of one sequence returns it: then it lies where the runtime looks for logits, in rows without
+// padding.
+bool returned(Value value) {
+  return llvm::any_of(value.getUsers(),
+                      [](Operation *user) { return isa<func::ReturnOp>(user) && llm::sequencesOf(user) == 0; });
+}
 
 int64_t dim(Value tensor, unsigned i) { return cast<RankedTensorType>(tensor.getType()).getDimSize(i); }
 int64_t widthOf(Value tensor) { return cast<RankedTensorType>(tensor.getType()).getShape().back(); }
@@ -327,8 +331,10 @@ private:
 
   LogicalResult addFixedBuffers(OpBuilder &b) {
     rows = alignTo(facts.prefillChunk, kTokenTile);
-    hasSequences = llvm::any_of(module.getOps<func::FuncOp>(),
-                                [](func::FuncOp function) { return llm::sequencesOf(function) > 0; });
+    int64_t most = 0; // sequences of a step
+    for (auto function : module.getOps<func::FuncOp>())
+      most = std::max(most, llm::sequencesOf(function));
+    hasSequences = most > 0;
     addBuffer(b, "weights", exec::Role::Weights, std::max<int64_t>(weightBytes, kWeightAlignment));
     addOwned(b, "step", exec::Role::Step,
              sizeof(Step) + alignTo(facts.contextLength, kPagePositions) / kPagePositions * sizeof(int32_t));
@@ -355,8 +361,11 @@ private:
         addOwned(b, name, exec::Role::State, bytes);
     }
     addOwned(b, "mask", exec::Role::Mask, static_cast<int64_t>(maskWords(facts.vocabulary)) * 4);
-    if (hasSequences)
+    if (hasSequences) {
       addBuffer(b, "batch", exec::Role::Batch, batchBytes);
+      addBuffer(b, "batch_logits", exec::Role::BatchLogits,
+                most * static_cast<int64_t>(paddedRow(static_cast<uint64_t>(facts.vocabulary))) * 4);
+    }
     return success();
   }
 
@@ -472,11 +481,11 @@ private:
     program = exec::ProgramOp::create(b, f.getLoc(), f.getSymName(), 0);
     for (BlockArgument argument : f.getArguments()) {
       auto type = cast<RankedTensorType>(argument.getType());
-      places[argument] = type.getElementType().isF32() ? Place{"logits"} : own("tokens");
+      places[argument] = type.getElementType().isF32() ? Place{sequences ? "batch_logits" : "logits"} : own("tokens");
     }
     auto *terminator = f.getBody().front().getTerminator();
     for (Value result : terminator->getOperands())
-      places[result] = Place{dim(result, 0) == 1 ? "logits" : "all_logits"};
+      places[result] = Place{sequences ? "batch_logits" : dim(result, 0) == 1 ? "logits" : "all_logits"};
     int64_t bytes = 0; // an op that runs again reads its weights again
     for (Operation &op : f.getBody().front().without_terminator()) {
       if (failed(selectOp(&op)))

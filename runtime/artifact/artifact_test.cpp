@@ -249,10 +249,25 @@ TEST_F(ArtifactTest, ManifestIndicesMustPointSomewhere) {
       {[](Manifest &m) { m.clear_targets(); }, "expected code for at least one chip"},
       {[](Manifest &m) { m.mutable_targets(1)->set_target("gfx1151"); }, "expected targets with names of their own"},
       {[](Manifest &m) { m.mutable_targets(0)->mutable_programs(0)->set_name("logits"); }, "role ALL_LOGITS"},
-      {[](Manifest &m) { m.mutable_targets(0)->mutable_programs(0)->set_name("decode_sample_4"); },
-       "program decode_sample_4: expected buffers that sequences share, got buffer 4 \"output\" of role OUTPUT"},
+      {[](Manifest &m) { m.mutable_targets(0)->mutable_programs(0)->set_name("sample_4"); },
+       "program sample_4: expected buffers that sequences share, got buffer 4 \"output\" of role OUTPUT"},
       {[](Manifest &m) { m.mutable_facts()->set_streams(3); }, "expected facts.streams of 0, 2, 4 or 8, got 3"},
-      {[](Manifest &m) { m.mutable_facts()->set_streams(2); }, "expected a batch_table for role STEP"},
+      {[](Manifest &m) { m.mutable_facts()->set_streams(2); },
+       "expected a buffer of role BATCH_LOGITS where facts.streams is 2, got none"},
+      {[](Manifest &m) {
+         m.mutable_facts()->set_streams(2);
+         Buffer &rows = *m.add_buffers();
+         rows.set_role(Buffer::BATCH_LOGITS);
+         rows.set_bytes(64);
+       },
+       "expected a batch_table for role STEP"},
+      {[](Manifest &m) { m.mutable_targets(0)->mutable_programs(0)->set_name("decode_8"); },
+       "program decode_8: expected buffers that sequences share"},
+      {[](Manifest &m) {
+         m.mutable_facts()->set_streams(2);
+         m.mutable_buffers(3)->set_role(Buffer::BATCH_LOGITS);
+       },
+       "expected at least 64 bytes for role BATCH_LOGITS, got 32"},
       {[](Manifest &m) { m.mutable_buffers(0)->set_batch_table(128); }, "got 128 for WEIGHTS"},
       {[](Manifest &m) { m.mutable_buffers(1)->set_batch_table(128); },
        "expected batch_table of 64 for role STEP alone"},

@@ -3,6 +3,7 @@
 // replayed for whichever sequences the host wrote down. Compiler and runtime share this layout.
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -12,11 +13,13 @@ namespace ingot {
 
 // Rows of the widest step.
 inline constexpr uint32_t kBatchRows = 8;
-// How the names of programs of several sequences begin, that of samplers second; their number follows.
-inline constexpr std::array<const char *, 2> kBatchPrograms = {"decode_greedy_", "decode_sample_"};
+// How the names of programs of several sequences begin; their number follows.
+enum BatchProgram : uint8_t { kBatchGreedy, kBatchDecode, kBatchSample };
+inline constexpr std::array<const char *, 3> kBatchPrograms = {"decode_greedy_", "decode_", "sample_"};
 
 inline constexpr bool takesSeveral(std::string_view program) {
-  return program.starts_with(kBatchPrograms[0]) || program.starts_with(kBatchPrograms[1]);
+  return std::ranges::find(kBatchPrograms, program.substr(0, program.find_last_not_of("0123456789") + 1)) !=
+         kBatchPrograms.end();
 }
 
 // The start of the buffer of role BATCH. A table like `steps` follows for each further buffer that a sequence has for

@@ -88,6 +88,9 @@ absl::Status checkBuffers(const Manifest &manifest, uint64_t weightsBytes) {
     case Buffer::MASK:
       least = 4 * maskWords(vocabulary);
       break;
+    case Buffer::BATCH_LOGITS:
+      least = 4 * facts.streams() * vocabulary;
+      break;
     default:
       return refuse(nameOf(buffer, index), ": expected a known role, got ", static_cast<int>(buffer.role()));
     }
@@ -103,6 +106,8 @@ absl::Status checkBuffers(const Manifest &manifest, uint64_t weightsBytes) {
        {Buffer::WEIGHTS, Buffer::STEP, Buffer::TOKENS, Buffer::LOGITS, Buffer::OUTPUT, Buffer::MASK})
     if (!seen.contains(role))
       return refuse("expected a buffer of role ", Buffer::Role_Name(role), ", got none");
+  if (facts.streams() > 0 && !seen.contains(Buffer::BATCH_LOGITS))
+    return refuse("expected a buffer of role BATCH_LOGITS where facts.streams is ", facts.streams(), ", got none");
   return absl::OkStatus();
 }
 
@@ -196,7 +201,7 @@ absl::Status checkTarget(const Manifest &manifest, const TargetCode &code) {
         for (const Argument &argument : launch.arguments()) {
           const Buffer &buffer = manifest.buffers(static_cast<int>(argument.buffer()));
           if (buffer.role() != Buffer::WEIGHTS && buffer.role() != Buffer::SCRATCH && buffer.role() != Buffer::BATCH &&
-              !growsWithPosition(buffer))
+              buffer.role() != Buffer::BATCH_LOGITS && !growsWithPosition(buffer))
             return refuse(
                 "target ", code.target(), ", program ", program.name(), ": expected buffers that sequences share, got ",
                 nameOf(buffer, static_cast<int>(argument.buffer())), " of role ", Buffer::Role_Name(buffer.role()));
@@ -211,8 +216,8 @@ absl::Status checkTarget(const Manifest &manifest, const TargetCode &code) {
     }
   }
   for (uint32_t rows = 2; rows <= manifest.facts().streams(); rows *= 2)
-    for (const char *choice : kBatchPrograms)
-      if (std::string name = absl::StrCat(choice, rows); !programs.contains(name))
+    for (const char *kind : kBatchPrograms)
+      if (std::string name = absl::StrCat(kind, rows); !programs.contains(name))
         return refuse("target ", code.target(), ": expected a program ", name, " where facts.streams is ",
                       manifest.facts().streams(), ", got none");
   if (speculates != (manifest.facts().draft_length() > 0 ? 2 : 0))

@@ -1,6 +1,7 @@
 #include "runtime/executor/batch_runner.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
@@ -31,6 +32,8 @@ absl::Status BatchRunner::prepare() {
   for (int index = 0; index < manifest.buffers_size(); ++index) {
     if (manifest.buffers(index).role() == Buffer::BATCH)
       buffer = static_cast<size_t>(index);
+    if (manifest.buffers(index).role() == Buffer::BATCH_LOGITS)
+      logits = static_cast<size_t>(index);
     if (uint64_t table = manifest.buffers(index).batch_table(); table != 0)
       bytes = std::max<size_t>(bytes, table + sizeof(Batch::steps));
   }
@@ -65,12 +68,11 @@ absl::Status BatchRunner::check(std::span<Session *const> sequences) const {
         absl::StrCat("expected from 1 to ", most(), " sequences for a step, got ", sequences.size()));
   for (size_t row = 0; row < sequences.size(); ++row) {
     const Session &sequence = *sequences[row];
-    if (sequence.model != model || !sequence.mayJoin() || sequence.samples() != sequences.front()->samples() ||
-        std::ranges::count(sequences, sequences[row]) != 1)
+    if (sequence.model != model || !sequence.mayJoin() || std::ranges::count(sequences, sequences[row]) != 1)
       return absl::InvalidArgumentError(
           absl::StrCat("sequence ", row,
-                       " of a step: expected a different one of this model that chooses as the first "
-                       "does and has chosen its reply's first token and not its last"));
+                       " of a step: expected a different one of this model that has chosen its reply's first token "
+                       "and not its last"));
   }
   return absl::OkStatus();
 }
@@ -80,7 +82,7 @@ absl::StatusOr<std::span<const std::optional<int32_t>>> BatchRunner::next(std::s
     return status;
   chosen.fill(std::nullopt);
   auto underWay = [](const Session *sequence) { return sequence->inFlight > 0; };
-  auto mayGoAhead = [](const Session *sequence) { return sequence->ahead && sequence->hasRoom(); };
+  auto mayGoAhead = [](const Session *sequence) { return sequence->mayGoAhead(); };
   const bool all = std::ranges::all_of(sequences, underWay), any = std::ranges::any_of(sequences, underWay);
   absl::Status status = absl::OkStatus();
   // Some came to others: what these began is taken first, and then there is a step of all.
@@ -116,33 +118,61 @@ absl::Status BatchRunner::launch(std::span<Session *const> sequences) {
       return status;
   if (absl::Status status = writeTables(sequences); !status.ok())
     return status;
-  std::vector<Width> &kind = widths[sequences.front()->samples()];
-  Width &width = *std::ranges::find_if(kind, [&](const Width &each) { return each.rows >= sequences.size(); });
-  auto issue = [this, &width] {
-    return model->run(width.program, width.rows,
-                      [this](size_t index) -> const DeviceBuffer & { return model->buffers[index]; });
-  };
+  const size_t rows = std::bit_ceil(std::max<size_t>(sequences.size(), 2));
+  // Only a greedy choice by all does without logits. For those beside others, `sample` is greedy at temperature 0.
+  auto needsLogits = [](const Session *sequence) { return sequence->samples() || sequence->processor; };
   absl::Status status = absl::OkStatus();
-  if (!model->options.graph) {
-    status = issue();
+  if (std::ranges::none_of(sequences, needsLogits)) {
+    status = issue(kBatchGreedy, rows);
   } else {
-    if (!width.graph) {
-      auto graph = model->capture(issue);
-      if (!graph.ok())
-        return graph.status();
-      width.graph = *std::move(graph);
-    }
-    status = model->stream.launch(width.graph);
+    status = issue(kBatchDecode, rows);
+    if (status.ok())
+      status = processLogits(sequences);
+    if (status.ok())
+      status = issue(kBatchSample, rows);
   }
   for (Session *sequence : sequences)
     if (status.ok())
       status = sequence->fetch(false);
   ++counted.steps;
   counted.rows += sequences.size();
-  counted.padding += width.rows - sequences.size();
+  counted.padding += rows - sequences.size();
+  return status;
+}
+
+absl::Status BatchRunner::issue(BatchProgram kind, size_t rows) {
+  Width &width = *std::ranges::find(widths[kind], rows, &Width::rows);
+  auto run = [this, &width] {
+    return model->run(width.program, width.rows,
+                      [this](size_t index) -> const DeviceBuffer & { return model->buffers[index]; });
+  };
   counted.launches += width.program.launches.size();
   counted.weightBytes += width.program.plan->weight_bytes();
-  return status;
+  if (!model->options.graph)
+    return run();
+  if (!width.graph) {
+    auto graph = model->capture(run);
+    if (!graph.ok())
+      return graph.status();
+    width.graph = *std::move(graph);
+  }
+  return model->stream.launch(width.graph);
+}
+
+absl::Status BatchRunner::processLogits(std::span<Session *const> sequences) {
+  if (std::ranges::none_of(sequences, [](const Session *sequence) { return bool(sequence->processor); }))
+    return absl::OkStatus();
+  const DeviceBuffer &rows = model->buffers[logits];
+  const uint64_t pitch = rows.bytes() / most();
+  for (size_t row = 0; row < sequences.size(); ++row)
+    if (absl::Status status = sequences[row]->fetchLogits(rows, row * pitch); !status.ok())
+      return status;
+  if (absl::Status status = model->stream.synchronize(); !status.ok())
+    return status;
+  for (size_t row = 0; row < sequences.size(); ++row)
+    if (absl::Status status = sequences[row]->processLogits(rows, row * pitch); !status.ok())
+      return status;
+  return absl::OkStatus();
 }
 
 absl::Status BatchRunner::writeTables(std::span<Session *const> sequences) {

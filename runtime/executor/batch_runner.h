@@ -1,6 +1,6 @@
-// Steps of several sequences of one model: the weights are read once for all of them. A captured step has no address of
-// a sequence in it but reads them from tables (runtime/artifact/batch.h), so one graph for each number of rows and kind
-// of choice serves whichever sequences the host writes down.
+// Steps of several sequences of one model: the weights are read once for all of them. A captured program has no address
+// of a sequence in it but reads them from tables (runtime/artifact/batch.h), so one graph for each number of rows
+// serves whichever sequences the host writes down.
 #pragma once
 
 #include <array>
@@ -38,8 +38,8 @@ public:
   uint32_t most() const { return model->manifest().facts().streams(); }
 
   // The tokens that Session::next() gives for each of `sequences`, by one step of all of them. They are different ones
-  // of this model, at most most(), each of which mayJoin(), and all of which Session::samples() or none. Where all of
-  // them may go ahead (Session::setAhead), the step after it is launched before its tokens are waited for.
+  // of this model, at most most(), each of which mayJoin(). Where all of them may go ahead (Session::setAhead), the
+  // step after it is launched before its tokens are waited for.
   //
   // An entry without a token belongs to a sequence that came to others whose step was under way: its token comes by the
   // next call. A sequence with a step under way may also leave: its next() gives that step's token, and reset() drops
@@ -59,17 +59,21 @@ private:
   absl::Status prepare();
   absl::Status check(std::span<Session *const> sequences) const;
   absl::Status launch(std::span<Session *const> sequences);
+  // Issues the program of this kind for so many rows, 2, 4 or 8.
+  absl::Status issue(BatchProgram kind, size_t rows);
+  // Between decode and choice: what the sequences' processors make of their rows.
+  absl::Status processLogits(std::span<Session *const> sequences);
   absl::Status writeTables(std::span<Session *const> sequences);
   absl::Status collect(std::span<Session *const> sequences);
 
   // Destroyed in reverse: graphs and host memory before the model.
   std::shared_ptr<Model> model;
-  size_t buffer = 0;             // that of role BATCH, in the manifest
+  size_t buffer = 0, logits = 0; // those of roles BATCH and BATCH_LOGITS, in the manifest
   std::vector<std::byte> tables; // of the step that is launched
   HostBuffer staging;            // those that were uploaded last; they stay until the device has taken them
   Event taken;
   bool uploaded = false;                                        // `tables` are on the device, or on their way
-  std::array<std::vector<Width>, kBatchPrograms.size()> widths; // by kind of choice; in order of rows
+  std::array<std::vector<Width>, kBatchPrograms.size()> widths; // by BatchProgram; in order of rows
   std::array<std::optional<int32_t>, kBatchRows> chosen;
   BatchCounts counted;
 };

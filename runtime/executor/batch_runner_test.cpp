@@ -206,7 +206,91 @@ TEST_F(BatchRunnerTest, MaskedOnesGiveWhatTheyGiveAlone) {
                                index < 3 ? std::optional(static_cast<uint32_t>(index)) : std::nullopt))
           << index;
     }
-    EXPECT_FALSE(runner->next(std::vector<Session *>{begin({1}).session.get(), streams[4].session.get()}).ok());
+  }
+}
+
+// Of what the host makes of rows: it looks, or it changes them, beside some that know nothing of it; now and then each
+// goes on alone, and at the end one after the other leaves.
+TEST_F(BatchRunnerTest, ProcessedOnesGiveWhatTheyGiveAlone) {
+  for (bool graph : {true, false}) {
+    load(8, graph);
+    const std::vector<uint32_t> masks(24, 0x7f7f7f7fU), open(24, ~0U);
+    constexpr size_t kPlain = 2, kLooks = 4, kMasked = 6, kAll = 7;
+    auto changeOf = [](size_t stream) -> ToyChange {
+      return stream < kLooks ? ToyChange() : [stream](std::span<float> row, size_t token) {
+        row[(5 * stream + token) % row.size()] = 1e6F;
+        row[(7 * stream + token * token) % row.size()] = 1e7F;
+      };
+    };
+    auto seedOf = [](size_t stream) {
+      return stream % 2 ? std::optional(static_cast<uint32_t>(stream)) : std::nullopt;
+    };
+    std::vector<Stream> streams;
+    std::vector<std::vector<std::vector<float>>> seen(kAll);
+    std::vector<Stream *> all;
+    streams.reserve(kAll);
+    all.reserve(kAll);
+    for (size_t index = 0; index < kAll; ++index) {
+      auto session = Session::create(model);
+      ASSERT_TRUE(session.ok()) << session.status();
+      streams.push_back({*std::move(session), Tokens(index + 1, static_cast<int32_t>(index)), {}});
+      Session &made = *streams.back().session;
+      made.setAhead(true);
+      made.limitReply(24);
+      ASSERT_TRUE(made.setSampling({.temperature = seedOf(index) ? 1.0F : 0.0F, .seed = index}).ok());
+      if (index >= kPlain)
+        ASSERT_TRUE(made.setLogitsProcessor([&rows = seen[index], change = changeOf(index)](std::span<float> row) {
+                          rows.emplace_back(row.begin(), row.end());
+                          if (change)
+                            change(row, rows.size() - 1);
+                          return bool(change);
+                        })
+                        .ok());
+      ASSERT_TRUE(made.prefill(streams.back().prompt).ok());
+      if (index >= kMasked)
+        ASSERT_TRUE(made.setMask(std::vector{masks.front()}).ok());
+      streams.back().reply.push_back(*made.next());
+      all.push_back(&streams.back());
+    }
+    while (!all.empty()) {
+      for (size_t index = 0; index < all.size();)
+        if (!all[index]->session->mayJoin() || all[index]->reply.size() >= 24 - 2 * all.size()) {
+          while (all[index]->reply.size() < 24)
+            all[index]->reply.push_back(*all[index]->session->next());
+          EXPECT_EQ(all[index]->session->next().status().code(), absl::StatusCode::kOutOfRange);
+          all.erase(all.begin() + static_cast<std::ptrdiff_t>(index));
+        } else {
+          ++index;
+        }
+      if (!all.empty())
+        step(all);
+    }
+    for (size_t index = 0; index < kAll; ++index) {
+      EXPECT_EQ(streams[index].reply,
+                toyMaskedReply(streams[index].prompt, index < kMasked ? open : masks, seedOf(index), changeOf(index)))
+          << index;
+      Tokens tokens = streams[index].prompt;
+      ASSERT_EQ(seen[index].size(), index < kPlain ? 0u : 24u);
+      for (size_t token = 0; token < seen[index].size(); ++token) {
+        EXPECT_EQ(seen[index][token], toyLogitsOf(tokens).back()) << index;
+        tokens.push_back(streams[index].reply[token]);
+      }
+    }
+    EXPECT_GE(runner->counts().rows, 7u * 9);
+  }
+}
+
+// Greedy ones beside those that sample choose by the same step.
+TEST_F(BatchRunnerTest, GreedyAndSampledOnesShareAStep) {
+  for (bool ahead : {true, false}) {
+    load(8);
+    Stream greedy = begin({3, 1}, {}, 0, ahead), sampled = begin({4}, {.temperature = 1, .seed = 5}, 0, ahead);
+    for (int round = 0; round < 9; ++round)
+      step({&greedy, &sampled});
+    step({&greedy});
+    EXPECT_EQ(greedy.reply, toyReply(greedy.prompt, 11));
+    EXPECT_EQ(sampled.reply, toySampledReply(sampled.prompt, 10, 5));
+    EXPECT_EQ(runner->counts().steps, ahead ? 11u : 10u);
   }
 }
 
@@ -217,14 +301,13 @@ TEST_F(BatchRunnerTest, LogitsAreNotThoseOfAnEarlierStep) {
 }
 
 TEST_F(BatchRunnerTest, WhatCannotBeAStepIsRefused) {
-  Stream greedy = begin({3}), sampled = begin({3}, {.temperature = 1}), ended = begin({3}, {}, 1);
+  Stream greedy = begin({3}), ended = begin({3}, {}, 1);
   auto refused = [&](const std::vector<Session *> &sessions) {
     return runner->next(sessions).status().code() == absl::StatusCode::kInvalidArgument;
   };
   EXPECT_TRUE(refused({}));
   EXPECT_TRUE(refused(std::vector<Session *>(9, greedy.session.get())));
   EXPECT_TRUE(refused({greedy.session.get(), greedy.session.get()}));
-  EXPECT_TRUE(refused({greedy.session.get(), sampled.session.get()}));
   EXPECT_TRUE(refused({greedy.session.get(), ended.session.get()}));
   ASSERT_TRUE(greedy.session->prefill({}).code() == absl::StatusCode::kInvalidArgument);
   EXPECT_FALSE(refused({greedy.session.get()}));

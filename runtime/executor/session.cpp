@@ -178,6 +178,28 @@ absl::Status Session::setMask(std::span<const uint32_t> mask) {
   return status;
 }
 
+absl::Status Session::setLogitsProcessor(LogitsProcessor chosen) {
+  if (absl::Status status = checkNoneAhead(); !status.ok())
+    return status;
+  if (chosen && row.bytes().empty()) {
+    auto host = HostBuffer::allocate(model->gpu, 4 * uint64_t{manifest().facts().vocabulary()});
+    if (!host.ok())
+      return host.status();
+    row = *std::move(host);
+  }
+  processor = std::move(chosen);
+  return absl::OkStatus();
+}
+
+absl::Status Session::fetchLogits(const DeviceBuffer &from, uint64_t offset) {
+  return processor ? stream().download(from, offset, row.bytes()) : absl::OkStatus();
+}
+
+absl::Status Session::processLogits(const DeviceBuffer &to, uint64_t offset) {
+  std::span<float> logits(reinterpret_cast<float *>(row.bytes().data()), row.bytes().size() / sizeof(float));
+  return processor && processor(logits) ? stream().upload(to, offset, row.bytes()) : absl::OkStatus();
+}
+
 absl::Status Session::checkNoneAhead() const {
   return inFlight == 0
              ? absl::OkStatus()
@@ -354,6 +376,16 @@ absl::StatusOr<int32_t> Session::first() {
   if (generated >= capacity)
     return absl::OutOfRangeError(
         absl::StrCat("expected fewer than ", capacity, " chosen tokens; give a larger --context"));
+  if (processor) {
+    const DeviceBuffer &logits = buffer(Buffer::LOGITS);
+    absl::Status status = fetchLogits(logits, 0);
+    if (status.ok())
+      status = stream().synchronize();
+    if (status.ok())
+      status = processLogits(logits, 0);
+    if (!status.ok())
+      return status;
+  }
   if (absl::Status status = run(samples() ? "sample" : "greedy", 1); !status.ok())
     return status;
   logitsReady = drafted = false;
@@ -366,6 +398,8 @@ absl::Status Session::runStep(Kind kind) {
   switch (kind) {
   case Kind::Greedy:
     return run("decode_greedy", 1);
+  case Kind::Decode:
+    return run("decode", 1);
   case Kind::Sample:
     if (absl::Status status = run("decode", 1); !status.ok())
       return status;
@@ -413,6 +447,17 @@ absl::Status Session::launchStep() {
   return status.ok() ? fetch(samples()) : status;
 }
 
+absl::Status Session::launchDecode() {
+  absl::Status status = makeRoom(length + 1);
+  if (status.ok())
+    status = step(Kind::Decode);
+  if (!status.ok())
+    return status;
+  ++length;
+  logitsReady = logitsStored = true;
+  return absl::OkStatus();
+}
+
 absl::Status Session::fetch(bool storesLogits) {
   const size_t place = (turn + inFlight) % ends.size();
   std::span<std::byte> token = staging.bytes().last(4 * (ends.size() - place)).first(4);
@@ -447,10 +492,15 @@ absl::StatusOr<int32_t> Session::next() {
   if (inFlight == 0) {
     if (absl::Status status = checkRoom(); !status.ok())
       return status;
+    if (processor) {
+      if (absl::Status status = launchDecode(); !status.ok())
+        return status;
+      return first();
+    }
     if (absl::Status status = launchStep(); !status.ok())
       return status;
   }
-  if (ahead && !wantsDrafts() && hasRoom())
+  if (mayGoAhead() && !wantsDrafts())
     if (absl::Status status = launchStep(); !status.ok())
       return status;
   return collect();
@@ -460,7 +510,7 @@ absl::StatusOr<int32_t> Session::next() {
 // `draft_length` further on.
 bool Session::wantsDrafts() const {
   const uint32_t drafts = manifest().facts().draft_length();
-  return drafts > 0 && length + 2 * drafts < context() &&
+  return drafts > 0 && !processor && length + 2 * drafts < context() &&
          (drafting == Drafting::Always || (drafting == Drafting::Auto && policy.wanted()));
 }
 
@@ -505,17 +555,6 @@ absl::StatusOr<std::vector<float>> Session::logits() {
   if (absl::Status status = stream().synchronize(); !status.ok())
     return status;
   return row;
-}
-
-absl::Status Session::setLogits(std::span<const float> row) {
-  if (!logitsReady)
-    return absl::FailedPreconditionError("expected a prefill or a decode before its logits are replaced");
-  if (row.size() != manifest().facts().vocabulary())
-    return absl::InvalidArgumentError(
-        absl::StrCat("expected ", manifest().facts().vocabulary(), " logits, got ", row.size()));
-  if (absl::Status status = stream().upload(buffer(Buffer::LOGITS), 0, std::as_bytes(row)); !status.ok())
-    return status;
-  return stream().synchronize();
 }
 
 absl::Status Session::allLogits(std::span<const int32_t> tokens, bool steps,

@@ -37,6 +37,10 @@ absl::Status checkSampling(const Sampling &sampling);
 // InvalidArgument for a mask of another number of words than maskWords() says, and for one that allows no token.
 absl::Status checkMask(std::span<const uint32_t> mask, uint32_t vocabulary);
 
+// Sees the logits that a token is about to be chosen from, f32 [vocabulary], as the model gave them, and may change
+// them; what it leaves must be finite. Whether it changed any.
+using LogitsProcessor = std::function<bool(std::span<float> row)>;
+
 class Session {
 public:
   // A model for this sequence alone; errors are those of Model::load.
@@ -57,6 +61,9 @@ public:
   // word t / 32 is token t's, of maskWords(vocabulary). None: any token. A mask that is there already is not copied
   // again. Errors are those of checkMask(), and FailedPrecondition while a step ahead is under way.
   absl::Status setMask(std::span<const uint32_t> mask);
+  // What sees the logits of each token from now on, whether its step is this sequence's own or one of several; null:
+  // nothing does. Such steps do not go ahead and draft nothing. FailedPrecondition while a step ahead is under way.
+  absl::Status setLogitsProcessor(LogitsProcessor processor);
   // The most tokens that are chosen after the next prefill(), which begins a reply; 0: as many as fit.
   void limitReply(uint32_t tokens) { replyLimit = tokens; }
   // Whether nextTokens() may draft; without effect on a model that has no head for it.
@@ -84,12 +91,10 @@ public:
   // Appends one given token by the decode program; its logits are then ready for logits() and next().
   absl::Status decode(int32_t token);
 
-  // f32 [vocabulary]: of the last token that went through the model; kExcludedLogit where a mask left out a token when
-  // the next one was chosen. FailedPrecondition after a greedy step and after one that drafts, which store none.
+  // f32 [vocabulary]: of the last token that went through the model; once the next one is chosen, as a processor left
+  // them and with kExcludedLogit where a mask left out a token. FailedPrecondition after a greedy step, after one of
+  // several and after one that drafts, which store none.
   absl::StatusOr<std::vector<float>> logits();
-  // Replaces the logits that first() chooses from, after a prefill() or decode(). `row` is f32 [vocabulary], all
-  // finite.
-  absl::Status setLogits(std::span<const float> row);
   // The logits of each of `tokens` in a new sequence, a row at a time in order. By chunks of program `logits`, or with
   // `steps` one decode a token. `row` is f32 [vocabulary] and valid during the call.
   absl::Status allLogits(std::span<const int32_t> tokens, bool steps,
@@ -148,18 +153,25 @@ private:
   absl::Status uploadPages(size_t first);
   absl::Status allLogits(const std::string &name, std::span<const int32_t> tokens,
                          const std::function<absl::Status(std::span<const float> row)> &consume);
-  enum class Kind : uint8_t { Greedy, Sample, Speculate, SpeculateSample }; // of a step
+  enum class Kind : uint8_t { Greedy, Decode, Sample, Speculate, SpeculateSample }; // of a step
   absl::Status step(Kind kind);
   // Issues one plain step and the copy of its token; waits for nothing.
   absl::Status launchStep();
+  // Issues the part of one plain step before the choice.
+  absl::Status launchDecode();
   // Issues the copy of the token of a step that was issued, which leaves LOGITS or does not.
   absl::Status fetch(bool storesLogits);
   // Waits for the oldest step in flight and takes its token.
   absl::StatusOr<int32_t> collect();
   absl::Status checkNoneAhead() const;
+  // Issues the copy of logits at `offset` of `from` to the host, where there is a processor.
+  absl::Status fetchLogits(const DeviceBuffer &from, uint64_t offset);
+  // Once they are there: has them seen, and issues the copy back if they were changed.
+  absl::Status processLogits(const DeviceBuffer &to, uint64_t offset);
   absl::Status runStep(Kind kind);
   absl::Status captureStep(Kind kind);
   bool hasRoom() const { return length < context() && generated + inFlight < capacity; }
+  bool mayGoAhead() const { return ahead && !processor && hasRoom(); }
   absl::Status checkRoom() const;
   absl::Status checkChosen(int32_t token) const;
   absl::StatusOr<std::span<const int32_t>> readNewest(uint32_t most);
@@ -181,6 +193,8 @@ private:
   HostBuffer staging; // Step, then the tokens of a chunk; or Step, then tokens read back; then those of steps in flight
   HostBuffer maskStaging; // the mask that is on the device or on its way, then Step.masked
   bool masked = false;
+  LogitsProcessor processor;
+  HostBuffer row; // of logits; empty until there is a processor
   std::map<std::string, Model::Prepared> programs;
   std::map<Kind, Graph> steps;
   Sampling sampling;

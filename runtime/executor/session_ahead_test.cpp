@@ -3,6 +3,7 @@
 #include "runtime/executor/batch_runner.h"
 #include "runtime/executor/session.h"
 
+#include <array>
 #include <atomic>
 #include <cstdlib>
 #include <dlfcn.h>
@@ -125,27 +126,31 @@ TEST_F(SessionAheadTest, ASteadyStepAllocatesNothing) {
 TEST_F(SessionAheadTest, ASteadyStepOfSeveralAllocatesNothing) {
   auto runner = BatchRunner::create(model);
   ASSERT_TRUE(runner.ok()) << runner.status();
-  std::vector<std::unique_ptr<Session>> sessions;
-  std::vector<Session *> together;
-  for (int count = 0; count < 5; ++count) {
-    sessions.push_back(sessionOf());
-    together.push_back(sessions.back().get());
-    ASSERT_TRUE(together.back()->prefill(prompt).ok());
-    ASSERT_TRUE(together.back()->next().ok());
+  for (bool processed : {false, true}) {
+    std::vector<std::unique_ptr<Session>> sessions;
+    std::vector<Session *> together;
+    for (int count = 0; count < 5; ++count) {
+      sessions.push_back(sessionOf());
+      together.push_back(sessions.back().get());
+      if (processed)
+        ASSERT_TRUE(together.back()->setLogitsProcessor([count](std::span<float>) { return count % 2 > 0; }).ok());
+      ASSERT_TRUE(together.back()->prefill(prompt).ok());
+      ASSERT_TRUE(together.back()->next().ok());
+    }
+    // Two groups by turns write the tables anew each time; that allocates nothing either.
+    std::span<Session *const> first = std::span(together).first(3), second = std::span(together).last(2);
+    for (int warmUp = 0; warmUp < 3; ++warmUp)
+      ASSERT_TRUE((*runner)->next(first).ok() && (*runner)->next(second).ok());
+    const uint64_t before = allocations;
+    int32_t sum = 0;
+    for (int step = 0; step < 40; ++step)
+      for (std::span<Session *const> group : {first, second})
+        if (auto tokens = (*runner)->next(group); tokens.ok())
+          for (const std::optional<int32_t> &token : *tokens)
+            sum += token.value_or(-1000);
+    EXPECT_EQ(allocations - before, 0u) << processed;
+    EXPECT_GE(sum, 0);
   }
-  // Two groups by turns write the tables anew each time; that allocates nothing either.
-  std::span<Session *const> first = std::span(together).first(3), second = std::span(together).last(2);
-  for (int warmUp = 0; warmUp < 3; ++warmUp)
-    ASSERT_TRUE((*runner)->next(first).ok() && (*runner)->next(second).ok());
-  const uint64_t before = allocations;
-  int32_t sum = 0;
-  for (int step = 0; step < 40; ++step)
-    for (std::span<Session *const> group : {first, second})
-      if (auto tokens = (*runner)->next(group); tokens.ok())
-        for (const std::optional<int32_t> &token : *tokens)
-          sum += token.value_or(-1000);
-  EXPECT_EQ(allocations - before, 0u);
-  EXPECT_GE(sum, 0);
 }
 
 // What the host reuses while the device still has to read or write it would show here.
@@ -156,39 +161,57 @@ TEST_F(SessionAheadTest, ASlowDeviceChoosesTheSame) {
   auto runner = BatchRunner::create(model);
   ASSERT_TRUE(runner.ok()) << runner.status();
   setDeferred(1);
-  std::vector<std::unique_ptr<Session>> sessions;
-  std::vector<std::vector<int32_t>> prompts, replies;
-  for (int32_t index = 0; index < 7; ++index) {
-    prompts.emplace_back(static_cast<size_t>(index) + 1, index);
-    sessions.push_back(sessionOf());
-    ASSERT_TRUE(sessions.back()->prefill(prompts.back()).ok());
-    replies.push_back({*sessions.back()->next()});
-  }
-  // Two groups, whose members change places; and now and then each goes on alone.
-  for (size_t round = 0; round < 30; ++round) {
-    std::vector<size_t> order;
-    order.reserve(sessions.size());
-    for (size_t index = 0; index < sessions.size(); ++index)
-      order.push_back((index + round / 4) % sessions.size());
-    for (auto [begin, count] : {std::pair{size_t{0}, size_t{4}}, {size_t{4}, size_t{3}}}) {
-      std::vector<Session *> group;
-      for (size_t place = begin; place < begin + count; ++place)
-        group.push_back(sessions[order[place]].get());
-      if (round % 7 == 6) {
-        for (size_t place = 0; place < count; ++place)
-          replies[order[begin + place]].push_back(*group[place]->next());
-        continue;
+  for (bool processed : {false, true}) {
+    std::vector<std::unique_ptr<Session>> sessions;
+    std::vector<std::vector<int32_t>> prompts, replies;
+    std::array<std::vector<std::vector<float>>, 7> seen; // by processors
+    for (int32_t index = 0; index < 7; ++index) {
+      prompts.emplace_back(static_cast<size_t>(index) + 1, index);
+      sessions.push_back(sessionOf());
+      if (processed && index % 2 == 1) {
+        auto twice = [&rows = seen[static_cast<size_t>(index)]](std::span<float> row) {
+          rows.emplace_back(row.begin(), row.end());
+          for (float &value : row)
+            value *= 2;
+          return true;
+        };
+        ASSERT_TRUE(sessions.back()->setLogitsProcessor(twice).ok());
       }
-      auto tokens = (*runner)->next(group);
-      ASSERT_TRUE(tokens.ok()) << tokens.status();
-      for (size_t place = 0; place < count; ++place)
-        if ((*tokens)[place])
-          replies[order[begin + place]].push_back(*(*tokens)[place]);
+      ASSERT_TRUE(sessions.back()->prefill(prompts.back()).ok());
+      replies.push_back({*sessions.back()->next()});
     }
-  }
-  for (size_t index = 0; index < sessions.size(); ++index) {
-    EXPECT_EQ(replies[index].size(), 31u);
-    EXPECT_EQ(replies[index], toyReply(prompts[index], replies[index].size())) << index;
+    // Two groups, whose members change places; and now and then each goes on alone.
+    for (size_t round = 0; round < 30; ++round) {
+      std::vector<size_t> order;
+      order.reserve(sessions.size());
+      for (size_t index = 0; index < sessions.size(); ++index)
+        order.push_back((index + round / 4) % sessions.size());
+      for (auto [begin, count] : {std::pair{size_t{0}, size_t{4}}, {size_t{4}, size_t{3}}}) {
+        std::vector<Session *> group;
+        for (size_t place = begin; place < begin + count; ++place)
+          group.push_back(sessions[order[place]].get());
+        if (round % 7 == 6) {
+          for (size_t place = 0; place < count; ++place)
+            replies[order[begin + place]].push_back(*group[place]->next());
+          continue;
+        }
+        auto tokens = (*runner)->next(group);
+        ASSERT_TRUE(tokens.ok()) << tokens.status();
+        for (size_t place = 0; place < count; ++place)
+          if ((*tokens)[place])
+            replies[order[begin + place]].push_back(*(*tokens)[place]);
+      }
+    }
+    for (size_t index = 0; index < sessions.size(); ++index) {
+      // Those that come to others whose step is under way wait for it.
+      EXPECT_GE(replies[index].size(), processed ? 25u : 31u);
+      EXPECT_EQ(replies[index], toyReply(prompts[index], replies[index].size())) << index;
+      std::vector<int32_t> tokens = prompts[index];
+      for (size_t token = 0; token < seen[index].size(); ++token) {
+        EXPECT_EQ(seen[index][token], toyLogitsOf(tokens).back()) << index;
+        tokens.push_back(replies[index][token]);
+      }
+    }
   }
   setDeferred(0);
 }

@@ -96,8 +96,8 @@ protected:
       return row.status();
     return reply;
   }
-  // Two sequences, by steps of both.
-  absl::StatusOr<std::vector<int32_t>> together() {
+  // Two sequences, by steps of both, and then one alone; with `processed` the host changes the logits of one.
+  absl::StatusOr<std::vector<int32_t>> together(bool processed) {
     auto toy = openToyDevice();
     if (!toy.ok())
       return toy.status();
@@ -113,6 +113,9 @@ protected:
       if (!status.ok())
         return status;
     std::array<Session *, 2> sessions = {first->get(), second->get()};
+    if (processed)
+      if (absl::Status status = sessions[0]->setLogitsProcessor([](std::span<float>) { return true; }); !status.ok())
+        return status;
     for (Session *session : sessions) {
       session->setAhead(true);
       if (absl::Status status = session->prefill(somePrompt()); !status.ok())
@@ -128,6 +131,10 @@ protected:
       for (const std::optional<int32_t> &token : *tokens)
         reply.push_back(token.value_or(-1));
     }
+    auto token = sessions[0]->next();
+    if (!token.ok())
+      return token.status();
+    reply.push_back(*token);
     return reply;
   }
   Switches fake;
@@ -162,22 +169,24 @@ TEST_F(SessionFailureTest, EachCallFailsOnce) {
 
 TEST_F(SessionFailureTest, EachCallOfAStepOfSeveralFailsOnce) {
   ASSERT_TRUE(writeToyModel(path, openToyDevice()->code, {}, 0, 2).ok());
-  fake.failAt(0);
-  auto reply = together();
-  ASSERT_TRUE(reply.ok()) << reply.status();
-  std::vector<int32_t> alone = toyReply(somePrompt(), 4);
-  EXPECT_EQ(*reply, std::vector<int32_t>({alone[1], alone[1], alone[2], alone[2], alone[3], alone[3]}));
-  int calls = fake.calls(), survived = 0;
-  for (int call = 1; call <= calls; ++call) {
-    fake.failAt(call);
-    auto result = together();
-    EXPECT_EQ(fake.live(), 0) << "leak after the failure of call " << call;
-    survived += result.ok();
-    if (!result.ok())
-      EXPECT_THAT(std::string(result.status().message()), HasSubstr("hipErrorUnknown")) << call;
+  std::vector<int32_t> alone = toyReply(somePrompt(), 5);
+  for (bool processed : {false, true}) {
+    fake.failAt(0);
+    auto reply = together(processed);
+    ASSERT_TRUE(reply.ok()) << reply.status();
+    EXPECT_EQ(*reply, std::vector<int32_t>({alone[1], alone[1], alone[2], alone[2], alone[3], alone[3], alone[4]}));
+    int calls = fake.calls(), survived = 0;
+    for (int call = 1; call <= calls; ++call) {
+      fake.failAt(call);
+      auto result = together(processed);
+      EXPECT_EQ(fake.live(), 0) << "leak after the failure of call " << call;
+      survived += result.ok();
+      if (!result.ok())
+        EXPECT_THAT(std::string(result.status().message()), HasSubstr("hipErrorUnknown")) << call;
+    }
+    // The last synchronisations, of the runner, of each sequence and of the model.
+    EXPECT_LE(survived, 4);
   }
-  // The last synchronisations, of the runner, of each sequence and of the model.
-  EXPECT_LE(survived, 4);
 }
 
 TEST_F(SessionFailureTest, ASessionSurvivesAFailedCapture) {

@@ -325,20 +325,63 @@ TEST_F(SessionTest, PagesAreTakenAsASequenceGrows) {
   EXPECT_EQ(pool.free(), 5u);
 }
 
-TEST_F(SessionTest, TheSamplerTakesReplacedLogits) {
+TEST_F(SessionTest, AProcessorSeesEachRowAndMayChangeIt) {
+  const ToyChange change = [](std::span<float> row, size_t token) {
+    for (size_t id = token % 3; id < row.size(); id += 3)
+      row[id] = -1;
+  };
+  const std::vector<uint32_t> masks = {~0U, ~0U, 0x0ff00ff0, ~0U, 0x55555555, ~0U};
+  for (bool graph : {true, false})
+    for (bool changes : {true, false})
+      for (float temperature : {0.0F, 1.0F}) {
+        SessionOptions options;
+        options.graph = graph;
+        auto session = load(options);
+        ASSERT_TRUE(session.ok()) << session.status();
+        std::vector<std::vector<float>> seen;
+        (*session)->setAhead(true); // which it then does not go
+        ASSERT_TRUE((*session)->setSampling({.temperature = temperature, .seed = 3}).ok());
+        ASSERT_TRUE((*session)
+                        ->setLogitsProcessor([&](std::span<float> row) {
+                          seen.emplace_back(row.begin(), row.end());
+                          if (changes)
+                            change(row, seen.size() - 1);
+                          return changes;
+                        })
+                        .ok());
+        ASSERT_TRUE((*session)->prefill(somePrompt()).ok());
+        std::vector<int32_t> tokens = somePrompt(), reply;
+        for (uint32_t mask : masks) {
+          ASSERT_TRUE((*session)->setMask(mask == ~0U ? std::vector<uint32_t>() : std::vector{mask}).ok());
+          reply.push_back(*(*session)->next());
+          EXPECT_EQ(seen.size(), reply.size());
+          EXPECT_EQ(seen.back(), toyLogitsOf(tokens).back());
+          tokens.push_back(reply.back());
+        }
+        EXPECT_EQ(reply, toyMaskedReply(somePrompt(), masks, temperature > 0 ? std::optional(3U) : std::nullopt,
+                                        changes ? change : nullptr));
+        // Without one it goes ahead, and then none may come.
+        ASSERT_TRUE((*session)->setLogitsProcessor(nullptr).ok());
+        EXPECT_EQ(generate(**session, somePrompt(), 6),
+                  temperature > 0 ? toySampledReply(somePrompt(), 6, 3) : toyReply(somePrompt(), 6));
+        EXPECT_EQ((*session)->setLogitsProcessor(nullptr).code(), absl::StatusCode::kFailedPrecondition);
+        EXPECT_EQ(seen.size(), masks.size());
+      }
+}
+
+TEST_F(SessionTest, LimitAndContextEndAProcessedReply) {
   auto session = load();
   ASSERT_TRUE(session.ok()) << session.status();
-  std::vector<float> row(kToyVocabulary, -1.0F);
-  row[17] = 3;
-  EXPECT_FALSE((*session)->setLogits(row).ok());
-  ASSERT_TRUE((*session)->prefill(somePrompt()).ok());
-  ASSERT_TRUE((*session)->setLogits(row).ok());
-  EXPECT_EQ(*(*session)->next(), 17);
-  ASSERT_TRUE((*session)->decode(17).ok());
-  EXPECT_FALSE((*session)->setLogits(std::span(row).first(5)).ok());
-  std::vector<int32_t> tokens = somePrompt();
-  tokens.push_back(17);
-  EXPECT_EQ(*(*session)->next(), toyReply(tokens, 1)[0]);
+  ASSERT_TRUE((*session)->setLogitsProcessor([](std::span<float>) { return false; }).ok());
+  for (uint32_t limit : {4U, 0U}) {
+    ASSERT_TRUE((*session)->reset().ok());
+    (*session)->limitReply(limit);
+    ASSERT_TRUE((*session)->prefill(somePrompt()).ok());
+    for (int32_t expected : toyReply(somePrompt(), limit > 0 ? limit : kToyContext - somePrompt().size() + 1))
+      EXPECT_EQ(*(*session)->next(), expected);
+    EXPECT_EQ((*session)->next().status().code(), absl::StatusCode::kOutOfRange);
+    EXPECT_EQ((*session)->pages().size(), ((*session)->position() + kToyPage - 1) / kToyPage);
+  }
 }
 
 TEST_F(SessionTest, AMaskLeavesTokensOut) {

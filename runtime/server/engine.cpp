@@ -230,9 +230,13 @@ absl::Status Engine::begin(const std::shared_ptr<Job> &job) {
   }
   // The last token that is chosen takes no position.
   job->slot->session().limitReply(std::min(job->request.maxTokens, context() - job->outcome.promptTokens + 1));
-  // What a filter allows depends on the token before.
-  job->slot->session().setAhead(!job->usesLogits() && !job->request.filter);
-  job->slot->session().setDrafting(job->request.filter ? Drafting::Never : Drafting::Auto);
+  job->slot->session().setAhead(!job->waits());
+  job->slot->session().setDrafting(job->waits() ? Drafting::Never : Drafting::Auto);
+  LogitsProcessor processor;
+  if (job->usesLogits())
+    processor = [raw = job.get()](std::span<float> row) { return raw->processLogits(row); };
+  if (absl::Status status = job->slot->session().setLogitsProcessor(std::move(processor)); !status.ok())
+    return status;
   return job->slot->session().setSampling(job->request.sampling);
 }
 
@@ -258,7 +262,7 @@ absl::Status Engine::prefillOne() {
 }
 
 absl::Status Engine::decodeAll() {
-  std::vector<std::shared_ptr<Job>> alone, greedy, sampled;
+  std::vector<std::shared_ptr<Job>> alone, together, hosted;
   for (auto place = running.begin(); place != running.end();) {
     const std::shared_ptr<Job> job = *place++; // which may end here
     Session &session = job->slot->session();
@@ -270,38 +274,33 @@ absl::Status Engine::decodeAll() {
       finish(job, Finish::kFailed, status);
       continue;
     }
-    if (!batches || job->usesLogits() || !session.mayJoin())
-      alone.push_back(job);
-    else
-      (session.samples() ? sampled : greedy).push_back(job);
+    (!batches || !session.mayJoin() ? alone : job->waits() ? hosted : together).push_back(job);
   }
   for (const auto &job : alone)
     if (absl::Status status = decodeAlone(job); !status.ok())
       return status;
-  for (std::span<const std::shared_ptr<Job>> rest : {std::span(greedy), std::span(sampled)})
-    while (!rest.empty()) {
-      std::span<const std::shared_ptr<Job>> part = rest.first(std::min<size_t>(rest.size(), batches->most()));
-      rest = rest.subspan(part.size());
-      if (absl::Status status = part.size() == 1 ? decodeAlone(part.front()) : decodeTogether(part); !status.ok())
-        return status;
-    }
+  // Last: where one step cannot take all, they hold up as few others as can be.
+  together.insert(together.end(), hosted.begin(), hosted.end());
+  for (std::span<const std::shared_ptr<Job>> rest = together; !rest.empty();) {
+    std::span<const std::shared_ptr<Job>> part = rest.first(std::min<size_t>(rest.size(), batches->most()));
+    rest = rest.subspan(part.size());
+    if (absl::Status status = part.size() == 1 ? decodeAlone(part.front()) : decodeTogether(part); !status.ok())
+      return status;
+  }
   return absl::OkStatus();
 }
 
 absl::Status Engine::updateMask(Job &job) {
   if (!job.request.filter)
     return absl::OkStatus();
-  const uint32_t vocabulary = model->manifest().facts().vocabulary();
-  job.mask = job.request.filter->mask(vocabulary);
+  job.mask = job.request.filter->mask(model->manifest().facts().vocabulary());
   if (absl::Status status = job.request.filter->status(); !status.ok())
     return status;
-  if (!job.usesLogits())
-    return job.slot->session().setMask(job.mask);
-  return job.mask.empty() ? absl::OkStatus() : checkMask(job.mask, vocabulary);
+  return job.slot->session().setMask(job.mask);
 }
 
 absl::Status Engine::decodeAlone(const std::shared_ptr<Job> &job) {
-  auto tokens = choose(*job);
+  auto tokens = job->slot->session().nextTokens();
   if (absl::IsOutOfRange(tokens.status())) {
     finish(job, Finish::kLength);
     return absl::OkStatus();
@@ -312,7 +311,7 @@ absl::Status Engine::decodeAlone(const std::shared_ptr<Job> &job) {
     std::lock_guard lock(mutex);
     ++totals.decodeSteps;
   }
-  for (const ChosenToken &token : *tokens)
+  for (int32_t token : *tokens)
     if (!deliver(job, token))
       break;
   return absl::OkStatus();
@@ -332,67 +331,36 @@ absl::Status Engine::decodeTogether(std::span<const std::shared_ptr<Job>> jobs) 
   }
   for (size_t row = 0; row < jobs.size(); ++row)
     if (const std::optional<int32_t> &token = (*tokens)[row])
-      deliver(jobs[row], {*token, 0, {}});
+      deliver(jobs[row], *token);
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::vector<ChosenToken>> Engine::choose(Job &job) {
-  std::vector<ChosenToken> chosen;
-  if (job.usesLogits()) {
-    auto token = chooseWithLogits(job);
-    if (!token.ok())
-      return token.status();
-    chosen.push_back(*std::move(token));
-    return chosen;
-  }
-  auto tokens = job.slot->session().nextTokens();
-  if (!tokens.ok())
-    return tokens.status();
-  for (int32_t token : *tokens)
-    chosen.push_back({token, 0, {}});
-  return chosen;
+bool Engine::Job::processLogits(std::span<float> logits) {
+  if (request.logprobs)
+    row.assign(logits.begin(), logits.end());
+  if (request.rules.none())
+    return false;
+  // First: min-p must see only what may come.
+  exclude(mask, logits);
+  counts.apply(request.rules, request.sampling.temperature, logits);
+  return true;
 }
 
-absl::StatusOr<ChosenToken> Engine::chooseWithLogits(Job &job) {
-  Session &session = job.slot->session();
-  if (job.newest >= 0) {
-    if (session.position() >= context())
-      return absl::OutOfRangeError("the context is full");
-    if (absl::Status status = session.decode(job.newest); !status.ok())
-      return status;
-  }
-  auto row = session.logits();
-  if (!row.ok())
-    return row.status();
-  if (job.request.filter || !job.request.rules.none()) {
-    std::vector<float> changed = *row;
-    // First: min-p must see only what may come.
-    exclude(job.mask, changed);
-    job.counts.apply(job.request.rules, job.request.sampling.temperature, changed);
-    if (absl::Status status = session.setLogits(changed); !status.ok())
-      return status;
-  }
-  auto token = session.first();
-  if (!token.ok())
-    return token.status();
-  ChosenToken chosen{*token, 0, {}};
-  if (job.request.logprobs) {
-    chosen.logprob = logprobOf(*row, *token).logprob;
-    chosen.likeliest = likeliest(*row, *job.request.logprobs);
-  }
-  return chosen;
+ChosenToken Engine::Job::describe(int32_t token) const {
+  if (!request.logprobs)
+    return {token, 0, {}};
+  return {token, logprobOf(row, token).logprob, likeliest(row, *request.logprobs)};
 }
 
-bool Engine::deliver(const std::shared_ptr<Job> &job, const ChosenToken &token) {
+bool Engine::deliver(const std::shared_ptr<Job> &job, int32_t token) {
   if (const auto &filter = job->request.filter) {
-    filter->accept(token.id);
+    filter->accept(token);
     if (!filter->status().ok()) {
       finish(job, Finish::kFailed, filter->status());
       return false;
     }
   }
-  job->newest = token.id;
-  job->counts.addReply(token.id);
+  job->counts.addReply(token);
   ++job->outcome.replyTokens;
   {
     std::lock_guard lock(mutex);
@@ -403,9 +371,9 @@ bool Engine::deliver(const std::shared_ptr<Job> &job, const ChosenToken &token) 
       ++totals.firstTokens;
     }
   }
-  if (!job->request.ignoreEnd && options.endOfSequence.contains(token.id))
+  if (!job->request.ignoreEnd && options.endOfSequence.contains(token))
     finish(job, Finish::kEnd);
-  else if (!job->listener->onToken(token))
+  else if (!job->listener->onToken(job->describe(token)))
     finish(job, Finish::kStopped);
   else if (job->outcome.replyTokens >= job->request.maxTokens)
     finish(job, Finish::kLength);

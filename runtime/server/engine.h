@@ -107,6 +107,12 @@ public:
     friend class Engine;
     // Whether the host must see the logits of each step.
     bool usesLogits() const { return request.logprobs || !request.rules.none(); }
+    // Whether the host must have seen a token before the next step is launched.
+    bool waits() const { return usesLogits() || request.filter; }
+    // A LogitsProcessor.
+    bool processLogits(std::span<float> row);
+    // The token as its listener is told.
+    ChosenToken describe(int32_t token) const;
     GenerationRequest request;
     std::shared_ptr<Listener> listener;
     std::atomic<bool> cancelled = false;
@@ -115,8 +121,8 @@ public:
     // While it runs:
     Slot *slot = nullptr;
     TokenCounts counts;
-    int32_t newest = -1;            // the token chosen last; -1: none yet
     std::span<const uint32_t> mask; // of its filter, of the next token
+    std::vector<float> row;         // of the model's logits, where log-probabilities are asked for
   };
 
   static absl::StatusOr<std::unique_ptr<Engine>> create(std::shared_ptr<Model> model, EngineOptions options);
@@ -158,13 +164,10 @@ private:
   absl::Status decodeAlone(const std::shared_ptr<Job> &job);
   // Asks the filter, if there is one, what the next token may be. InvalidArgument: none, and so the request must end.
   absl::Status updateMask(Job &job);
-  // By one step; at least one and at most requestsPerStep(), all of whose sessions sample or none.
+  // By one step; at least one and at most requestsPerStep().
   absl::Status decodeTogether(std::span<const std::shared_ptr<Job>> jobs);
-  // What one step of a request chooses: one token, or several where drafts were right.
-  absl::StatusOr<std::vector<ChosenToken>> choose(Job &job);
-  absl::StatusOr<ChosenToken> chooseWithLogits(Job &job);
   // False when the request ended with this token.
-  bool deliver(const std::shared_ptr<Job> &job, const ChosenToken &token);
+  bool deliver(const std::shared_ptr<Job> &job, int32_t token);
   void finish(const std::shared_ptr<Job> &job, Finish reason, const absl::Status &why = absl::OkStatus());
   void fail(const absl::Status &why);
   void countCache();

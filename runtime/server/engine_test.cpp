@@ -242,9 +242,8 @@ TEST_F(EngineTest, RandomArrivalsCancelsAndSharedPrefixes) {
   EXPECT_GT(counters.batches.steps, 20u);
 }
 
-// Filters beside each other and beside plain requests: by steps of several where the model has them. Every third looks
-// at its logits too, so that its mask is the host's work; those are greedy, since the toy's samples follow its own
-// mask.
+// Filters beside each other and beside plain requests: by steps of several where the model has them. Of every third the
+// host looks at the logits too.
 TEST_F(EngineTest, FilteredRequestsGiveWhatEachGivesAlone) {
   for (uint32_t together : {0u, 2u, 8u}) {
     write(together);
@@ -263,7 +262,7 @@ TEST_F(EngineTest, FilteredRequestsGiveWhatEachGivesAlone) {
       for (uint32_t token = 0; token < 30; ++token) // after two tokens of any kind
         one.masks.push_back(!one.filtered || token < 2 ? ~0U : 0x11111111U << (token + index) % 4 | 0x80U);
       const bool logprobs = index % 3 == 2;
-      if (!logprobs && index % 2 == 0)
+      if (index % 2 == 0)
         one.seed = index;
       GenerationRequest request = requestOf(one.prompt, 30, one.seed ? 1 : 0, index);
       if (one.filtered) {
@@ -288,10 +287,126 @@ TEST_F(EngineTest, FilteredRequestsGiveWhatEachGivesAlone) {
         EXPECT_EQ(one.filter->accepted, one.listener->tokens);
     }
     engine->drain(std::chrono::seconds(10));
-    // Of sixteen ten are filtered or sampled and let the device choose; now and then one of them is alone.
+    // Now and then one of sixteen is alone.
     EngineCounters counters = engine->counters();
-    EXPECT_EQ(counters.batches.rows >= 9u * 27, together > 0) << counters.batches.rows;
+    EXPECT_EQ(counters.batches.rows >= 14u * 27, together > 0) << counters.batches.rows;
   }
+}
+
+// Requests whose logits the host sees or changes, each in a way of its own.
+std::vector<GenerationRequest> hostedRequests(uint32_t count) {
+  std::vector<GenerationRequest> requests;
+  requests.reserve(10);
+  for (uint32_t index = 0; index < 8; ++index)
+    requests.push_back(requestOf({static_cast<int32_t>(index), 2}, count, index % 2 ? 1 : 0, index));
+  requests[0].rules.repetition = 100;
+  requests[1].rules.bias = {{7, 50}, {9, -50}};
+  requests[2].rules = {.presence = 2, .frequency = -2, .repetition = 3, .minP = 0, .bias = {}};
+  requests[3].rules.minP = 0.5F;
+  requests[4].logprobs = 2;
+  requests[5].logprobs = 0;
+  requests[5].rules.repetition = 10;
+  std::vector<std::vector<uint32_t>> masks(count, {0x0f0f0f0fU});
+  requests[6].filter = std::make_shared<Masks>(masks);
+  requests[6].logprobs = 1;
+  requests[7].filter = std::make_shared<Masks>(masks);
+  requests[7].rules.minP = 0.9F;
+  requests.push_back(requestOf({3, 1}, count));
+  requests.push_back(requestOf({4, 1}, count, 1, 4));
+  return requests;
+}
+
+TEST_F(EngineTest, HostedRequestsShareStepsAndGiveWhatEachGivesAlone) {
+  constexpr uint32_t kTokens = 40;
+  std::vector<std::shared_ptr<Collector>> alone;
+  {
+    auto engine = engineOf(1); // by a model that knows no steps of several
+    for (GenerationRequest &request : hostedRequests(kTokens)) {
+      alone.push_back(std::make_shared<Collector>());
+      ASSERT_TRUE(submit(*engine, std::move(request), alone.back()).ok());
+      EXPECT_EQ(alone.back()->wait().finish, Finish::kLength);
+    }
+  }
+  EXPECT_NE(alone[0]->tokens, toyReply({0, 2}, kTokens));
+  EXPECT_NE(alone[5]->tokens, toySampledReply({5, 2}, kTokens, 5));
+  EXPECT_EQ(alone[8]->tokens, toyReply({3, 1}, kTokens));
+  // Min-p leaves the likeliest of those that may come; it would leave none if it saw the others.
+  EXPECT_EQ(alone[7]->tokens, toyMaskedReply({7, 2}, std::vector<uint32_t>(kTokens, 0x0f0f0f0fU), 7));
+  for (int32_t index : {4, 5, 6}) { // of what the model gave, whatever became of it
+    Tokens sequence = {index, 2};
+    for (const ChosenToken &token : alone[static_cast<size_t>(index)]->details) {
+      EXPECT_EQ(token.logprob, logprobOf(toyLogitsOf(sequence).back(), token.id).logprob) << index;
+      sequence.push_back(token.id);
+    }
+  }
+  for (uint32_t together : {2u, 8u}) {
+    write(together);
+    auto engine = engineOf(16);
+    std::vector<std::shared_ptr<Collector>> beside;
+    for (GenerationRequest &request : hostedRequests(kTokens)) {
+      beside.push_back(std::make_shared<Collector>());
+      if (beside.size() == 1)
+        beside.back()->hold();
+      ASSERT_TRUE(submit(*engine, std::move(request), beside.back()).ok());
+    }
+    beside.front()->release();
+    for (size_t index = 0; index < beside.size(); ++index) {
+      EXPECT_EQ(beside[index]->wait().finish, Finish::kLength);
+      EXPECT_EQ(beside[index]->tokens, alone[index]->tokens) << index << " of " << together;
+      for (size_t token = 0; token < kTokens; ++token) {
+        const ChosenToken &a = alone[index]->details[token], &b = beside[index]->details[token];
+        EXPECT_EQ(a.logprob, b.logprob);
+        ASSERT_EQ(a.likeliest.size(), b.likeliest.size());
+        for (size_t place = 0; place < a.likeliest.size(); ++place)
+          EXPECT_EQ(a.likeliest[place].logprob, b.likeliest[place].logprob);
+      }
+    }
+    engine->drain(std::chrono::seconds(10));
+    // Each gives all but its first token by steps of several, but for a round or two when they come.
+    EngineCounters counters = engine->counters();
+    EXPECT_GE(counters.batches.rows, 10u * (kTokens - 4));
+    EXPECT_LE(counters.decodeSteps, 10u * kTokens * 2 / 3);
+  }
+}
+
+// A listener that has enough, a cancelled one and the context's end, each in the middle of such a set.
+TEST_F(EngineTest, HostedRequestsLeaveTheOthersAsTheyAre) {
+  write(8);
+  auto engine = engineOf(8);
+  std::vector<std::shared_ptr<Collector>> listeners;
+  std::vector<std::shared_ptr<Engine::Job>> jobs;
+  std::vector<Tokens> prompts = {{1}, {2}, {3, 1}, Tokens(50, 4), {5}, {6}};
+  for (size_t index = 0; index < prompts.size(); ++index) {
+    listeners.push_back(std::make_shared<Collector>(index == 1 ? 7 : SIZE_MAX));
+    GenerationRequest request = requestOf(prompts[index], index == 3 ? 1000 : 45, index % 2 ? 1 : 0, index);
+    if (index < 5)
+      request.logprobs = 0;
+    if (index < 5)
+      request.rules.bias = {{1, 0}}; // which sends the row back as it was
+    if (index == 0)
+      listeners.back()->hold(12);
+    auto job = submit(*engine, std::move(request), listeners.back());
+    ASSERT_TRUE(job.ok()) << job.status();
+    jobs.push_back(*job);
+  }
+  listeners[0]->waitForTokens(12);
+  jobs[2]->cancel();
+  listeners[0]->release();
+  std::vector<Finish> ends;
+  ends.reserve(listeners.size());
+  for (const auto &listener : listeners)
+    ends.push_back(listener->wait().finish);
+  EXPECT_EQ(ends, (std::vector{Finish::kLength, Finish::kStopped, Finish::kCancelled, Finish::kLength, Finish::kLength,
+                               Finish::kLength}));
+  for (size_t index = 0; index < prompts.size(); ++index) {
+    const Tokens &reply = listeners[index]->tokens;
+    const size_t length = index == 1 ? 7 : index == 2 ? reply.size() : index == 3 ? kToyContext - 50 + 1 : 45;
+    EXPECT_EQ(reply, index % 2 ? toySampledReply(prompts[index], length, static_cast<uint32_t>(index))
+                               : toyReply(prompts[index], length))
+        << index;
+  }
+  EXPECT_LT(listeners[2]->tokens.size(), 45u);
+  EXPECT_GT(engine->counters().batches.rows, 100u);
 }
 
 TEST_F(EngineTest, AFilterThatCannotGoOnEndsItsRequestAlone) {

@@ -1,6 +1,6 @@
 // What a request may want of the logits beyond temperature, top-k, top-p and a mask, which the device does by itself.
-// It is worked out on the host between a decode and the choice of its token: one row goes down and up again, and the
-// step is not replayed but launched. The choice itself stays the device's, so there is one sampler.
+// It is worked out on the host between a decode and the choice of its token (Session::setLogitsProcessor): one row goes
+// down and, where it was changed, up again. The choice itself stays the device's, so there is one sampler.
 #pragma once
 
 #include <cstdint>

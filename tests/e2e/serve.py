@@ -171,9 +171,9 @@ def constrained(session, artifact, target):
     alone = [ask(index) for index in range(16)]
     session.check(all(text[:3] in ("ram", "ewe") for index, text in enumerate(alone) if index % 3 and index != 14) and
                   all(text.lstrip()[0] == "{" for text in alone[::3]), f"{target}: replies begin as they must", alone)
-    # Log-probabilities bring the logits to the host, which then leaves tokens out itself.
-    hosted = [ask(index, **({"logprobs": True} if index % 3 == 0 else {"logprobs": 1})) for index in range(16)]
-    session.check(hosted == alone, f"{target}: what the device leaves out is what the host leaves out", (hosted, alone))
+    # A bias brings the logits to the host, which then leaves tokens out itself.
+    changed = [ask(index, logit_bias={"7": 0}, logprobs=True if index % 3 == 0 else 1) for index in range(16)]
+    session.check(changed == alone, f"{target}: what the device leaves out is what the host leaves out", (changed, alone))
     before = server.metrics()
     session.check(before["ingot_batch_steps_total"] == 0, f"{target}: one alone by steps of its own", before)
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
@@ -185,6 +185,57 @@ def constrained(session, artifact, target):
     session.check(rows >= tokens / 2 and rows >= 2 * steps > 0,
                   f"{target}: by steps of several: {rows:.0f} of {tokens:.0f} tokens by {steps:.0f} steps")
     session.check(server.quiet() and server.stop() == 0, f"{target}: no slot is left taken by them")
+
+
+# What changes or shows the logits of a reply on the host; and nothing.
+WISHES = [{"repetition_penalty": 1.3}, {"presence_penalty": 1.5, "frequency_penalty": 0.5, "logprobs": 2},
+          {"temperature": 1, "seed": 2, "min_p": 0.2, "logprobs": 0}, {"temperature": 0.9, "seed": 3, "logit_bias": {"11": 3, "12": -100}},
+          {"logprobs": 3}, {"temperature": 1, "seed": 5, "logprobs": 1}, {"grammar": GRAMMAR, "logprobs": 2},
+          {"grammar": GRAMMAR, "temperature": 1, "seed": 7, "min_p": 0.05, "frequency_penalty": 0.3}, {},
+          {"temperature": 1, "seed": 9}]
+
+
+def hosted(session, artifact, target):
+    """Requests whose logits the host sees or changes, beside each other and plain ones: text and log-probabilities are
+    those that each has alone."""
+    server = Server(session, artifact, "--streams", "16", "--context", "256", target=target)
+    if not session.check(server.ready, f"{target}: the server starts for penalties", server.said):
+        return
+
+    def ask(index, **more):
+        fields = {"prompt": PROMPTS[index % len(PROMPTS)], "max_tokens": 40, "temperature": 0, **WISHES[index % len(WISHES)], **more}
+        status, _, answer = server.request("POST", "/v1/completions", fields)
+        return {name: answer["choices"][0][name] for name in ("text", "logprobs", "finish_reason")} if status == 200 else answer
+
+    def schema(index):
+        choice = server.chat(response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA}},
+                             logprobs=True, top_logprobs=2, max_tokens=40, temperature=index % 2, seed=index)[2]["choices"][0]
+        return {name: choice[name] for name in ("message", "logprobs", "finish_reason")}
+
+    # The last prompt is the longest: it meets the end of the context.
+    asked = [lambda index=index: ask(index) for index in range(13)]
+    asked += [lambda: schema(0), lambda: schema(1), lambda: ask(4, prompt=PROMPTS[4] * 3, max_tokens=1000)]
+    alone = [one() for one in asked]
+    plain = [server.complete(PROMPTS[index % len(PROMPTS)], max_tokens=40) for index in range(2)]
+    session.check(all("text" in each or "message" in each for each in alone) and
+                  [each["text"] for each in alone[:2]] != plain and alone[4]["text"] ==
+                  server.complete(PROMPTS[4], max_tokens=40), f"{target}: penalties change greedy text, log-probabilities do not", alone)
+    before = server.metrics()
+    session.check(before["ingot_batch_steps_total"] == 0, f"{target}: one of them alone by steps of its own", before)
+    leaving = server.open_stream(max_tokens=200, logprobs=1, repetition_penalty=1.1)
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        running = [pool.submit(one) for one in asked]
+        leaving.getresponse().readline()
+        leaving.sock.close()
+        beside = [one.result() for one in running]
+    session.check(beside == alone, f"{target}: beside each other and one that leaves they write what each writes alone",
+                  [pair for pair in zip(beside, alone) if pair[0] != pair[1]])
+    after = server.metrics()
+    tokens, steps, rows = (after[f"ingot_{name}_total"] - before[f"ingot_{name}_total"]
+                           for name in ("reply_tokens", "batch_steps", "batch_rows"))
+    session.check(rows >= tokens / 2 and rows >= 3 * steps > 0,
+                  f"{target}: the host's changes in steps of several: {rows:.0f} of {tokens:.0f} tokens by {steps:.0f} steps")
+    session.check(server.quiet() and server.stop() == 0, f"{target}: no slot is left taken by these")
 
 
 def interface(session, artifact, call):
@@ -388,6 +439,7 @@ def body(session, model):
     for target in support.TARGETS:
         streams(session, artifact, target)
         constrained(session, artifact, target)
+        hosted(session, artifact, target)
     interface(session, artifact, call)
     keys(session, artifact)
     terminal(session, artifact)

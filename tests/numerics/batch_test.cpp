@@ -1,6 +1,6 @@
 // A step of several sequences against steps of each alone: whole layers of every kind, in which each sequence must have
 // the very bytes of the step that it would have taken by itself, in its Step, its tokens and output, its caches and
-// states, and padding must leave every byte as it is.
+// states, its logits, and padding must leave every byte as it is.
 #include "tests/numerics/layers.h"
 #include "tests/numerics/program.h"
 
@@ -14,18 +14,30 @@ constexpr const char *kFused =
     "insert-quantize,fuse-delta-norm,merge-linears,fuse-short-conv,fuse-gated-mul,fuse-rope-append,fuse-heads,"
     "fuse-combine,fuse-residual-add,fuse-norm-quantize,fuse-quantize,fuse-norm,ring-caches";
 
-// Programs of one sequence and of `width`, by the best token and by samples.
+constexpr size_t kVocabulary = 101;
+
+// Programs of one sequence and of `width`: by the best token, and to logits from which another chooses by samples.
 std::string moduleOf(const std::string &scheme, const std::string &cache, unsigned width) {
   std::vector<LayersFunction> functions;
-  for (const char *choice : {"argmax", "sample"})
-    for (unsigned rows : {1U, width})
-      functions.push_back({.name = std::string(choice) + "_" + std::to_string(rows),
-                           .rows = rows,
-                           .signature = rows == 1 ? "" : "attributes {llm.sequences}",
-                           .end = "%token = llm." + std::string(choice) +
-                                  " %logits : tensor<?x101xf32> -> tensor<?xi32>\n"
-                                  "llm.advance %token : tensor<?xi32>\nreturn"});
-  return layersOf(scheme, cache, {.chunk = 2, .context = 128}, functions);
+  std::string samplers;
+  for (unsigned rows : {1U, width}) {
+    const std::string count = std::to_string(rows), attributes = rows == 1 ? "" : "attributes {llm.sequences}",
+                      logits = "tensor<" + count + "x101xf32>", tokens = "tensor<" + count + "xi32>";
+    functions.push_back({.name = "argmax_" + count,
+                         .rows = rows,
+                         .signature = attributes,
+                         .end = "%token = llm.argmax %logits : " + logits + " -> " + tokens +
+                                "\nllm.advance %token : " + tokens + "\nreturn"});
+    functions.push_back({.name = "decode_" + count,
+                         .rows = rows,
+                         .signature = "-> " + logits + " " + attributes,
+                         .end = "return %logits : " + logits});
+    samplers += "func.func @sample_" + count + "(%logits: " + logits + ") " + attributes +
+                " {\n%token = llm.sample %logits : " + logits + " -> " + tokens + "\nllm.advance %token : " + tokens +
+                "\nreturn\n}\n";
+  }
+  std::string text = layersOf(scheme, cache, {.chunk = 2, .context = 128}, functions);
+  return text.insert(text.rfind('}'), samplers);
 }
 
 // Names of the buffers that differ.
@@ -37,8 +49,6 @@ std::vector<std::string> differences(Program &program, const Program::Sequence &
       names.push_back(name);
   return names;
 }
-
-constexpr size_t kVocabulary = 101;
 
 // A mask that allows what no other sequence's does.
 std::vector<uint32_t> maskOf(size_t sequence) {
@@ -79,13 +89,28 @@ void check(const std::string &scheme, const std::string &cache, unsigned width, 
   std::vector<Program::Sequence> together = begin(program, count), alone;
   for (const Program::Sequence &sequence : together)
     alone.push_back(program.copyOf(sequence));
-  for (const char *choice : {"sample", "argmax", "sample", "argmax"}) {
-    program.together(std::string(choice) + "_" + std::to_string(width), width, together);
+  const std::string rows = std::to_string(width);
+  for (bool samples : {true, false, true, false}) {
+    std::vector<float> logits;
+    if (samples) {
+      program.together("decode_" + rows, width, together);
+      logits = program.floats("batch_logits");
+      program.together("sample_" + rows, width, together);
+    } else {
+      program.together("argmax_" + rows, width, together);
+    }
     for (size_t i = 0; i < count; ++i) {
-      program.run(std::string(choice) + "_1", alone[i]);
+      if (samples) {
+        program.run("decode_1", alone[i]);
+        const auto row = logits.begin() + static_cast<ptrdiff_t>(i * logits.size() / width);
+        EXPECT_EQ(std::vector<float>(row, row + kVocabulary), program.floats("logits")) << "of sequence " << i;
+        program.run("sample_1", alone[i]);
+      } else {
+        program.run("argmax_1", alone[i]);
+      }
       ASSERT_EQ(differences(program, together[i], alone[i]), std::vector<std::string>()) << "of sequence " << i;
       const auto token = static_cast<size_t>(alone[i].buffers.at("tokens")->read<int32_t>()[0]);
-      if (isMasked(i) && std::string(choice) == "sample") {
+      if (isMasked(i) && samples) {
         EXPECT_EQ(token % 5, i) << "a token that the mask of sequence " << i << " leaves out";
       }
     }
@@ -113,8 +138,10 @@ TEST(Batch, LeavesOtherBytesWithAnothersBuffer) {
       good.push_back(program.copyOf(sequence));
       bad.push_back(program.copyOf(sequence));
     }
-    program.together("sample_2", 2, good);
-    program.together("sample_2", 2, bad, name);
+    for (const char *each : {"decode_2", "sample_2"})
+      program.together(each, 2, good);
+    for (const char *each : {"decode_2", "sample_2"})
+      program.together(each, 2, bad, name);
     EXPECT_FALSE(differences(program, good[1], bad[1]).empty()) << "with another's " << name;
   }
 }

@@ -44,6 +44,9 @@ public:
   void together(const std::string &program, size_t width, const std::vector<Sequence> &sequences,
                 const std::string &wrong = "");
 
+  // What one of the model's own buffers holds.
+  std::vector<float> floats(const std::string &buffer) const { return buffers.at(buffer)->read<float>(); }
+
   // Logits as the interpreter has them, with a device's numbers, after the same passes.
   std::vector<float> reference(const std::vector<int32_t> &tokens, bool steps);
 

@@ -15,7 +15,19 @@
 namespace ingot::testing {
 namespace {
 
-enum BufferIndex { kWeights, kStep, kTokens, kLogits, kAllLogits, kOutput, kArena, kState, kMask, kBatch, kRows };
+enum BufferIndex {
+  kWeights,
+  kStep,
+  kTokens,
+  kLogits,
+  kAllLogits,
+  kOutput,
+  kArena,
+  kState,
+  kMask,
+  kBatch,
+  kBatchLogits
+};
 
 // Where the tables of the tokens, outputs and masks are in the buffer of role BATCH.
 constexpr uint64_t kTokensTable = 128, kOutputTable = 192, kMaskTable = 256;
@@ -46,12 +58,13 @@ constexpr LaunchPlan kSample = {"toy_sample", 0, kSampleBuffers};
 constexpr std::array kEmbedRowsBuffers = {uint32_t(kWeights), uint32_t(kTokens), uint32_t(kArena)};
 constexpr LaunchPlan kEmbedRows = {"toy_embed_rows", 0, kEmbedRowsBuffers};
 constexpr LaunchPlan kScanRows = {"toy_scan_rows", 0, kScanBuffers, true};
-constexpr std::array kLogitsRowsBuffers = {uint32_t(kStep), uint32_t(kState), uint32_t(kRows)};
+constexpr std::array kLogitsRowsBuffers = {uint32_t(kStep), uint32_t(kState), uint32_t(kBatchLogits)};
 constexpr LaunchPlan kLogitsRows = {"toy_logits_rows", 0, kLogitsRowsBuffers, true};
-constexpr std::array kGreedyRowsBuffers = {uint32_t(kStep), uint32_t(kTokens), uint32_t(kRows), uint32_t(kOutput)};
+constexpr std::array kGreedyRowsBuffers = {uint32_t(kStep), uint32_t(kTokens), uint32_t(kBatchLogits),
+                                           uint32_t(kOutput)};
 constexpr LaunchPlan kGreedyRows = {"toy_greedy_rows", 0, kGreedyRowsBuffers, true};
-constexpr std::array kSampleRowsBuffers = {uint32_t(kStep), uint32_t(kTokens), uint32_t(kRows), uint32_t(kOutput),
-                                           uint32_t(kMask)};
+constexpr std::array kSampleRowsBuffers = {uint32_t(kStep), uint32_t(kTokens), uint32_t(kBatchLogits),
+                                           uint32_t(kOutput), uint32_t(kMask)};
 constexpr LaunchPlan kSampleRows = {"toy_sample_rows", 0, kSampleRowsBuffers, true};
 
 // The table of a sequence's buffer, as an offset in that of role BATCH; struct Batch itself for the steps.
@@ -85,13 +98,15 @@ void addProgram(TargetCode &code, const std::string &name, const std::vector<Lau
 }
 
 std::vector<int32_t> reply(std::vector<int32_t> tokens, size_t count, const uint32_t *seed,
-                           std::span<const uint32_t> masks = {}) {
+                           std::span<const uint32_t> masks = {}, const ToyChange &change = {}) {
   std::vector<int32_t> chosen;
   // The sampler sees the position of the first token of the chunk it follows: the prompt's last chunk, then each token.
   size_t position = (tokens.size() - 1) / kToyChunk * kToyChunk;
   while (chosen.size() < count) {
     const uint32_t mask = masks.empty() ? ~0U : masks[chosen.size()];
     std::vector<float> row = toyLogitsOf(tokens).back();
+    if (change)
+      change(row, chosen.size());
     std::vector<uint32_t> allowed;
     for (uint32_t token = 0; token < kToyVocabulary; ++token)
       if (mask >> token & 1)
@@ -150,7 +165,7 @@ Manifest toyManifest(std::span<const ToyCode> code, uint32_t streams) {
   if (streams > 0) {
     facts.set_streams(streams);
     add("batch", Buffer::BATCH, kMaskTable + sizeof(Batch::steps), 0);
-    add("rows", Buffer::SCRATCH, 4 * kToyVocabulary * kToyRows, 0);
+    add("batch_logits", Buffer::BATCH_LOGITS, 4 * kToyVocabulary * uint64_t{streams}, 0);
     for (uint32_t buffer : {kTokens, kOutput, kMask})
       manifest.mutable_buffers(static_cast<int>(buffer))->set_batch_table(tableOf(buffer));
     manifest.mutable_buffers(kStep)->set_batch_table(offsetof(Batch, steps));
@@ -167,9 +182,14 @@ Manifest toyManifest(std::span<const ToyCode> code, uint32_t streams) {
     addProgram(target, "logits", {kEmbed, kScan, kAll});
     addProgram(target, "greedy", {kGreedy});
     addProgram(target, "sample", {kSample});
-    for (uint32_t rows = 2; rows <= streams; rows *= 2)
-      for (const auto &[name, choose] : {std::pair{kBatchPrograms[0], kGreedyRows}, {kBatchPrograms[1], kSampleRows}})
-        addProgram(target, absl::StrCat(name, rows), {kEmbedRows, kScanRows, kLogitsRows, choose}, rows);
+    for (uint32_t rows = 2; rows <= streams; rows *= 2) {
+      auto addRows = [&](BatchProgram kind, const std::vector<LaunchPlan> &plans) {
+        addProgram(target, absl::StrCat(kBatchPrograms[kind], rows), plans, rows);
+      };
+      addRows(kBatchGreedy, {kEmbedRows, kScanRows, kLogitsRows, kGreedyRows});
+      addRows(kBatchDecode, {kEmbedRows, kScanRows, kLogitsRows});
+      addRows(kBatchSample, {kSampleRows});
+    }
   }
   Weight &weight = *manifest.add_weights();
   weight.set_name("embedding");
@@ -223,8 +243,8 @@ std::vector<int32_t> toySampledReply(std::vector<int32_t> prompt, size_t count, 
 }
 
 std::vector<int32_t> toyMaskedReply(std::vector<int32_t> prompt, std::span<const uint32_t> masks,
-                                    std::optional<uint32_t> seed) {
-  return reply(std::move(prompt), masks.size(), seed ? &*seed : nullptr, masks);
+                                    std::optional<uint32_t> seed, const ToyChange &change) {
+  return reply(std::move(prompt), masks.size(), seed ? &*seed : nullptr, masks, change);
 }
 
 } // namespace ingot::testing

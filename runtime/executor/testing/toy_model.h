@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <span>
 #include <string>
@@ -37,9 +38,11 @@ std::vector<std::vector<float>> toyLogitsOf(std::span<const int32_t> tokens);
 // The `count` tokens that follow `prompt`: greedy, or by the toy's sampling with `seed`.
 std::vector<int32_t> toyReply(std::vector<int32_t> prompt, size_t count);
 std::vector<int32_t> toySampledReply(std::vector<int32_t> prompt, size_t count, uint32_t seed);
+// What may be done to the logits of token number `token` of a reply before it is chosen.
+using ToyChange = std::function<void(std::span<float> row, size_t token)>;
 // The same where only tokens whose bits are set in its mask may be chosen, of a mask for each; sampled where there is a
 // `seed`.
 std::vector<int32_t> toyMaskedReply(std::vector<int32_t> prompt, std::span<const uint32_t> masks,
-                                    std::optional<uint32_t> seed = {});
+                                    std::optional<uint32_t> seed = {}, const ToyChange &change = {});
 
 } // namespace ingot::testing

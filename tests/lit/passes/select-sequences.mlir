@@ -16,6 +16,7 @@ module attributes {llm.facts = {architecture = "test", context_length = 64 : i64
   // CHECK: exec.buffer @hidden.cache state bytes 256 batch_table 384
   // CHECK: exec.buffer @mask mask bytes 12 batch_table 448
   // CHECK: exec.buffer @batch batch bytes 512
+  // CHECK: exec.buffer @batch_logits batch_logits bytes 2048
   llm.weight @embed from "embed" : tensor<96x64xf32> {scheme = #llm.scheme<bf16>}
   llm.weight @head from "head" : tensor<96x64xf32> {scheme = #llm.scheme<bf16>}
   llm.weight @norm from "norm" : tensor<64xf32> {scheme = #llm.scheme<f32>}
@@ -31,8 +32,8 @@ module attributes {llm.facts = {architecture = "test", context_length = 64 : i64
   llm.weight @b from "b" : tensor<1x64xf32> {scheme = #llm.scheme<bf16>}
   llm.weight @q from "q" : tensor<32x64xf32> {scheme = #llm.scheme<bf16>}
 
-  // CHECK-LABEL: exec.program @decode_sample_4
-  func.func @decode_sample_4(%tokens: tensor<4xi32>) attributes {llm.sequences} {
+  // CHECK-LABEL: exec.program @decode_4
+  func.func @decode_4(%tokens: tensor<4xi32>) -> tensor<4x96xf32> attributes {llm.sequences} {
     // CHECK: @embed_96x64_f32_sequences grid(1, 4, 1) block {{[0-9]+}} args(@batch, @batch + 128,
     %x = llm.embed %tokens, @embed : (tensor<4xi32>) -> tensor<4x64xf32>
     // CHECK: @short_conv_64x4_sequences grid(1, 4, 1) {{.*}} args(@batch, {{.*}}, @batch + 256,
@@ -54,8 +55,14 @@ module attributes {llm.facts = {architecture = "test", context_length = 64 : i64
         : tensor<4x64xf32>, tensor<4x1xf32>, tensor<4x1xf32> -> tensor<4x32xf32>
     // CHECK: @delay_64_sequences grid(1, 4, 1) {{.*}} args(@batch, {{.*}}, @batch + 384,
     %h = llm.delay %n, @hidden : tensor<4x64xbf16>
+    // CHECK: @linear_bf16_96x64_tokens4_f32 {{.*}}, @batch_logits)
     %l = llm.linear %h, @head : (tensor<4x64xbf16>) -> tensor<4x96xf32>
-    // CHECK: @sample_96_sequences grid(1, 4, 1) {{.*}} args(@batch, @batch + 448,
+    return %l : tensor<4x96xf32>
+  }
+
+  // CHECK-LABEL: exec.program @sample_4
+  func.func @sample_4(%l: tensor<4x96xf32>) attributes {llm.sequences} {
+    // CHECK: @sample_96_sequences grid(1, 4, 1) {{.*}} args(@batch, @batch + 448, @batch_logits,
     %t = llm.sample %l : tensor<4x96xf32> -> tensor<4xi32>
     // CHECK: @advance_sequences grid(1, 4, 1) {{.*}} args(@batch, {{.*}}, @batch + 128, @batch + 192)
     llm.advance %t : tensor<4xi32>
