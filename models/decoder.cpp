@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "dialects/Sequences.h"
+#include "runtime/artifact/batch.h"
 
 namespace ingot {
 
@@ -86,9 +87,9 @@ absl::Status Decoder::finish(ConfigReader &config, const DeclareOptions &options
     draftLogits();
   }
   for (int64_t count = 2; count <= options.streams; count *= 2) {
-    decodeSeveral(absl::StrCat("decode_greedy_", count), count, Logits::None);
-    decodeSeveral(absl::StrCat("decode_", count), count, Logits::Last);
-    sampler<llm::SampleOp>(absl::StrCat("sample_", count), "sample", count);
+    decodeSeveral(absl::StrCat(kBatchPrograms[kBatchGreedy], count), count, Logits::None);
+    decodeSeveral(absl::StrCat(kBatchPrograms[kBatchDecode], count), count, Logits::Last);
+    sampler<llm::SampleOp>(absl::StrCat(kBatchPrograms[kBatchSample], count), "sample", count);
   }
   return absl::OkStatus();
 }

@@ -57,6 +57,8 @@ uint32_t Slots::pagesFor(uint32_t positions) const {
   return static_cast<uint32_t>(roundContext(facts, reached) / facts.state_block());
 }
 
+uint32_t Slots::pagesOfBlock() const { return tree->shape().block / model->manifest().facts().state_block(); }
+
 bool Slots::mayBegin(uint32_t positions) const {
   return promised + pagesFor(positions) <= model->fit().pages &&
          std::ranges::any_of(slots, [](const Slot &slot) { return !slot.taken; });
@@ -115,8 +117,7 @@ absl::Status Slots::remember(Slot &slot, std::span<const int32_t> prefix) {
   auto snapshot = session.snapshot();
   if (!snapshot.ok())
     return snapshot.status();
-  std::span<const Page> pages =
-      session.pages().last(missing.pages ? tree->shape().block / session.manifest().facts().state_block() : 0);
+  std::span<const Page> pages = session.pages().last(missing.pages ? pagesOfBlock() : 0);
   tree->put(prefix, {pages.begin(), pages.end()}, *std::move(snapshot));
   return absl::OkStatus();
 }
@@ -151,7 +152,7 @@ absl::Status Slots::restore(const std::string &folder) {
     return absl::NotFoundError(absl::StrCat(path, ": there is no such file yet"));
   auto make = [this](std::span<const std::byte> bytes) -> absl::StatusOr<std::vector<Page>> {
     std::vector<Page> pages;
-    for (uint32_t count = tree->shape().block / model->manifest().facts().state_block(); pages.size() < count;) {
+    while (pages.size() < pagesOfBlock()) {
       auto page = model->pages().take();
       if (!page)
         return absl::ResourceExhaustedError("no page is free for more of the saved prompts");

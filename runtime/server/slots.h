@@ -70,6 +70,7 @@ private:
   absl::StatusOr<uint32_t> takeOver(Slot &slot, std::span<const int32_t> prompt);
   absl::Status remember(Slot &slot, std::span<const int32_t> prefix);
   uint32_t pagesFor(uint32_t positions) const;
+  uint32_t pagesOfBlock() const;
   uint64_t identity() const;
   std::string fileIn(const std::string &folder) const;
 
