@@ -830,6 +830,9 @@ private:
                            .first = static_cast<uint64_t>(op.getFirst().value_or(0)),
                            .element = cacheElementOf(llm::lookupState(op, op.getKStateAttr())),
                            .sequences = sequences};
+    if (config.headDim > uint64_t{kWidestHead})
+      return op.emitOpError() << "has no kernel for heads of " << config.headDim << ": expected at most "
+                              << kWidestHead;
     if (fewTokens(op.getQ()))
       config.tokens = static_cast<uint64_t>(dim(op.getQ(), 0));
     std::string shape =

@@ -13,8 +13,6 @@ namespace ingot {
 using Kind = LinearArgument::Kind;
 
 static constexpr unsigned kWaves = 2;
-// More elements a lane would not stay in registers.
-static constexpr int64_t kWidestHead = 512;
 
 std::vector<Val> normHead(KernelBuilder &k, const std::vector<Val> &x, const std::vector<Val> &gain, double epsilon) {
   Val sum = k.constantF(0);

@@ -8,6 +8,8 @@ namespace ingot {
 
 // Lanes of a head.
 inline constexpr uint64_t kHeadLanes = 16;
+// Of more elements a lane's share would not stay in registers, nor would attention's.
+inline constexpr int64_t kWidestHead = 512;
 
 // A head normalised: x * rsqrt(mean(x^2) + eps) * gain, with this lane's elements of all three. The kernel of its own
 // and `llm.heads` call it, so that both give the same bits.

@@ -52,6 +52,16 @@ func.func @decode(%x: tensor<1x48xf32>) {
 
 // -----
 
+llm.state @k key : tensor<?x1x528xbf16>
+llm.state @v value : tensor<?x1x528xbf16>
+func.func @decode(%q: tensor<1x528xbf16>) {
+  // expected-error @+1 {{has no kernel for heads of 528: expected at most 512}}
+  %a = llm.attention %q, @k, @v heads 1 kv_heads 1 head_dim 528 scale 0.05 : tensor<1x528xbf16>
+  return
+}
+
+// -----
+
 func.func @sample(%logits: tensor<1x96xf32>) {
   // expected-error @+1 {{chooses from logits that something else reads, and its kernel writes over what a mask leaves out}}
   %s = llm.sample %logits : tensor<1x96xf32> -> tensor<1xi32>
