@@ -1,10 +1,10 @@
-// Attention of a chunk of queries on the matrix instructions: a wave holds 16 queries of one KV head, each
-// a token and one of its query heads, and walks the blocks of 16 positions once with an online softmax. The facts it
-// turns on: the product K * Q^T leaves each lane eight scores of one query, in the very order in which V^T * P^T wants
-// them as its operand, so scores never leave registers and the softmax needs one exchange between the halves of a wave;
-// and the waves of a workgroup read the same keys and values, of a few tokens too. Heads that leave registers for many
-// loads at a time read them from memory, where nearby caches serve all but the first wave; a workgroup of wider heads
-// has the block in LDS. Cache positions not yet written hold finite values (`llm.state`).
+// Attention of a chunk of queries on the matrix instructions: a wave holds 16 queries of one KV head, each a token and
+// one of its query heads, and walks the blocks of 16 positions once with an online softmax. The facts it turns on: the
+// product K * Q^T leaves each lane eight scores of one query, in the very order in which V^T * P^T wants them as its
+// operand, so scores never leave registers and the softmax needs one exchange between the halves of a wave; and the
+// waves of a workgroup want the same keys and values, of a few tokens too. Heads that leave registers for many loads at
+// a time read them from memory, where nearby caches serve all but the first wave; a workgroup of wider heads has the
+// block in LDS. Cache positions not yet written hold finite values (`llm.state`).
 #include "codegen/kernels/cache.h"
 #include "codegen/kernels/kernels.h"
 #include "codegen/kernels/shared_block.h"
