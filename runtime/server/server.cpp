@@ -6,6 +6,10 @@
 #include <ctime>
 #include <thread>
 
+#if __has_feature(address_sanitizer)
+#include <sanitizer/allocator_interface.h>
+#endif
+
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 
@@ -249,6 +253,9 @@ void Server::metrics(const Request &, Response &response) {
   add("first_token_seconds_count", "counter", "Requests with a first token.", now.firstTokens);
   add("queue_seconds_sum", "counter", "From a request's arrival to its slot.", now.queueSeconds);
   add("busy_seconds_total", "counter", "Time in which anything ran.", now.busySeconds);
+#if __has_feature(address_sanitizer)
+  add("heap_bytes", "gauge", "Host memory that is allocated and not freed.", __sanitizer_get_current_allocated_bytes());
+#endif
   if (const Device &device = service.engine().device(); device.emulated())
     if (auto counted = parseJson(device.hip().countersJson()); counted.ok() && counted->contains("totals"))
       add("emulator_bytes_total", "counter", "Bytes that kernels read and wrote, as the emulator counts them.",
