@@ -50,6 +50,8 @@ def prepare(model, folder):
 
 
 class Server:
+    headers = {}  # of each request
+
     def __init__(self, session, artifact, *options, target="gfx1151"):
         command = [session.bin / "ingot", "serve", artifact, "--device", "emulator", "--target", target, "--port", "0",
                    *options]
@@ -67,7 +69,7 @@ class Server:
         """(status, headers, parsed body)"""
         connection = self.connection()
         data = body if isinstance(body, (bytes, str, type(None))) else json.dumps(body)
-        connection.request(method, path, data, {"Content-Type": "application/json", **(headers or {})})
+        connection.request(method, path, data, {"Content-Type": "application/json", **self.headers, **(headers or {})})
         response = connection.getresponse()
         text = response.read().decode()
         connection.close()
