@@ -29,7 +29,7 @@ import support
 
 CLIENTS = 6
 CONTEXT = 512
-PAGES_OF_BLOCK = 2  # a prefill chunk of 32
+CHUNK = 32  # of prefill
 WORDS = ("and the king of that land said unto his servants go up into city by river where people were gathered bread "
          "stone house water light day night children went came saw heard took gave").split()
 GROWTH = 0.02  # of the median of a third of the time over the one before it
@@ -173,7 +173,7 @@ def thirds(samples, middle):
 def body(session, model, seconds, seed, artifact, options):
     if not artifact:
         artifact = session.work / f"{model}.ingot"
-        if not session.compile(support.SOURCE / "models" / "trained" / model, artifact, flags=["--prefill-chunk", "32"], streams=4):
+        if not session.compile(support.SOURCE / "models" / "trained" / model, artifact, flags=["--prefill-chunk", str(CHUNK)], streams=4):
             return
     # Fewer pages than three contexts: some requests wait for them.
     server = serve.Server(session, artifact, "--streams", "3", "--context", str(CONTEXT), "--kv-tokens", str(2 * CONTEXT),
@@ -211,10 +211,8 @@ def body(session, model, seconds, seed, artifact, options):
                   f"{rows:.0f} of {figures['ingot_reply_tokens_total']:.0f} tokens by {steps:.0f} steps of several; the fresh runs by "
                   "none", figures)
     session.check(server.quiet(60) and fresh.quiet(60), "no request is left running or waiting", server.metrics())
-    now = server.metrics()
-    pages, free, promised = (now[f"ingot_kv_pages{what}"] for what in ("", "_free", "_promised"))
-    session.check(promised == 0 and free + PAGES_OF_BLOCK * now["ingot_cache_blocks"] == pages,
-                  f"of {pages:.0f} pages {free:.0f} are free and the rest are remembered", now)
+    held, now = server.holds_only_what_is_remembered(CHUNK)
+    session.check(held, f"of {now['ingot_kv_pages']:.0f} pages {now['ingot_kv_pages_free']:.0f} are free and the rest are remembered", now)
     reused = figures["ingot_prompt_tokens_reused_total"]
     session.check(reused > 0 and fresh.metrics()["ingot_prompt_tokens_reused_total"] == 0,
                   f"prefixes were found again: {reused:.0f} of {figures['ingot_prompt_tokens_total']:.0f} tokens; the fresh "

@@ -18,6 +18,7 @@ import time
 import support
 
 CHUNK = 64
+PAGE = 16  # positions of a page of KV cache
 STREAMS = 8
 TEMPLATE = """{%- if tools %}{{ 'Tools: ' + (tools | tojson) + ' for <tool_call>\\n' }}{% endif %}
 {%- for message in messages %}{{ message.role + ': ' + message.content + '\\n' }}{% endfor %}
@@ -92,6 +93,17 @@ class Server:
         return {name: float(value) for name, _, value in
                 (line.rpartition(" ") for line in text.splitlines() if line and not line.startswith("#"))}
 
+    def steps_since(self, before):
+        """Tokens of replies, steps of several requests and their rows, since the metrics of then."""
+        now = self.metrics()
+        return [now[f"ingot_{name}_total"] - before[f"ingot_{name}_total"] for name in ("reply_tokens", "batch_steps", "batch_rows")]
+
+    def holds_only_what_is_remembered(self, block):
+        """Whether each page is free or one of a remembered block of so many tokens, and none is promised; and the metrics."""
+        now = self.metrics()
+        pages, free, promised = (now[f"ingot_kv_pages{what}"] for what in ("", "_free", "_promised"))
+        return promised == 0 and free + block // PAGE * now["ingot_cache_blocks"] == pages, now
+
     def open_stream(self, **fields):
         connection = self.connection()
         connection.request("POST", "/v1/completions", json.dumps({"prompt": "The", "stream": True, "temperature": 0, **fields}),
@@ -141,7 +153,7 @@ def streams(session, artifact, target):
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
         beside = list(pool.map(lambda one: server.complete(one[0], **one[1]), asked))
     session.check(beside == alone, f"{target}: 16 streams write what each writes alone", (beside, alone))
-    steps, rows = (server.metrics()[f"ingot_batch_{what}_total"] for what in ("steps", "rows"))
+    _, steps, rows = server.steps_since(before)
     session.check(rows >= 2 * steps > 0, f"{target}: by steps of several: {rows:.0f} of their tokens by {steps:.0f} steps")
     session.check(server.quiet(), f"{target}: no slot is left taken")
     session.check(server.stop() == 0, f"{target}: SIGTERM ends the server with exit code 0")
@@ -181,9 +193,7 @@ def constrained(session, artifact, target):
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
         beside = list(pool.map(ask, range(16)))
     session.check(beside == alone, f"{target}: beside each other they write what each writes alone", (beside, alone))
-    after = server.metrics()
-    tokens, steps, rows = (after[f"ingot_{name}_total"] - before[f"ingot_{name}_total"]
-                           for name in ("reply_tokens", "batch_steps", "batch_rows"))
+    tokens, steps, rows = server.steps_since(before)
     session.check(rows >= tokens / 2 and rows >= 2 * steps > 0,
                   f"{target}: by steps of several: {rows:.0f} of {tokens:.0f} tokens by {steps:.0f} steps")
     session.check(server.quiet() and server.stop() == 0, f"{target}: no slot is left taken by them")
@@ -232,9 +242,7 @@ def hosted(session, artifact, target):
         beside = [one.result() for one in running]
     session.check(beside == alone, f"{target}: beside each other and one that leaves they write what each writes alone",
                   [pair for pair in zip(beside, alone) if pair[0] != pair[1]])
-    after = server.metrics()
-    tokens, steps, rows = (after[f"ingot_{name}_total"] - before[f"ingot_{name}_total"]
-                           for name in ("reply_tokens", "batch_steps", "batch_rows"))
+    tokens, steps, rows = server.steps_since(before)
     session.check(rows >= tokens / 2 and rows >= 3 * steps > 0,
                   f"{target}: the host's changes in steps of several: {rows:.0f} of {tokens:.0f} tokens by {steps:.0f} steps")
     session.check(server.quiet() and server.stop() == 0, f"{target}: no slot is left taken by these")

@@ -33,21 +33,7 @@ void check(AttentionConfig c, const std::vector<Chunk> &chunks) {
     kernel.run(tokens, arguments);
     if (combine)
       combine->run(tokens, {&step, &partials, &out});
-
-    Difference difference;
-    std::vector<Bf16> got = out.read<Bf16>();
-    for (unsigned t = 0; t < tokens; ++t) {
-      auto where = [&](uint64_t e) { return "token " + std::to_string(t) + ", element " + std::to_string(e); };
-      for (uint64_t h = 0; h < c.heads; ++h) {
-        std::vector<double> wanted = attend(c, caches, &q[t * width + h * c.headDim], h, position + t);
-        for (uint64_t d = 0; d < c.headDim; ++d)
-          difference.expect(toFloat(got[t * stride + h * c.headDim + d]), wanted[d], kAttentionAbsolute,
-                            kAttentionRelative, where(h * c.headDim + d));
-      }
-      for (uint64_t e = width; e < stride; ++e)
-        difference.expect(toFloat(got[t * stride + e]), 0, 0, 0, where(e));
-    }
-    difference.report(std::to_string(tokens) + " tokens at " + std::to_string(position));
+    expectAttention(c, caches, q, position, out.read<Bf16>());
   }
 }
 

@@ -164,6 +164,25 @@ inline std::vector<double> attend(const AttentionConfig &c, const Caches &caches
 // product; their scales round the score and the probability once more each, which 1e-5 has room for.
 constexpr double kAttentionRelative = 0x1.1p-8, kAttentionAbsolute = 1e-4;
 
+// Rows of output against `attend`, of queries [tokens][heads * headDim] from `position` on; what pads a row is zero.
+inline void expectAttention(const AttentionConfig &c, const Caches &caches, const std::vector<Bf16> &q,
+                            uint64_t position, const std::vector<Bf16> &got) {
+  const uint64_t width = c.heads * c.headDim, stride = paddedRow(width), tokens = q.size() / width;
+  Difference difference;
+  for (uint64_t t = 0; t < tokens; ++t) {
+    auto where = [&](uint64_t e) { return "token " + std::to_string(t) + ", element " + std::to_string(e); };
+    for (uint64_t h = 0; h < c.heads; ++h) {
+      std::vector<double> wanted = attend(c, caches, &q[t * width + h * c.headDim], h, position + t);
+      for (uint64_t d = 0; d < c.headDim; ++d)
+        difference.expect(toFloat(got[t * stride + h * c.headDim + d]), wanted[d], kAttentionAbsolute,
+                          kAttentionRelative, where(h * c.headDim + d));
+    }
+    for (uint64_t e = width; e < stride; ++e)
+      difference.expect(toFloat(got[t * stride + e]), 0, 0, 0, where(e));
+  }
+  difference.report(std::to_string(tokens) + " tokens at " + std::to_string(position));
+}
+
 inline std::string describe(const AttentionConfig &c) {
   return std::to_string(c.heads) + " heads on " + std::to_string(c.kvHeads) + " of " + std::to_string(c.headDim) +
          ", window " + std::to_string(c.window) + ", ring " + std::to_string(c.ring) +
